@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check attacks audit chaos kill cluster handover conformance \
+.PHONY: demo run test lint types coverage check attacks audit chaos kill joins cluster handover conformance \
 	interop mutants deploy dashboard promtool bench bench-tls latency stalled soak versions packages \
 	release clean
 
@@ -42,9 +42,10 @@ SEED ?= 1
 chaos: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos --seed $(SEED)
 
-# SIGKILL in the middle of a batch, a hundred times.
+# SIGKILL in the middle of a batch, a hundred times; then the same with the book.
 kill: $(VENV)/.development
 	$(BIN)/python -m tests.system.chaos.kill --seed $(SEED)
+	$(BIN)/python -m tests.system.chaos.book_kill --seed $(SEED)
 
 # A rolling update from the former version under load. Then three nodes and one Redis: each is
 # killed, stopped and disconnected, and Redis loses data. About five minutes.
@@ -68,6 +69,10 @@ attacks: $(VENV)/.development
 # notices: about five minutes. SEED selects the places; ONLY="hub wire/event.py" limits them.
 mutants: $(VENV)/.development
 	$(BIN)/python -m tests.system.mutants --seed $(SEED) $(if $(ONLY),--only $(ONLY))
+
+# Clients join a burst with snapshots, through restarts and a gap: about two minutes.
+joins: $(VENV)/.development
+	$(BIN)/python -m tests.system.joins --seed $(SEED)
 
 # The Autobahn suite's server cases against the proxy.
 conformance: $(VENV)/.development

@@ -137,7 +137,7 @@ setup(
     package_dir={"": "."},
     # twisted/ and twisted/plugins/ are Twisted's own packages; ours adds one module to them.
     packages=[*find_packages(include=["tradeproxy", "tradeproxy.*"]), "twisted.plugins"],
-    package_data={"tradeproxy": ["py.typed", "web/dashboard/*"]},
+    package_data={"tradeproxy": ["py.typed", "cluster/lua/*", "web/dashboard/*"]},
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "asyncio": ASYNCIO_REQUIRES,

@@ -31,6 +31,10 @@ PURE = (
     "tradeproxy.journal.metadata",
     "tradeproxy.runtime.stats",
     "tradeproxy.hub.replication",
+    "tradeproxy.book.fields",
+    "tradeproxy.book.orders",
+    "tradeproxy.book.positions",
+    "tradeproxy.book.state",
     "tradeproxy.upstream.session",
     "tradeproxy.upstream.backoff",
     "tradeproxy.recovery.sse_parser",
@@ -40,8 +44,10 @@ PURE = (
     "tradeproxy.downstream.admission",
     "tradeproxy.downstream.filters",
     "tradeproxy.downstream.query",
+    "tradeproxy.downstream.parameters",
     "tradeproxy.downstream.encoder",
     "tradeproxy.web.routes",
+    "tradeproxy.web.state_query",
 )
 """Modules with a name that begins so are values in, values out: no network, no clock."""
 
@@ -59,9 +65,11 @@ MONOPOLIES = {
     # Twisted's check accepts some certificates of other hosts.
     "twisted.internet.ssl.optionsForClientTLS": ("tradeproxy.runtime.server_identity",),
     "websockets": ("tradeproxy.client.aio",),
+    "re2": ("tradeproxy.wire.strategy_rule",),
     "msgspec": (
         "tradeproxy.wire",
         "tradeproxy.journal",
+        "tradeproxy.book",
         "tradeproxy.recovery.found",
         "tradeproxy.recovery.open_orders",
     ),

@@ -42,8 +42,12 @@ PHRASES = (
 
 
 def list_files() -> list[Path]:
-    """Return the package's modules, the docs, and the README."""
-    package = sorted((ROOT / "tradeproxy").rglob("*.py"))
+    """Return the package's modules and scripts, the docs, and the README."""
+    package = [
+        path
+        for path in sorted((ROOT / "tradeproxy").rglob("*"))
+        if path.suffix in (".lua", ".py", ".sql")
+    ]
     return [*package, *sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 
 

@@ -192,7 +192,7 @@ class KeptTests(SqliteCase):
         self.kill()
         self.assertEqual(self.quantities(), {"(none)": "5"})
 
-    def test_other_account_begins_anew(self) -> None:
+    def test_other_account_begins_without_fills(self) -> None:
         """The strategies of one account say nothing of another one's."""
         self.account.identify("account-1")
         self.publish(report_fill(order("1"), "a", "5", "2"))

@@ -18,7 +18,12 @@ CONSTANT = re.compile(r"^(MAX_[A-Z_]+)\b.* = ", re.MULTILINE)
 
 OTHERS = {
     # Bounds of what we choose ourselves, not of what comes from outside.
+    "tradeproxy.book.book:MAX_CATCH_UP",
+    "tradeproxy.book.book:MAX_STEP",
     "tradeproxy.book.fill_tables:MAX_CACHED",
+    "tradeproxy.book.reader:MAX_EXAMINED",
+    "tradeproxy.book.reader:MAX_FOUND",
+    "tradeproxy.book.state:MAX_FILLS",
     "tradeproxy.book.strategies:MAX_CATCH_UP",
     "tradeproxy.cli.state:MAX_LIMIT",
     "tradeproxy.cli.state:MAX_PAGES",
@@ -40,6 +45,7 @@ OTHERS = {
     "tradeproxy.journal.sqlite:MAX_SPOOLED",
     "tradeproxy.journal.store:MAX_STEP",
     "tradeproxy.journal.upgrade:MAX_STEP",
+    "tradeproxy.recovery.book_seed:MAX_NAMED",
     "tradeproxy.recovery.open_orders:MAX_REQUESTS",
     "tradeproxy.runtime.gc_service:MAX_WAIT",
     "tradeproxy.runtime.gc_service:MAX_WAIT_UNGROWN",

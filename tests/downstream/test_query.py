@@ -157,6 +157,23 @@ class SubscribeOptionsTests(QueryTestCase):
         self.assert_rejected(self.read, rows)
         self.assert_rejected(lambda query: parse_history_query(query, None, NOW), rows)
 
+    def test_options_snapshot_is_parsed_or_rejected(self) -> None:
+        """On both kinds of streams. It cannot come behind an end."""
+        self.assertEqual(self.read(b"snapshot=1"), SubscribeOptions(snapshot=True))
+        self.assertEqual(
+            parse_history_query(b"snapshot=1&replay=2", None, NOW),
+            HistoryQuery(LastEvents(2), snapshot=True),
+        )
+        rows = {
+            b"snapshot=2": "snapshot: is neither 1 nor 0",
+            b"snapshots=1": "snapshots: there is no such parameter; the nearest is snapshot",
+        }
+        self.assert_rejected(self.read, rows)
+        rows[b"snapshot=1&since_id=a&until_id=b"] = (
+            "until_id: cannot be given together with snapshot"
+        )
+        self.assert_rejected(lambda query: parse_history_query(query, None, NOW), rows)
+
     def test_options_dashboard_is_parsed(self) -> None:
         """It is 1 or 0; anything else is an error."""
         self.assertEqual(self.read(b"dashboard=1"), SubscribeOptions(is_dashboard=True))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.support.accounts import BEGIN, AccountTestCase
 from tests.support.journals import DAY, event, time_of
 from tests.support.redisjournals import RedisJournalCase
-from tradeproxy.hub.account import MAX_BUFFERED, MAX_BUFFERED_BYTES
+from tradeproxy.hub.buffer import MAX_BUFFERED, MAX_BUFFERED_BYTES
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.stats import SERIES_STEP
 

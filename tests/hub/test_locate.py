@@ -123,7 +123,22 @@ class LocateTests(MemoryCase):
             self.assertEqual(locate(self.account, AfterTime(times[seen - 1])), seq, seen)
         self.assertEqual(locate(self.account, AfterTime(time_of(7) - 1)), 0)
         self.assertEqual(locate(self.account, AfterTime(time_of(7) + 1)), 4)
+        self.clock.advance(time_of(9) / 1_000_000)
         self.assertEqual(locate(self.account, AfterTime(time_of(9))), 5)
+
+    def test_locate_after_time_that_lies_in_the_future_fails(self) -> None:
+        """The log has another time for such an event: the client lost all that followed it.
+
+        After a restart, until Alpaca's clock was known, its stream began with the next event.
+        """
+        self.assertEqual(locate(self.account, AfterTime(time_of(2) + 1)), 2, "the log reaches it")
+        self.clock.advance(time_of(3) / 1_000_000 - self.clock.seconds())
+        for seconds, seq in ((1, 3), (60, 3), (61, None), (3_600, None)):
+            position = AfterTime(time_of(3) + seconds * 1_000_000)
+            if seq is None:
+                self.assert_unrecoverable(position, "^it is a time that lies in the future")
+            else:
+                self.assertEqual(locate(self.account, position), seq, seconds)
 
     def test_locate_after_time_of_trimmed_event_needs_the_newest(self) -> None:
         """Of an older one, the events that follow are trimmed too."""

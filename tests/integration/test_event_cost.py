@@ -177,11 +177,11 @@ class EventCostTests(SynchronousTestCase):
         self.assertLessEqual(builtins, limit[1])
 
     def test_new_order_event_takes_few_calls(self) -> None:
-        """43 functions in Python and 44 built-in ones; 149 and 105 at first. The limit is half."""
-        self.assert_cost((74, 52), event(10).payload)
+        """33 functions in Python and 45 built-in ones; 149 and 105 at first."""
+        self.assert_cost((38, 52), event(10).payload)
 
     def test_fill_takes_few_calls(self) -> None:
-        """44 functions in Python and 47 built-in ones; 159 and 129 at first."""
+        """34 functions in Python and 48 built-in ones; 159 and 129 at first."""
         fields = {"execution_id": "e", "price": "100.5", "qty": "10"}
         fill = event(10, event="fill", status="filled", filled_qty="10", **fields)
-        self.assert_cost((79, 64), fill.payload)
+        self.assert_cost((39, 55), fill.payload)

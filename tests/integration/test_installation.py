@@ -96,11 +96,13 @@ class WheelTests(SocketTestCase):
             metadata = {name.partition(".dist-info/")[2] for name in archive.namelist()} - {""}
         package = {str(path.relative_to(SOURCES)) for path in SOURCES.glob("tradeproxy/**/*.py")}
         plugin = "twisted/plugins/tradeproxy_plugin.py"
-        pages = {
-            str(path.relative_to(SOURCES)) for path in SOURCES.glob("tradeproxy/web/dashboard/*.*")
+        data = {
+            str(path.relative_to(SOURCES))
+            for directory in ("cluster/lua", "web/dashboard")
+            for path in SOURCES.glob(f"tradeproxy/{directory}/*.*")
         }
-        self.assertIn("tradeproxy/web/dashboard/index.html", pages)
-        self.assertEqual(names, package | pages | {"tradeproxy/py.typed", plugin})
+        self.assertLess({"tradeproxy/web/dashboard/index.html"}, data)
+        self.assertEqual(names, package | data | {"tradeproxy/py.typed", plugin})
         self.assertIn("licenses/LICENSE", metadata)
 
     async def pip(self, *arguments: str) -> None:

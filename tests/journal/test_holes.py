@@ -121,7 +121,12 @@ class RepeatTests(HoleCase):
         self.heal()
         self.journal.close()
         with closing(sqlite3.connect(self.path)) as connection, connection:
-            connection.executescript("DROP TABLE unstored; PRAGMA user_version = 2")
+            connection.executescript(
+                "DROP TABLE unstored; DROP TABLE book_meta; DROP TABLE book_positions;"
+                " DROP TABLE book_events; DROP TABLE book_orders; DROP TABLE strategy_meta;"
+                " DROP TABLE strategy_names; DROP TABLE strategy_orders; DROP TABLE strategy_fills;"
+                " DROP TABLE strategy_openings; PRAGMA user_version = 2"
+            )
         self.journal = self.open_on_disk()
         self.assertEqual(self.read_seqs(self.journal, 0), [1, 2, 3, 4])
         self.assertEqual((self.journal.has(event(4)), self.journal.next_hole(0)), (False, 4))

@@ -79,7 +79,7 @@ class MigrationTests(SynchronousTestCase):
         """An older version cannot read what a later one has written."""
         migrate(self.connection, FUTURE)
         with self.assertRaisesRegex(
-            SchemaError, r"a newer tradeproxy .*version 5; this one knows 4"
+            SchemaError, r"a newer tradeproxy .*version 7; this one knows 6"
         ):
             migrate(self.connection)
 

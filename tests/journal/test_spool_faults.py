@@ -85,6 +85,28 @@ class SpoolFaultTests(SpooledCase):
         self.journal.append(events(101))
         self.assertEqual(self.read_seqs(self.kill(), 99), [100, 101])
 
+    def test_write_ahead_log_removed_repeats_no_spooled_event(self) -> None:
+        """The database is opened again. It does not have the rows yet that repeats are of."""
+        self.journal.append(events(1))
+        epoch = self.journal.epoch
+        self.path.with_name(f"{self.path.name}-wal").unlink()
+        self.clock.advance(WATCH_EVERY)
+        for n in (1, 2, 2, 1):
+            self.journal.append(events(n))
+        self.assertEqual((self.journal.epoch, self.count_stored()), (epoch, 0))
+        self.assertEqual((self.journal.last, self.journal.duplicates), (2, 3))
+
+    def test_damage_that_an_append_finds_repeats_none_of_its_events(self) -> None:
+        """It is found as event 1 is looked for. A new file then gets both events."""
+        self.journal.append([event(n) for n in range(1, 20)])
+        epoch = self.journal.epoch
+        self.connections.damage(self.path)
+        self.journal.append(events(30, 1))
+        self.assertNotEqual(self.journal.epoch, epoch)
+        for n in (1, 30):
+            self.journal.append(events(n))
+        self.assertEqual((self.journal.last, self.journal.duplicates), (21, 2))
+
     def test_rows_left_out_do_not_come_back(self) -> None:
         """A power cut has taken what was before them. Their numbers are used again."""
         saved = Path(self.mktemp())

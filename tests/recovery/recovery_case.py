@@ -23,6 +23,7 @@ from tests.upstream.support import (
     keys_of,
     memory_agent,
 )
+from tradeproxy.book.book import Book
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
@@ -141,6 +142,7 @@ class RecoveryTestCase(SynchronousTestCase):
             rest,
             RecoverySettings(self.mode, self.deadline, INTERVAL),
             self.proxy_clock,
+            self.new_book(),
         )
         return UpstreamService(
             self.account,
@@ -150,6 +152,10 @@ class RecoveryTestCase(SynchronousTestCase):
             Backoff(lambda: 1.0),
             self.clock,
         )
+
+    def new_book(self) -> Book | None:
+        """Return the book of `account`, if the tests are about it."""
+        return None
 
     def advance(self, seconds: float) -> None:
         self.wire.advance(seconds)

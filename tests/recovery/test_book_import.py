@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.recovery.recovery_case import RecoveryTestCase
+from pathlib import Path
+
+from tests.recovery.recovery_case import OrdersTestCase
+from tests.support.journals import journal_at
 from tests.upstream.support import BASE_URL, KEYS, keys_of, memory_agent
 from tradeproxy.book.book import Book
 from tradeproxy.book.importing import ImportState
@@ -10,10 +13,11 @@ from tradeproxy.book.strategy_views import group_holdings
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery import book_import
 from tradeproxy.recovery.book_import import BookImport
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.upstream.rest import RestClient
 
 
-class BookImportTests(RecoveryTestCase):
+class BookImportTests(OrdersTestCase):
     """An account whose fills are not in the log: it begins after them."""
 
     def setUp(self) -> None:
@@ -24,9 +28,12 @@ class BookImportTests(RecoveryTestCase):
             name = f"{'alpha' if number % 2 else 'beta'}-{number}"
             self.submit(client_order_id=name, side=side)
             self.advance(2)
-        self.fills = len(list(self.alpaca.executions()))
+        self.fills = sum(each.fill is not None for each in self.alpaca.executions())
         self.stop()
-        self.journal = self.new_journal()
+        path = Path(self.mktemp()) / "paper.sqlite3"
+        dates = Dates(self.clock.seconds, self.clock.seconds)
+        self.journal = journal_at(path, self.clock, dates=dates)
+        self.journal.open()
         self.addCleanup(self.journal.close)
         self.begin()
 

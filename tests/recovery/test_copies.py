@@ -101,6 +101,19 @@ class WrongTimesTests(RecoveryTestCase):
         self.advance(3)
         self.assertEqual(self.delivered(), [(number, None) for number in range(5)])
 
+    def test_event_of_the_future_keeps_its_place_in_the_stream(self) -> None:
+        """No history has it, so it was delivered behind those that followed it on the stream."""
+        self.inject(FaultKind.HISTORY_DELAY, delay=3)
+        self.outage(lambda: self.emit(1))
+        self.emit(2)
+        self.inject(FaultKind.TIME_SHIFT, offset=365 * 86_400, count=1)
+        self.emit(3, 4)
+        self.advance(0.5)
+        self.outage(lambda: None, 0.5)
+        self.emit(5)
+        self.advance(3)
+        self.assertEqual(self.delivered(), [(number, None) for number in range(6)])
+
     def test_event_of_the_future_counts_at_its_receipt(self) -> None:
         """Otherwise every later `since` would begin at it, and later at the oldest stored event."""
         self.advance(1)

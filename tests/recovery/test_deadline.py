@@ -9,7 +9,8 @@ from tests.recovery.recovery_case import INTERVAL, RecoveryTestCase
 from tests.support.journals import event, memory_journal
 from tests.upstream.support import RestClientTestCase, event_stream, never
 from tradeproxy.config.settings import RecoveryMode, RecoverySettings
-from tradeproxy.hub.account import MAX_BUFFERED, Account
+from tradeproxy.hub.account import Account
+from tradeproxy.hub.buffer import MAX_BUFFERED
 from tradeproxy.recovery.recovery import FIRST_CHECK, MAX_RETRY, Recovery
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.journals import MemoryCase, event, time_of
+import json
+
+from tests.support.journals import NOW, MemoryCase, event, time_of
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch
 from tradeproxy.recovery.found import MAX_SEEN, FoundEvents
@@ -13,8 +15,8 @@ KNOWN = 10
 """The number of the newest event in the log."""
 
 
-class FoundEventsTests(MemoryCase):
-    """Events that a backfill or a check finds, in a log whose newest event is number 10."""
+class FoundCase(MemoryCase):
+    """A log whose newest event is number 10, and a search."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -37,6 +39,10 @@ class FoundEventsTests(MemoryCase):
             self.found.deliver(each, source)
         self.account.flush()
         return [extract_data(payload)[1] for payload in self.delivered]
+
+
+class FoundEventsTests(FoundCase):
+    """Events that a backfill or a check finds."""
 
     def find_newest(self, *found: Event, source: Recovered = Recovered.EVENTS) -> int | None:
         """Begin a search that finds these events, and return the newest that shows silence."""
@@ -153,3 +159,90 @@ class FoundEventsTests(MemoryCase):
         self.account.start_buffering()
         marks = self.deliver(event(4), event(5), event(6), event(7, at=None))
         self.assertEqual(marks, ["events", None, None, None])
+
+
+class StreamOrderTests(FoundCase):
+    """The stream's events wait in the buffer, and the history brings some of them earlier."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock.advance(30 + NOW - self.clock.seconds())
+        self.account.dates.observe(self.clock.seconds())
+        self.account.start_buffering()
+
+    def stream(self, *events: Event) -> None:
+        for each in events:
+            self.account.publish(each)
+
+    def reach(self, *found: Event) -> list[tuple[str, str | None]]:
+        """Deliver what was found; return the ids of what clients get, with the marks."""
+        self.deliver(*found)
+        return self.read_delivered()
+
+    def release(self) -> list[tuple[str, str | None]]:
+        """End the buffering; return the ids of what clients get, with the marks."""
+        self.delivered.clear()
+        self.account.stop_buffering()
+        self.account.flush()
+        return self.read_delivered()
+
+    def read_delivered(self) -> list[tuple[str, str | None]]:
+        events = [extract_data(payload) for payload in self.delivered]
+        return [(json.loads(data)["event_id"][-3:].lstrip("0"), mark) for data, mark in events]
+
+    def test_event_that_no_history_has_stays_before_those_that_followed_it(self) -> None:
+        """One of a future time came without a mark behind the events that had followed it."""
+        future = event(900, at=format_time(time_of(10**6)))
+        self.stream(event(12), future, event(13), event(14))
+        self.assertEqual(
+            self.reach(event(11), event(12), event(13)),
+            [("11", None), ("12", None), ("900", None), ("13", None)],
+        )
+        self.assertEqual(self.release(), [("14", None)])
+
+    def test_released_events_are_not_counted_as_missed(self) -> None:
+        """The stream brought them. The history may reach them later, and before the commit."""
+        self.stream(event(13), event(12), event(14))
+        delivered = self.reach(event(14), event(12), event(13))
+        self.assertEqual(delivered, [("13", None), ("12", None), ("14", None)])
+        self.found.count()
+        self.assertEqual((self.found.total, self.release()), (0, []))
+
+    def test_event_found_before_the_stream_brings_it_is_not_counted(self) -> None:
+        """Its copy may have been released before the events are counted."""
+        self.reach(event(12))
+        self.stream(event(12), event(13))
+        self.reach(event(13))
+        self.found.count()
+        self.assertEqual(self.found.total, 0)
+
+    def test_missed_event_behind_a_released_newer_one_is_marked(self) -> None:
+        """The time of the receipt counts for an event of the future. The stream's own have none."""
+        future = event(900, at=format_time(time_of(10**6)))
+        self.stream(future, event(12), event(14))
+        self.assertEqual(
+            self.reach(event(12), event(13), event(14)),
+            [("900", None), ("12", None), ("13", "events"), ("14", None)],
+        )
+
+    def test_next_search_compares_with_the_log(self) -> None:
+        """What an earlier search released is in the log then."""
+        self.stream(event(12, at=None), event(13))
+        self.reach(event(13))
+        self.found.begin_search()
+        self.assertEqual(self.reach(event(14)), [("14", None)])
+
+    def test_repeat_of_missed_event_releases_nothing(self) -> None:
+        """The stream repeated event 11 behind event 13, but event 12 belongs between them."""
+        self.stream(event(13), event(11), event(14))
+        self.assertEqual(
+            self.reach(event(11), event(12), event(13), event(14)),
+            [("11", None), ("12", None), ("13", None), ("14", None)],
+        )
+
+    def test_late_event_releases_nothing(self) -> None:
+        """Its mark says that its place is not the stream's."""
+        future = event(900, at=format_time(time_of(10**6)))
+        self.stream(future, event(9))
+        self.assertEqual(self.reach(event(9)), [("9", "events")])
+        self.assertEqual(self.release(), [("900", None)])

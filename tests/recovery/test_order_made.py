@@ -10,6 +10,7 @@ from twisted.web.server import Request
 
 from tests.recovery.recovery_case import FOREVER, OrdersTestCase
 from tests.recovery.test_failing_history import FailingHistoryTestCase
+from tradeproxy.hub.buffer import EventBuffer
 from tradeproxy.recovery.recovery import FIRST_CHECK
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.simulator.history import event_record
@@ -148,7 +149,7 @@ class BufferedTests(OrderMadeTestCase):
         self.alpaca.emit(self.fill(order, 7, 10))
         self.advance(8)
         self.assertEqual(self.quantities(), [("3", "orders")])
-        self.account._buffer = []  # noqa: SLF001  # as a SIGKILL does
+        self.account._buffer = EventBuffer()  # noqa: SLF001  # as a SIGKILL does
         self.stop()
         self.mend()
         self.start_new_process()

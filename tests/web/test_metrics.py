@@ -14,6 +14,7 @@ from twisted.test.iosim import FakeTransport
 from tests.support import frames
 from tests.support.journals import event
 from tests.support.proxy import NarrowTransport, ProxyTestCase
+from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.journal.base import Batch
@@ -378,6 +379,7 @@ class FormatTests(MetricsTestCase):
         self.wires.flush()
         # Only a node of a cluster has a role.
         self.live.role = NodeRole(0.0, is_leader=True, lease_renewed=1.0)
+        self.live.book = Book(self.live, self.clock)
         found = {
             (
                 f"{family.name}_total" if family.type == "counter" else family.name,
@@ -413,6 +415,16 @@ class FormatTests(MetricsTestCase):
         self.assertIsNone(self.value("lease_renewed_timestamp_seconds", account="live"))
         self.assertEqual(self.value("log_lag_events", account="paper"), 3)
         self.assertEqual(self.value("leader_turns_total", account="live"), 1)
+
+    def test_book_reports_rows_that_it_does_not_have(self) -> None:
+        """A book that is still built is behind; with PROXY_BOOK=0 there is no value."""
+        self.paper.publish(event(1))
+        self.wires.flush()
+        self.assertIsNone(self.value("book_rows_behind", account="paper"))
+        self.paper.book = Book(self.paper, self.clock)
+        self.assertEqual(self.value("book_rows_behind", account="paper"), 1)
+        self.assertEqual(self.value("book_complete", account="paper"), 0)
+        self.assertEqual(self.value("book_corrections_total", account="paper"), 0)
 
     def test_alerts_and_dashboard_use_existing_metrics(self) -> None:
         """A misspelt name in an alert would never fire."""

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.downstream.session import ProtocolMode
-from tradeproxy.web.routes import AssetRoute, PageRoute, SseRoute, StreamRoute, account_paths, route
+from tradeproxy.web.routes import (
+    AssetRoute,
+    PageRoute,
+    SseRoute,
+    StatePage,
+    StateRoute,
+    StreamRoute,
+    account_paths,
+    route,
+)
 
 ORIGINAL, ALPACA = ProtocolMode.ORIGINAL, ProtocolMode.ALPACA
 
@@ -47,6 +56,32 @@ class RouteTests(SynchronousTestCase):
             b"/paper/v2/events/trades": SseRoute("paper"),
             b"//paper//v2/events/trades/": SseRoute("paper"),
             b"/stream/v2/events/trades": SseRoute("stream"),  # a valid account name
+        }
+        for path, destination in table.items():
+            self.assertEqual(route(path), destination, path)
+
+    def test_state_path_is_state_route(self) -> None:
+        """It is below both paths of an account. An order's id is one segment."""
+        table = {
+            b"/trade-updates-paper/state": StateRoute("paper", StatePage.STATE),
+            b"/trade-updates-paper/stream/state": StateRoute("paper", StatePage.STATE),
+            b"/paper/orders": StateRoute("paper", StatePage.ORDERS),
+            b"//paper//stream//orders//": StateRoute("paper", StatePage.ORDERS),
+            b"/paper/orders/61e69015-8549": StateRoute("paper", StatePage.ORDERS, "61e69015-8549"),
+            b"/live/positions": StateRoute("live", StatePage.POSITIONS),
+            b"/live/events": StateRoute("live", StatePage.EVENTS),
+            b"/stream/state": StateRoute("stream", StatePage.STATE),  # a valid account name
+            b"/state/state": StateRoute("state", StatePage.STATE),
+            b"/orders": StreamRoute("orders", ORIGINAL),
+            b"/trade-updates-v2/orders": StateRoute("v2", StatePage.ORDERS),
+            b"/v2/orders": None,
+            b"/v1beta1/events": None,
+            b"/paper/state/1": None,
+            b"/paper/orders/1/2": None,
+            b"/paper/orders/a%2Fb": None,
+            b"/paper/orders/" + b"x" * 129: None,
+            b"/paper/v2/orders": None,  # for the REST proxy
+            b"/dashboard/state": None,
         }
         for path, destination in table.items():
             self.assertEqual(route(path), destination, path)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.book.importing import Importer
-    from tradeproxy.book.orders import Entry
+    from tradeproxy.book.orders import OrderEntry
     from tradeproxy.book.views import (
         EventCount,
         EventQuery,
@@ -146,7 +146,7 @@ class Book:
         self._epoch = ""
         self._after = 0
         # How many gaps began, how many of them the last answers have filled, and how often the
-        # state was begun anew.
+        # state was begun.
         self._gaps, self._seeded, self._builds = 1, 0, 0
         self._planned: IDelayedCall | None = None
         self._write_timer: IDelayedCall | None = None
@@ -162,8 +162,9 @@ class Book:
     # Life.
 
     def start(self) -> None:
-        """Continue from the stored state, or build it anew, in turns of the reactor to come."""
+        """Continue from the stored state, or build it again, in turns of the reactor to come."""
         if self._phase is Phase.IDLE:
+            self.account.book = self
             self._tables = self.account.journal.tables
             if self._tables is None:
                 self._tables = self._temporary = TemporaryTables()
@@ -188,6 +189,9 @@ class Book:
     def _restart(self, delay: float = 0.0) -> None:
         self._tail.stop()
         self._phase = Phase.OPENING
+        if self._planned is not None and self._planned.active():
+            self._planned.cancel()
+        self._planned = None
         self._state = BookState(self._load_family)
         self._strategies = None
         self._builds += 1
@@ -204,6 +208,8 @@ class Book:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing, as far as Alpaca's last answer shows."""
+        if self._state.orders.has_overflowed:
+            return False
         return self._seeded == self._gaps and not self.is_building
 
     @property
@@ -234,13 +240,13 @@ class Book:
         if self._phase is not Phase.CURRENT or self.rows_behind > MAX_CATCH_UP:
             return False
         try:
-            while self._phase is Phase.CURRENT and self._take(MAX_CATCH_UP):
+            while self._take(MAX_CATCH_UP):
                 pass
-        except (sqlite3.Error, UnreadableError):
-            self._plan()
+        except (UnreadableError, ReplacedLogError, sqlite3.Error):
+            self._plan()  # a step deals with it
             return False
         self._plan_write()
-        return self._phase is Phase.CURRENT and self.rows_behind == 0
+        return self.rows_behind == 0
 
     def snapshot(self) -> BookSnapshot:
         """Return the open orders, the positions and the newest fills, after row `seq`."""
@@ -379,9 +385,7 @@ class Book:
         except ReplacedLogError:
             self._restart()
         except sqlite3.Error as error:
-            self._report(f"its tables cannot be used ({error}); it is built again")
-            self._forget_cursor()
-            self._restart(REBUILD_AFTER)
+            self._begin_again(error)
         self.longest_step = max(self.longest_step, self._timer() - began)
 
     def _step(self) -> None:
@@ -425,8 +429,9 @@ class Book:
     def _load(self) -> None:
         after = self._after
         entries = self._run_sql(lambda sql: store.load_open(sql, after, LOAD_STEP))
-        if entries:
+        if entries and not self._state.orders.has_overflowed:
             self._state.orders.adopt(entries)
+            self._state.orders.clear_dirty()  # so that they are not too many
             self._after = entries[-1].num
             return
         for position in self._run_sql(store.load_positions):
@@ -439,22 +444,24 @@ class Book:
         self._phase = Phase.BUILDING
 
     def _follow(self) -> None:
-        """Apply rows for MAX_STEP seconds, and write them if they are many."""
+        """Apply rows for MAX_STEP seconds, or write them if they are many."""
+        is_due = len(self._state.events) >= WRITE_ROWS
+        if is_due and self._write():
+            self._plan()
+            return
         end = self._timer() + MAX_STEP
         while self._take(READ_ROWS):
             if len(self._state.events) >= WRITE_ROWS or self._timer() >= end:
                 break
-        is_behind = self.rows_behind > 0
         has_work = self._strategies is not None and self._strategies.work()
-        if len(self._state.events) >= WRITE_ROWS or (self.is_building and not is_behind):
-            self._write(is_finished=not is_behind)
-        else:
-            self._plan_write()
-        if not is_behind:
-            self._phase = Phase.CURRENT
-            self._trim()
-        if is_behind or has_work:
+        if self.rows_behind > 0:
             self._plan()
+            return
+        self._phase = Phase.CURRENT
+        self._trim()
+        if has_work or (len(self._state.events) >= WRITE_ROWS and not is_due):
+            self._plan()
+        self._plan_write()
 
     def _take(self, limit: int) -> bool:
         """Apply the next rows; return whether there were any. Raises ReplacedLogError."""
@@ -468,6 +475,8 @@ class Book:
             self._apply_to_strategies(row)
             try:
                 self._state.apply(row)
+            except (UnreadableError, sqlite3.Error):
+                raise  # the row is read again
             except Exception:
                 # A row that cannot be applied must not stop those behind it.
                 self.record_gap()
@@ -513,15 +522,14 @@ class Book:
         elif self._planned is None and self.account.journal.first != self._trimmed:
             self._plan()
 
-    def _write(self, *, is_finished: bool = True) -> bool:
-        """Write what changed; return whether the store has everything now."""
+    def _write(self) -> bool:
+        """Write what changed, with the cursor; return whether the store has everything now."""
         state, strategies = self._state, self._strategies
         if not self._has_changes:
             return True
         if self.account.journal.epoch != self._epoch:
             return False
-        cursor = self._tail.cursor if is_finished and self._phase is not Phase.IDLE else None
-        if is_finished and cursor is None:
+        if (cursor := self._tail.cursor) is None:
             return False  # the last row is not durable
 
         def save(sql: sqlite3.Connection) -> None:
@@ -533,6 +541,9 @@ class Book:
             self._run_sql(save, writes=True)
         except UnreadableError:
             return False
+        except sqlite3.Error as error:
+            self._begin_again(error)
+            return False
         state.clear_changes()
         if strategies is not None:
             strategies.clear_changes()
@@ -542,6 +553,12 @@ class Book:
     def _has_changes(self) -> bool:
         strategies = self._strategies
         return self._state.has_changes or (strategies is not None and strategies.has_changes)
+
+    def _begin_again(self, error: sqlite3.Error) -> None:
+        """Build the book again after an error of its own tables."""
+        self._report(f"its tables cannot be used ({error}); it is built again")
+        self._forget_cursor()
+        self._restart(REBUILD_AFTER)
 
     def _forget_cursor(self) -> None:
         with suppress(sqlite3.Error, UnreadableError):
@@ -560,14 +577,14 @@ class Book:
     def _ask(self, question: Callable[[BookReader], _T]) -> _T:
         if self.is_building:
             raise UnreadableError
-        if not self._write() and self._has_changes:
+        if not self._write():
             raise UnreadableError
         try:
             return question(self._reader())
         except sqlite3.Error:
             raise UnreadableError from None
 
-    def _load_family(self, order_id: str) -> list[Entry]:
+    def _load_family(self, order_id: str) -> list[OrderEntry]:
         entries = self._run_sql(lambda sql: store.load_family(sql, order_id))
         reader = self._reader()
         for entry in entries:

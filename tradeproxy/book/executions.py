@@ -103,7 +103,7 @@ class StrategyEvent(Struct, frozen=True, gc=False):
 NOTHING = StrategyEvent((), ())
 
 
-class _Order(Struct, gc=False):
+class _ReportedOrder(Struct, gc=False):
     id: Any = None
     client_order_id: Any = None
     symbol: Any = None
@@ -119,7 +119,7 @@ class _Order(Struct, gc=False):
     legs: Any = None
 
 
-class _Data(Struct, gc=False):
+class _FilledData(Struct, gc=False):
     event: Any = None
     event_id: Any = None
     execution_id: Any = None
@@ -132,16 +132,16 @@ class _Data(Struct, gc=False):
     commission: Any = None
     fee: Any = None
     fees: Any = None
-    order: _Order | None = None
+    order: _ReportedOrder | None = None
     legs: Any = None
 
 
-class _Frame(Struct, gc=False):
-    data: _Data
+class _FilledFrame(Struct, gc=False):
+    data: _FilledData
 
 
-_DECODER = Decoder(_Frame, float_hook=str)
-_DATA = Decoder(_Data, float_hook=str)
+_DECODER = Decoder(_FilledFrame, float_hook=str)
+_DATA = Decoder(_FilledData, float_hook=str)
 
 
 def read_strategy_event(payload: bytes, time: int) -> StrategyEvent:
@@ -149,7 +149,7 @@ def read_strategy_event(payload: bytes, time: int) -> StrategyEvent:
 
     `time` is that of an event without a time of its own (microseconds since 1970).
     """
-    data: _Data | None
+    data: _FilledData | None
     try:
         data = _DECODER.decode(payload).data
     except (DecodeError, RecursionError):
@@ -192,7 +192,7 @@ def read_order_links(document: Any, parent_id: str = "") -> Iterator[OrderLinks]
             yield from read_order_links(leg, order_id)
 
 
-def _read_loosely(payload: bytes) -> _Data | None:
+def _read_loosely(payload: bytes) -> _FilledData | None:
     """Read a frame that only Python's parser accepts, such as one with NaN in it."""
     try:
         data = json.loads(
@@ -203,7 +203,7 @@ def _read_loosely(payload: bytes) -> _Data | None:
         return None
 
 
-def _read(data: _Data, order: _Order, time: int) -> StrategyEvent:
+def _read(data: _FilledData, order: _ReportedOrder, time: int) -> StrategyEvent:
     kind = _KINDS.get(data.event) if isinstance(data.event, str) else None
     if not (order_id := _word(order.id)):
         return NOTHING
@@ -233,8 +233,8 @@ def _read(data: _Data, order: _Order, time: int) -> StrategyEvent:
 
 def _read_whole(
     kind: Kind,
-    data: _Data,
-    order: _Order,
+    data: _FilledData,
+    order: _ReportedOrder,
     order_id: str,
     ids: _Ids,
     time: int,
@@ -247,7 +247,7 @@ def _read_whole(
 
 
 def _read_legs(
-    kind: Kind, data: _Data, legs: list[Any], reports: list[Any], time: int
+    kind: Kind, data: _FilledData, legs: list[Any], reports: list[Any], time: int
 ) -> Iterator[Execution]:
     """Yield the parts of a multi-leg execution. Only the legs of the order have a side."""
     by_id = {_word(leg.get("id")): leg for leg in legs}
@@ -267,7 +267,7 @@ def _read_legs(
         fee = ZERO  # it is of the whole
 
 
-def _derive_legs(kind: Kind, data: _Data, legs: list[Any], time: int) -> Iterator[Execution]:
+def _derive_legs(kind: Kind, data: _FilledData, legs: list[Any], time: int) -> Iterator[Execution]:
     """Yield the legs of a multi-leg fill that does not report them: one made of the order alone."""
     qty, filled = (_number(each) for each in (data.qty, data.cum_qty))
     for leg in legs:

@@ -25,7 +25,7 @@ _NO_LEGS = (b"", b"null", b"[]")
 _NO_QUANTITIES: Mapping[str, str] = MappingProxyType({})
 
 
-class OrderFields(Struct, frozen=True, gc=False):
+class BookOrder(Struct, frozen=True, gc=False):
     """An order object of an event or of an answer. A field that it lacks is empty."""
 
     id: str
@@ -41,7 +41,7 @@ class OrderFields(Struct, frozen=True, gc=False):
     asset_id: str
     asset_class: str
     document: bytes
-    legs: tuple[OrderFields, ...] = ()
+    legs: tuple[BookOrder, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -66,7 +66,7 @@ class LegFill(Struct, frozen=True, gc=False):
     price: str = ""
 
 
-class EventFields(Struct, frozen=True, gc=False):
+class BookEvent(Struct, frozen=True, gc=False):
     """The `data` of a trade update. A field that it lacks is empty.
 
     Amounts are text as Alpaca wrote it, and may be no numbers.
@@ -77,8 +77,10 @@ class EventFields(Struct, frozen=True, gc=False):
     price: str
     position_qty: str
     position_qtys: Mapping[str, str]
-    order: OrderFields | None
+    order: BookOrder | None
     legs: tuple[LegFill, ...]
+    is_recovered: bool
+    """Whether the frame has the mark of an event that is late, or was made of an order."""
 
 
 Word = Annotated[str, Meta(max_length=MAX_WORD_LENGTH)]
@@ -103,13 +105,14 @@ class _Data(Struct, gc=False):
 
 class _Frame(Struct, gc=False):
     data: _Data
+    recovered: Any = None
 
 
 class _RawFrame(Struct, gc=False):
     data: Raw = NOTHING
 
 
-class _Order(Struct, gc=False):
+class _OrderWords(Struct, gc=False):
     id: Word
     client_order_id: Word | None = None
     symbol: Word | None = None
@@ -126,9 +129,9 @@ class _Order(Struct, gc=False):
 
 _FRAME = Decoder(_Frame)
 _RAW_FRAME = Decoder(_RawFrame)
-_ORDER = Decoder(_Order)
+_ORDER = Decoder(_OrderWords)
 _LEGS = Decoder(list[Raw])
-_ORDER_WORDS = [name for name in _Order.__struct_fields__ if name != "legs"]
+_WORDS_OF_ORDER = [name for name in _OrderWords.__struct_fields__ if name != "legs"]
 
 
 def normalize_symbol(symbol: str) -> str:
@@ -136,16 +139,17 @@ def normalize_symbol(symbol: str) -> str:
     return symbol.replace("/", "").upper()
 
 
-def read_event(payload: bytes) -> EventFields | None:
+def read_event(payload: bytes) -> BookEvent | None:
     """Return the fields of a frame of the stream; None if it has no object in `data`."""
     try:
-        data = _FRAME.decode(payload).data
+        frame = _FRAME.decode(payload)
     except (DecodeError, RecursionError):
-        frame = _load_loosely(payload)
-        if not isinstance(frame.get("data"), dict):
+        loaded = _load_loosely(payload)
+        if not isinstance(loaded.get("data"), dict):
             return None
-        data = _clean_data(frame["data"])
-    return EventFields(
+        frame = _Frame(_clean_data(loaded["data"]), loaded.get("recovered"))
+    data = frame.data
+    return BookEvent(
         data.event or "",
         data.qty or "",
         data.price or "",
@@ -153,6 +157,7 @@ def read_event(payload: bytes) -> EventFields | None:
         data.position_qtys or _NO_QUANTITIES,
         read_order(bytes(data.order)) if data.order else None,
         () if data.legs is None else tuple(map(_read_leg, data.legs[:MAX_LEGS])),
+        bool(frame.recovered),
     )
 
 
@@ -168,7 +173,7 @@ def read_data(payload: bytes) -> bytes:
         return encode(_load_loosely(payload).get("data") or {})
 
 
-def read_order(document: bytes) -> OrderFields | None:
+def read_order(document: bytes) -> BookOrder | None:
     """Return the fields of an order object; None without an id."""
     try:
         order = _ORDER.decode(document)
@@ -178,7 +183,7 @@ def read_order(document: bytes) -> OrderFields | None:
         order = _clean_order(fields)
     if not order.id:
         return None
-    return OrderFields(
+    return BookOrder(
         order.id,
         order.client_order_id or "",
         order.symbol or "",
@@ -194,7 +199,7 @@ def read_order(document: bytes) -> OrderFields | None:
     )
 
 
-def _read_legs(document: bytes) -> tuple[OrderFields, ...]:
+def _read_legs(document: bytes) -> tuple[BookOrder, ...]:
     try:
         legs = _LEGS.decode(document)
     except (DecodeError, RecursionError):
@@ -229,10 +234,10 @@ def _clean_data(data: dict[str, Any]) -> _Data:
     )
 
 
-def _clean_order(order: dict[str, Any]) -> _Order:
+def _clean_order(order: dict[str, Any]) -> _OrderWords:
     legs = order.get("legs")
-    return _Order(
-        **_clean_words(order, _ORDER_WORDS),
+    return _OrderWords(
+        **_clean_words(order, _WORDS_OF_ORDER),
         legs=Raw(encode(legs)) if isinstance(legs, list) else NOTHING,
     )
 

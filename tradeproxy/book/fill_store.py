@@ -33,7 +33,7 @@ class OrderRecord(Struct, frozen=True, gc=False):
         return self.parent_id or self.replaces
 
 
-class FillRecord(Struct, frozen=True, gc=False):
+class BookedFill(Struct, frozen=True, gc=False):
     """A fill that was booked."""
 
     order_id: str
@@ -95,24 +95,27 @@ class FillStore(Protocol):
     def list_linked(self, order_id: str) -> list[str]:
         """Return the ids of the orders whose `above` is this one."""
 
-    def get_fill(self, order_id: str, ref: str) -> FillRecord | None:
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+
+    def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
 
-    def put_fill(self, fill: FillRecord) -> None:
+    def put_fill(self, fill: BookedFill) -> None:
         """Store a fill."""
 
-    def list_fills(self, order_id: str) -> list[FillRecord]:
+    def list_fills(self, order_id: str) -> list[BookedFill]:
         """Return the fills of an order, in any order."""
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int
-    ) -> list[FillRecord]:
+    ) -> list[BookedFill]:
         """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
 
     def list_places(self) -> list[tuple[str, str]]:
         """Return each strategy and symbol that has a fill or had one."""
 
-    def list_symbol_fills(self, symbol: str, until: int) -> list[FillRecord]:
+    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
         """Return the fills of a symbol up to a time, of any strategy."""
 
     def get_opening(self, symbol: str) -> Opening | None:
@@ -143,8 +146,8 @@ class MemoryFillStore:
     def __init__(self) -> None:
         self._orders: dict[str, OrderRecord] = {}
         self._linked: dict[str, dict[str, None]] = {}
-        self._fills: dict[str, dict[str, FillRecord]] = {}
-        self._places: dict[tuple[str, str], list[tuple[FillKey, FillRecord]]] = {}
+        self._fills: dict[str, dict[str, BookedFill]] = {}
+        self._places: dict[tuple[str, str], list[tuple[FillKey, BookedFill]]] = {}
         self._openings: dict[str, Opening] = {}
         self._names: list[str] = []
         self._unbooked: list[Execution] = []
@@ -166,14 +169,18 @@ class MemoryFillStore:
         """Return the ids of the orders whose `above` is this one."""
         return list(self._linked.get(order_id, ()))
 
-    def get_fill(self, order_id: str, ref: str) -> FillRecord | None:
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+        return bool(self._linked.get(order_id))
+
+    def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
         fills = self._fills.get(order_id, {})
         if (found := fills.get(ref)) is not None:
             return found
         return next((fill for fill in fills.values() if ref and fill.alias == ref), None)
 
-    def put_fill(self, fill: FillRecord) -> None:
+    def put_fill(self, fill: BookedFill) -> None:
         """Store a fill."""
         fills = self._fills.setdefault(fill.order_id, {})
         if (before := fills.get(fill.ref)) is not None:
@@ -182,13 +189,13 @@ class MemoryFillStore:
         fills[fill.ref] = fill
         insort(self._places.setdefault(fill.place, []), (fill.key, fill), key=_key)
 
-    def list_fills(self, order_id: str) -> list[FillRecord]:
+    def list_fills(self, order_id: str) -> list[BookedFill]:
         """Return the fills of an order, in any order."""
         return list(self._fills.get(order_id, {}).values())
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int
-    ) -> list[FillRecord]:
+    ) -> list[BookedFill]:
         """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
         rows = self._places.get(place, [])
         first = 0 if after is None else bisect_right(rows, after, key=_key)
@@ -198,7 +205,7 @@ class MemoryFillStore:
         """Return each strategy and symbol that has a fill or had one."""
         return list(self._places)
 
-    def list_symbol_fills(self, symbol: str, until: int) -> list[FillRecord]:
+    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
         """Return the fills of a symbol up to a time, of any strategy."""
         return [
             fill
@@ -236,5 +243,5 @@ class MemoryFillStore:
         self._unbooked = list(unbooked)
 
 
-def _key(row: tuple[FillKey, FillRecord]) -> FillKey:
+def _key(row: tuple[FillKey, BookedFill]) -> FillKey:
     return row[0]

@@ -10,7 +10,7 @@ from msgspec import MsgspecError
 from msgspec.json import Decoder, encode
 
 from tradeproxy.book.executions import Execution
-from tradeproxy.book.fill_store import FillRecord, Opening, OrderRecord
+from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tradeproxy.book.lots import FillKey
     from tradeproxy.journal.base import Tables
 
-MAX_CACHED = 1024
+MAX_CACHED = 128
 """Orders whose record and fills are kept in memory: most events are about a few of them."""
 
 _FILL_COLUMNS = """
@@ -48,11 +48,13 @@ class TableFillStore:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._known: OrderedDict[str, OrderRecord | None] = OrderedDict()
-        self._fills_of: OrderedDict[str, dict[str, FillRecord]] = OrderedDict()
+        self._fills_of: OrderedDict[str, dict[str, BookedFill]] = OrderedDict()
         self._orders: dict[str, OrderRecord] = {}
-        self._fills: dict[tuple[str, str], FillRecord] = {}
+        self._fills: dict[tuple[str, str], BookedFill] = {}
         self._openings = {each.symbol: each for each in self._run(_load_openings)}
         self._new_openings: dict[str, Opening] = {}
+        # Few: the predecessors and parents that are older than the log.
+        self._awaited = set(self._run(_load_awaited))
         self._names = self._run(_load_names)
         self._new_names: list[str] = []
         self._meta: dict[str, str] = self._run(_load_meta)
@@ -99,6 +101,11 @@ class TableFillStore:
 
     def put_order(self, order: OrderRecord) -> None:
         """Store an order."""
+        if self.get_order(order.id) is None:
+            self._awaited.discard(order.id)
+            self._remember(self._fills_of, order.id, {})  # fills come after their order
+        if order.above and self.get_order(order.above) is None:
+            self._awaited.add(order.above)
         self._orders[order.id] = order
         self._remember(self._known, order.id, order)
 
@@ -109,25 +116,29 @@ class TableFillStore:
         found |= {key: None for key, each in self._orders.items() if each.above == order_id}
         return list(found)
 
-    def get_fill(self, order_id: str, ref: str) -> FillRecord | None:
+    def is_awaited(self, order_id: str) -> bool:
+        """Whether an order that is unknown is the `above` of others."""
+        return order_id in self._awaited
+
+    def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
         fills = self._load_fills_of(order_id)
         if (found := fills.get(ref)) is not None:
             return found
         return next((fill for fill in fills.values() if ref and fill.alias == ref), None)
 
-    def put_fill(self, fill: FillRecord) -> None:
+    def put_fill(self, fill: BookedFill) -> None:
         """Store a fill."""
         self._load_fills_of(fill.order_id)[fill.ref] = fill
         self._fills[fill.order_id, fill.ref] = fill
 
-    def list_fills(self, order_id: str) -> list[FillRecord]:
+    def list_fills(self, order_id: str) -> list[BookedFill]:
         """Return the fills of an order, in any order."""
         return list(self._load_fills_of(order_id).values())
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int
-    ) -> list[FillRecord]:
+    ) -> list[BookedFill]:
         """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
         # Those that were put since may replace as many of the stored ones.
         count = limit + len(self._fills)
@@ -145,7 +156,7 @@ class TableFillStore:
         places = dict.fromkeys(self._run(_load_places))
         return list(places | dict.fromkeys(fill.place for fill in self._fills.values()))
 
-    def list_symbol_fills(self, symbol: str, until: int) -> list[FillRecord]:
+    def list_symbol_fills(self, symbol: str, until: int) -> list[BookedFill]:
         """Return the fills of a symbol up to a time, of any strategy."""
         return [
             fill
@@ -198,7 +209,7 @@ class TableFillStore:
         if self._meta.get(key) != value:
             self._meta[key] = self._new_meta[key] = value
 
-    def _load_fills_of(self, order_id: str) -> dict[str, FillRecord]:
+    def _load_fills_of(self, order_id: str) -> dict[str, BookedFill]:
         fills = self._fills_of.get(order_id)
         if fills is None:
             fills = self._run(lambda sql: _load_fills(sql, order_id))
@@ -248,6 +259,14 @@ def _load_order(connection: sqlite3.Connection, order_id: str) -> OrderRecord | 
     return None if row is None else OrderRecord(*row)
 
 
+def _load_awaited(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute(
+        "SELECT DISTINCT above FROM strategy_orders AS o WHERE above != ''"
+        " AND NOT EXISTS (SELECT 1 FROM strategy_orders WHERE id = o.above)"
+    )
+    return [above for (above,) in rows]
+
+
 def _load_linked(connection: sqlite3.Connection, order_id: str) -> list[str]:
     rows = connection.execute(
         "SELECT id FROM strategy_orders WHERE above = ? AND above != ''", (order_id,)
@@ -255,7 +274,7 @@ def _load_linked(connection: sqlite3.Connection, order_id: str) -> list[str]:
     return [each for (each,) in rows]
 
 
-def _load_fills(connection: sqlite3.Connection, order_id: str) -> dict[str, FillRecord]:
+def _load_fills(connection: sqlite3.Connection, order_id: str) -> dict[str, BookedFill]:
     rows = connection.execute(
         f"SELECT {_FILL_COLUMNS} FROM strategy_fills WHERE order_id = ?", (order_id,)
     )
@@ -264,7 +283,7 @@ def _load_fills(connection: sqlite3.Connection, order_id: str) -> dict[str, Fill
 
 def _select_fills(
     connection: sqlite3.Connection, place: tuple[str, str], after: FillKey | None, limit: int
-) -> list[FillRecord]:
+) -> list[BookedFill]:
     behind = "" if after is None else "AND (time, event_id, order_id, ref) > (?, ?, ?, ?)"
     rows = connection.execute(
         f"SELECT {_FILL_COLUMNS} FROM strategy_fills WHERE strategy = ? AND symbol = ? {behind}"
@@ -285,7 +304,7 @@ def _encode_order(order: OrderRecord) -> tuple[str, ...]:
     )
 
 
-def _encode_fill(fill: FillRecord) -> tuple[object, ...]:
+def _encode_fill(fill: BookedFill) -> tuple[object, ...]:
     return (
         fill.order_id,
         fill.ref,
@@ -302,9 +321,9 @@ def _encode_fill(fill: FillRecord) -> tuple[object, ...]:
     )
 
 
-def _decode_fill(row: tuple[str, ...]) -> FillRecord:
+def _decode_fill(row: tuple[str, ...]) -> BookedFill:
     qty, price, multiplier, fee = (Decimal(text) for text in row[7:11])
-    return FillRecord(
+    return BookedFill(
         row[0],
         row[1],
         row[2],

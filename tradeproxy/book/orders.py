@@ -16,10 +16,14 @@ from tradeproxy.wire.event import CLOSED_STATUSES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tradeproxy.book.fields import OrderFields
+    from tradeproxy.book.fields import BookOrder
 
 
-class Entry(Struct, gc=False):
+MAX_OPEN = 10_000
+"""Orders in memory, with their legs: about 25 MB. Alpaca has no limit of open orders."""
+
+
+class OrderEntry(Struct, gc=False):
     """What is known of one order."""
 
     num: int
@@ -47,7 +51,7 @@ class Entry(Struct, gc=False):
         return self.status not in CLOSED_STATUSES
 
 
-def is_newer(known: Entry, order: OrderFields, updated: int) -> bool:
+def is_newer(known: OrderEntry, order: BookOrder, updated: int) -> bool:
     """Whether a state is newer than the known one. At equal times it is.
 
     The rule is that of `newer_state` in journal/backlog.py: events may come out of order.
@@ -62,7 +66,7 @@ def is_newer(known: Entry, order: OrderFields, updated: int) -> bool:
 class Orders:
     """The orders of one account. Open families are here; `load` finds those of the store."""
 
-    def __init__(self, load: Callable[[str], list[Entry]], next_num: int = 1) -> None:
+    def __init__(self, load: Callable[[str], list[OrderEntry]], next_num: int = 1) -> None:
         """Begin without orders.
 
         Args:
@@ -72,32 +76,34 @@ class Orders:
         """
         self._load = load
         self.next_num = next_num
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, OrderEntry] = {}
         self._legs: dict[str, list[str]] = {}
         self._closed: set[str] = set()
-        self.dirty: dict[str, Entry] = {}
+        self.has_overflowed = False
+        """Whether open orders were left to the store, because they are too many for the memory."""
+        self.dirty: dict[str, OrderEntry] = {}
         """The orders that changed since `clear_dirty`."""
 
-    def adopt(self, entries: Iterable[Entry]) -> None:
+    def adopt(self, entries: Iterable[OrderEntry]) -> None:
         """Keep these orders of the store in memory."""
         for entry in entries:
             self._keep(entry)
 
-    def get(self, order_id: str) -> Entry | None:
+    def get(self, order_id: str) -> OrderEntry | None:
         """Return an order that is in memory: its family is open, or has changed."""
         return self._entries.get(order_id)
 
-    def _find(self, order_id: str) -> Entry | None:
+    def _find(self, order_id: str) -> OrderEntry | None:
         if (entry := self._entries.get(order_id)) is None:
             self.adopt(self._load(order_id))
             entry = self._entries.get(order_id)
         return entry
 
-    def legs(self, parent_id: str) -> list[Entry]:
+    def legs(self, parent_id: str) -> list[OrderEntry]:
         """Return the legs in memory of an order, in the order of their first event."""
         return [self._entries[leg_id] for leg_id in self._legs.get(parent_id, ())]
 
-    def roots(self) -> list[Entry]:
+    def roots(self) -> list[OrderEntry]:
         """Return every order that is open, or has an open leg, without those that are legs."""
         return [
             entry
@@ -106,20 +112,20 @@ class Orders:
             and self.is_family_open(entry)
         ]
 
-    def list_all(self) -> list[Entry]:
+    def list_all(self) -> list[OrderEntry]:
         """Return every order in memory."""
         return list(self._entries.values())
 
-    def is_family_open(self, root: Entry) -> bool:
+    def is_family_open(self, root: OrderEntry) -> bool:
         """Whether an order or one of its legs can still change."""
         return root.is_open or any(leg.is_open for leg in self.legs(root.id))
 
-    def is_in_open_family(self, entry: Entry) -> bool:
+    def is_in_open_family(self, entry: OrderEntry) -> bool:
         """Whether an order in memory, its parent or one of the parent's legs can still change."""
         root = None if entry.parent_id is None else self._entries.get(entry.parent_id)
         return self.is_family_open(root or entry)
 
-    def apply(self, order: OrderFields, seq: int, time: int) -> Entry:
+    def apply(self, order: BookOrder, seq: int, time: int) -> OrderEntry:
         """Take an order of a row, with its legs, and return what is known of it now."""
         entry = self._update(order, seq, seq, time, None)
         for leg in order.legs:
@@ -127,7 +133,7 @@ class Orders:
         self._settle(entry)
         return entry
 
-    def seed(self, order: OrderFields, last: int) -> None:
+    def seed(self, order: BookOrder, last: int) -> None:
         """Take an order of Alpaca's answer, which was sent after row `last` had been applied."""
         entry = self._update(order, 0, last, 0, None)
         for leg in order.legs:
@@ -135,8 +141,8 @@ class Orders:
         self._settle(entry)
 
     def _update(
-        self, order: OrderFields, seq: int, last: int, time: int, parent_id: str | None
-    ) -> Entry:
+        self, order: BookOrder, seq: int, last: int, time: int, parent_id: str | None
+    ) -> OrderEntry:
         updated = order.updated or time
         known = self._find(order.id)
         if known is None:
@@ -160,10 +166,10 @@ class Orders:
         return known
 
     def _create(
-        self, order: OrderFields, seq: int, last: int, updated: int, parent_id: str | None
-    ) -> Entry:
+        self, order: BookOrder, seq: int, last: int, updated: int, parent_id: str | None
+    ) -> OrderEntry:
         num, self.next_num = self.next_num, self.next_num + 1
-        return Entry(
+        return OrderEntry(
             num,
             order.id,
             parent_id,
@@ -179,14 +185,14 @@ class Orders:
             order.document,
         )
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: OrderEntry) -> None:
         self._entries[entry.id] = entry
         if entry.parent_id is not None:
             legs = self._legs.setdefault(entry.parent_id, [])
             if entry.id not in legs:
                 legs.append(entry.id)
 
-    def _settle(self, entry: Entry) -> None:
+    def _settle(self, entry: OrderEntry) -> None:
         """Let the store have a whole family again if one of its orders changed."""
         root = entry
         if entry.parent_id is not None:
@@ -201,9 +207,15 @@ class Orders:
         self.dirty.clear()
         for root_id in self._closed:
             root = self._entries.get(root_id)
-            if root is None or self.is_family_open(root):
-                continue
-            for leg_id in self._legs.pop(root_id, ()):
-                self._entries.pop(leg_id, None)
-            del self._entries[root_id]
+            if root is not None and not self.is_family_open(root):
+                self._drop(root)
         self._closed.clear()
+        while len(self._entries) > MAX_OPEN:
+            self.has_overflowed = True
+            self._drop(next(iter(self._entries.values())))
+
+    def _drop(self, entry: OrderEntry) -> None:
+        """Leave an order and its legs to the store."""
+        for leg_id in self._legs.pop(entry.id, ()):
+            self._entries.pop(leg_id, None)
+        self._entries.pop(entry.id, None)

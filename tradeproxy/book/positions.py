@@ -15,7 +15,7 @@ from tradeproxy.wire.event import EXECUTION_KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tradeproxy.book.fields import EventFields, OrderFields
+    from tradeproxy.book.fields import BookEvent, BookOrder
 
 MAX_POSITIONS = 20_000
 """Symbols of one account. Alpaca has fewer assets."""
@@ -77,7 +77,7 @@ class Move(Struct, frozen=True, gc=False):
     asset_class: str
 
 
-def list_moves(event: EventFields, order: OrderFields) -> Iterator[Move]:
+def list_moves(event: BookEvent, order: BookOrder) -> Iterator[Move]:
     """Yield what an execution, or an amendment of one, changes in the positions."""
     # A bust or a correction has the amounts of a trade that was counted before.
     is_trade = event.kind in EXECUTION_KINDS
@@ -95,7 +95,7 @@ def list_moves(event: EventFields, order: OrderFields) -> Iterator[Move]:
         )
 
 
-def _list_leg_moves(event: EventFields, order: OrderFields, is_trade: bool) -> Iterator[Move]:
+def _list_leg_moves(event: BookEvent, order: BookOrder, is_trade: bool) -> Iterator[Move]:
     quantities = dict(event.position_qtys)
     legs = {leg.id: leg for leg in order.legs}
     for fill in event.legs:
@@ -148,16 +148,22 @@ class Positions:
 
     # Events.
 
-    def apply(self, move: Move, seq: int, time: int) -> None:
-        """Take what an event says of a symbol."""
+    def apply(self, move: Move, seq: int, time: int, *, is_recovered: bool) -> None:
+        """Take what an event says of a symbol.
+
+        The order of the rows counts, not that of their times, unless an event is late by its mark.
+        """
         known = self._positions.get(move.symbol)
         if known is None:
             if len(self._positions) >= MAX_POSITIONS:
                 return
             known = Position(move.symbol, "0", "")
-        # A late event is part of the position that a newer one or an answer had.
-        is_late = 0 < time < max(known.time, known.answered - SLACK)
-        qty = None if is_late else _move_qty(known, move)
+        # A late event is part of the position that a newer one or an answer had. One without a
+        # position may be part of the answer too.
+        is_answered = 0 < time < known.answered - SLACK
+        is_late = is_recovered and (is_answered or 0 < time < known.time)
+        is_known = is_late or (is_answered and not move.position_qty)
+        qty = None if is_known else _move_qty(known, move)
         if qty is not None and qty != known.qty:
             known.entry = _move_entry(known, move, qty)
             known.qty, known.is_moved, known.difference = qty, True, None

@@ -10,8 +10,8 @@ from tradeproxy.book.views import (
     EventCount,
     EventsPage,
     OrderKey,
+    OrderScope,
     OrdersPage,
-    OrderStatus,
     OrderView,
     TimelineEntry,
 )
@@ -19,8 +19,8 @@ from tradeproxy.book.views import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tradeproxy.book.fields import EventFields
-    from tradeproxy.book.orders import Entry
+    from tradeproxy.book.fields import BookEvent
+    from tradeproxy.book.orders import OrderEntry
     from tradeproxy.book.state import BookState
     from tradeproxy.book.views import EventQuery, OrderQuery
     from tradeproxy.journal.base import Journal, Row, Tables
@@ -58,11 +58,11 @@ class BookReader:
                 return self._view(entry, [leg for leg in family if leg.parent_id == order_id])
         return None
 
-    def view(self, entry: Entry) -> OrderView | None:
+    def view(self, entry: OrderEntry) -> OrderView | None:
         """Return an order that is in memory, with its legs."""
         return self._view(entry, self._orders.legs(entry.id))
 
-    def _view(self, entry: Entry, legs: Sequence[Entry]) -> OrderView | None:
+    def _view(self, entry: OrderEntry, legs: Sequence[OrderEntry]) -> OrderView | None:
         document = self.read_document(entry)
         if document is None:
             return None
@@ -82,7 +82,7 @@ class BookReader:
             document,
         )
 
-    def read_document(self, entry: Entry) -> bytes | None:
+    def read_document(self, entry: OrderEntry) -> bytes | None:
         """Return the JSON of one order; None if its row is no longer stored."""
         if entry.document is not None:
             return entry.document
@@ -92,7 +92,7 @@ class BookReader:
     def orders(self, query: OrderQuery, after: OrderKey | None, limit: int) -> OrdersPage:
         """Return the next orders of a list, newest submission first."""
         limit = max(min(limit, MAX_FOUND), 1)
-        if query.status is OrderStatus.OPEN:
+        if query.status is OrderScope.OPEN:
             return self._open_orders(query, after, limit)
         entries = self._run(lambda sql: store.list_orders(sql, query, after, MAX_EXAMINED))
         views: list[OrderView] = []
@@ -104,7 +104,7 @@ class BookReader:
         ended = len(entries) < MAX_EXAMINED
         return OrdersPage(tuple(views), None if ended else _key(entries[-1]), len(entries))
 
-    def _listed(self, entry: Entry, query: OrderQuery) -> OrderView | None:
+    def _listed(self, entry: OrderEntry, query: OrderQuery) -> OrderView | None:
         if (known := self._orders.get(entry.id)) is not None:
             view = self.view(known)
         elif entry.last < self._journal.first:
@@ -113,11 +113,11 @@ class BookReader:
             view = self.order(entry.id)
         else:
             view = self._view(entry, ())
-        if view is None or (query.status is OrderStatus.CLOSED and view.is_open):
+        if view is None or (query.status is OrderScope.CLOSED and view.is_open):
             return None
         return view
 
-    def _may_have_legs(self, entry: Entry) -> bool:
+    def _may_have_legs(self, entry: OrderEntry) -> bool:
         return self._run(lambda sql: store.has_legs(sql, entry.id))
 
     def _open_orders(self, query: OrderQuery, after: OrderKey | None, limit: int) -> OrdersPage:
@@ -208,11 +208,11 @@ class BookReader:
         return [row for row in rows if row is not None and row.payload is not None]
 
 
-def _key(entry: Entry) -> OrderKey:
+def _key(entry: OrderEntry) -> OrderKey:
     return OrderKey(entry.submitted, entry.id)
 
 
-def _matches(entry: Entry, query: OrderQuery) -> bool:
+def _matches(entry: OrderEntry, query: OrderQuery) -> bool:
     return _has_symbol(query.symbols, entry.symbols) and entry.client_order_id.startswith(
         query.client_order_id_prefix
     )
@@ -259,7 +259,7 @@ def _read_entry(row: Row, order_id: str) -> TimelineEntry | None:
     )
 
 
-def _find_leg_fill(event: EventFields, order_id: str) -> tuple[str, str]:
+def _find_leg_fill(event: BookEvent, order_id: str) -> tuple[str, str]:
     for fill in event.legs:
         if fill.order_id == order_id:
             return fill.qty, fill.price

@@ -14,8 +14,8 @@ from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from tradeproxy.book.fields import OrderFields
-    from tradeproxy.book.orders import Entry
+    from tradeproxy.book.fields import BookOrder
+    from tradeproxy.book.orders import OrderEntry
     from tradeproxy.journal.base import Row
 
 MAX_FILLS = 50
@@ -29,7 +29,9 @@ MAX_KIND = 64
 class BookState:
     """Orders, positions and fills after row `seq`. It reads and writes nothing itself."""
 
-    def __init__(self, load: Callable[[str], list[Entry]], seq: int = 0, next_num: int = 1) -> None:
+    def __init__(
+        self, load: Callable[[str], list[OrderEntry]], seq: int = 0, next_num: int = 1
+    ) -> None:
         """Begin after row `seq` without orders, positions and fills. See Orders for the rest."""
         self.seq = seq
         self.orders = Orders(load, next_num)
@@ -45,8 +47,11 @@ class BookState:
         """Whether anything changed since `clear_changes`."""
 
     def apply(self, row: Row) -> None:
-        """Take the next row of the log."""
+        """Take the next row of the log. If `load` raises, the row can be applied again."""
+        self._apply(row)
         self.seq = row.seq
+
+    def _apply(self, row: Row) -> None:
         self.has_changes = True
         if row.payload is None:
             self.has_hole = True
@@ -59,13 +64,13 @@ class BookState:
             num = self.orders.apply(event.order, row.seq, time).num
             if event.kind in EXECUTION_KINDS or event.kind in AMENDMENT_KINDS:
                 for move in list_moves(event, event.order):
-                    self.positions.apply(move, row.seq, time)
+                    self.positions.apply(move, row.seq, time, is_recovered=event.is_recovered)
             if event.kind in EXECUTION_KINDS:
                 self.add_fill(row, event.order)
         self.high = max(time, self.high)
         self.events.append((row.seq, num, time < self.high, row.time, event.kind[:MAX_KIND]))
 
-    def add_fill(self, row: Row, order: OrderFields) -> None:
+    def add_fill(self, row: Row, order: BookOrder) -> None:
         """Add a fill behind the others."""
         self._fills.append((row, order.symbols, order.client_order_id))
 

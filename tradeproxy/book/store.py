@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
-from tradeproxy.book.orders import Entry
+from tradeproxy.book.orders import OrderEntry
 from tradeproxy.book.positions import Position
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ def load_meta(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM book_meta").fetchall())
 
 
-def save(connection: sqlite3.Connection, state: BookState, cursor: str | None) -> None:
-    """Write all that changed, and the cursor of the last row; None leaves the book unfinished."""
+def save(connection: sqlite3.Connection, state: BookState, cursor: str) -> None:
+    """Write all that changed, and the cursor of the last row."""
     orders = state.orders
     connection.executemany(
         _SAVE_ORDER,
@@ -65,7 +65,7 @@ def save(connection: sqlite3.Connection, state: BookState, cursor: str | None) -
             connection.execute(_SAVE_POSITION, (symbol, _POSITION_ENCODER.encode(position)))
     fills = " ".join(map(str, state.list_fills()))
     meta = {
-        "cursor": cursor or "",
+        "cursor": cursor,
         "fills": fills,
         "next_num": str(orders.next_num),
         "high": str(state.high),
@@ -73,7 +73,7 @@ def save(connection: sqlite3.Connection, state: BookState, cursor: str | None) -
     connection.executemany(_SAVE_META, meta.items())
 
 
-def _encode_order(entry: Entry, is_open: bool) -> tuple[object, ...]:
+def _encode_order(entry: OrderEntry, is_open: bool) -> tuple[object, ...]:
     # The row of the log has the document of a closed order. Until its last row is trimmed, the
     # one that it comes from may be.
     keeps = is_open or entry.seq == 0 or entry.last > entry.seq
@@ -106,7 +106,7 @@ def load_positions(connection: sqlite3.Connection) -> list[Position]:
     return positions
 
 
-def load_open(connection: sqlite3.Connection, after: int, limit: int) -> list[Entry]:
+def load_open(connection: sqlite3.Connection, after: int, limit: int) -> list[OrderEntry]:
     """Return orders of open families, by number, after one."""
     return _read_orders(
         connection,
@@ -115,7 +115,7 @@ def load_open(connection: sqlite3.Connection, after: int, limit: int) -> list[En
     )
 
 
-def load_family(connection: sqlite3.Connection, order_id: str) -> list[Entry]:
+def load_family(connection: sqlite3.Connection, order_id: str) -> list[OrderEntry]:
     """Return an order with its parent and all legs; none if it is unknown."""
     found = _read_orders(connection, "WHERE id = ?", (order_id,))
     if not found:
@@ -128,7 +128,7 @@ def load_family(connection: sqlite3.Connection, order_id: str) -> list[Entry]:
 
 def list_orders(
     connection: sqlite3.Connection, query: OrderQuery, after: OrderKey | None, limit: int
-) -> list[Entry]:
+) -> list[OrderEntry]:
     """Return orders that are no legs, newest submission first, behind `after`.
 
     Only the times of the query restrict them.
@@ -231,6 +231,6 @@ def clear(connection: sqlite3.Connection) -> bool:
 
 def _read_orders(
     connection: sqlite3.Connection, where: str, values: Iterable[object]
-) -> list[Entry]:
+) -> list[OrderEntry]:
     rows = connection.execute(f"SELECT {_COLUMNS} FROM book_orders {where}", tuple(values))
-    return [Entry(*row) for row in rows.fetchall()]
+    return [OrderEntry(*row) for row in rows.fetchall()]

@@ -74,7 +74,7 @@ class Strategies:
         self._store = self._open(tables)
         self.book = StrategyBook(self._store, rule, self._warn)
         self._assigned: str | None = None
-        self._rendered: tuple[int, date | None, tuple[bytes, ...]] = (-1, None, ())
+        self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
         if self._store.get_meta("rule") != rule.text:
             self.book.rename()
             self._store.put_meta("rule", rule.text)
@@ -130,15 +130,16 @@ class Strategies:
         if not self.is_current():
             return ()
         day = self.today
-        if self._rendered[:2] != (seq, day):
+        key = seq, self.book.version, day
+        if self._rendered[0] != key:
             account = read_account(positions())
             documents = tuple(
                 encode(describe_strategy(name, own, day, account, lots=False))
                 for name, own in group_holdings(self.book).items()
                 if is_active(own, day)
             )
-            self._rendered = seq, day, documents
-        return self._rendered[2]
+            self._rendered = key, documents
+        return self._rendered[1]
 
     def apply(self, row: Row, time: int) -> None:
         """Take a row of the log. `time` is that of a row without one (microseconds since 1970)."""
@@ -204,7 +205,6 @@ class Strategies:
         if text == self._assigned:
             return
         old, new = _read_assignments(self._store.get_meta(ASSIGNMENTS)), _read_assignments(text)
-        self._rendered = (-1, None, ())
         for order_id in old.keys() | new.keys():
             if old.get(order_id) != new.get(order_id):
                 self.book.assign(order_id, new.get(order_id, ""))

@@ -5,7 +5,7 @@ The records decide; the holdings are computed from them and kept up to date:
     a fill                                effect on its strategy and symbol
     ------------------------------------  -----------------------------------------------------
     newer than every applied one          it is applied at once
-    late, busted, corrected, or moved     the holding is stale: `work` computes it anew
+    late, busted, corrected, or moved     the holding is stale: `work` computes it again
     the same execution and amounts again  none
     an amendment of an unknown fill       none, and a note, until that fill arrives
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from tradeproxy.book.executions import Execution, Kind, OrderLinks, StrategyEvent
-from tradeproxy.book.fill_store import FillRecord, Opening, OrderRecord
+from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
 from tradeproxy.book.lots import EXACT, OPENING, ZERO, FillKey, Holding, Trade
 from tradeproxy.wire.strategy_rule import (
     MAX_STRATEGIES,
@@ -45,7 +45,7 @@ MAX_NOTES = 50
 MAX_UNBOOKED = 1000
 """Executions that could not be booked: amendments wait for their fill. The newest are kept."""
 
-STEP = 128
+STEP = 64
 """Fills of a stale holding that one read of the store returns."""
 
 UNKNOWN_FILL = "the fill that it names is unknown"
@@ -72,6 +72,8 @@ class StrategyBook:
         self._unbooked = store.list_unbooked()
         self.holdings: dict[tuple[str, str], Holding] = {}
         """By strategy and symbol. A stale one is as far as `work` has come."""
+        self.version = 0
+        """It grows whenever a holding is computed again; a row of the log may change others."""
         self._stale: dict[tuple[str, str], None] = {}
         self._unchecked: dict[tuple[str, str], FillKey | None] = {}
         # Where fills may have another strategy now, and the last one that was checked.
@@ -101,7 +103,7 @@ class StrategyBook:
             self.book(execution)
 
     def link(self, links: OrderLinks) -> None:
-        """Take note of an order and what it is linked to. Its known fills move if that matters."""
+        """Record an order and what it is linked to. Its known fills move if that matters."""
         known = self._store.get_order(links.id)
         order = known or OrderRecord(links.id)
         order = replace(
@@ -110,8 +112,12 @@ class StrategyBook:
             parent_id=links.parent_id or order.parent_id,
             replaces=links.replaces or order.replaces,
         )
-        if order != known:
-            self._store.put_order(order)
+        if order == known:
+            return
+        # A fill comes with its order, so a new order has none, and only linked ones can move.
+        is_awaited = known is not None or self._store.is_awaited(order.id)
+        self._store.put_order(order)
+        if is_awaited:
             self._move(order.id)
 
     def assign(self, order_id: str, strategy: str) -> None:
@@ -122,8 +128,7 @@ class StrategyBook:
 
     def is_known(self, order_id: str) -> bool:
         """Whether an order has a fill, or a link to another order."""
-        order = self._store.get_order(order_id)
-        return order is not None or bool(self._store.list_fills(order_id))
+        return self._store.get_order(order_id) is not None
 
     def find_strategy(self, order_id: str) -> str:
         """Return the strategy of an order, which may count under OTHER_STRATEGIES."""
@@ -188,6 +193,8 @@ class StrategyBook:
         return not self.is_current
 
     def _book_fill(self, new: Execution) -> bool:
+        if self._store.get_order(new.order_id) is None:
+            self.link(OrderLinks(new.order_id))
         ref = new.execution or (f"filled {new.filled}" if new.filled else f"event {new.event_id}")
         known = self._store.get_fill(new.order_id, ref) or self._find_copy(new)
         if known is not None:
@@ -197,7 +204,7 @@ class StrategyBook:
             if not known.is_amended and (known.qty, known.price) != (new.qty, new.price):
                 self._change(known, replace(known, qty=new.qty, price=new.price))
             return False
-        fill = FillRecord(
+        fill = BookedFill(
             new.order_id,
             ref,
             self._find_bucket(new.order_id),
@@ -221,7 +228,7 @@ class StrategyBook:
         self._amend_later(fill)
         return True
 
-    def _find_copy(self, new: Execution) -> FillRecord | None:
+    def _find_copy(self, new: Execution) -> BookedFill | None:
         """Return the record of the same fill from a source that gives other ids.
 
         Alpaca's activities and the events that are made of orders have no execution id. The
@@ -257,7 +264,7 @@ class StrategyBook:
         self._change(known, new)
         return True
 
-    def _amend_later(self, fill: FillRecord) -> None:
+    def _amend_later(self, fill: BookedFill) -> None:
         """Apply the amendments that came before their fill."""
         done = [
             each
@@ -271,7 +278,7 @@ class StrategyBook:
         self._unbooked = unbooked
         self._store.put_unbooked(unbooked)
 
-    def _change(self, old: FillRecord, new: FillRecord) -> None:
+    def _change(self, old: BookedFill, new: BookedFill) -> None:
         """Replace a record, and what was computed with it."""
         if new == old:
             return
@@ -319,6 +326,7 @@ class StrategyBook:
             self._make_stale((NO_STRATEGY, symbol))
 
     def _make_stale(self, place: tuple[str, str]) -> None:
+        self.version += 1
         holding = self.holdings[place] = Holding()
         self._stale[place] = None
         strategy, symbol = place
@@ -329,9 +337,9 @@ class StrategyBook:
             holding.apply(Trade(key, qty, *terms))
 
 
-def _effect(fill: FillRecord) -> Decimal:
+def _effect(fill: BookedFill) -> Decimal:
     return ZERO if fill.is_busted else fill.qty
 
 
-def _trade(fill: FillRecord) -> Trade:
+def _trade(fill: BookedFill) -> Trade:
     return Trade(fill.key, fill.qty, fill.price, fill.multiplier, fill.fee, fill.asset_class)

@@ -87,7 +87,7 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     """Those with an open position or a fill of the day, as JSON: see strategy_views."""
 
 
-class OrderStatus(Enum):
+class OrderScope(Enum):
     """Which orders a query finds."""
 
     OPEN = "open"
@@ -98,7 +98,7 @@ class OrderStatus(Enum):
 class OrderQuery(Struct, frozen=True):
     """Which orders are listed. Empty values and None do not restrict."""
 
-    status: OrderStatus = OrderStatus.OPEN
+    status: OrderScope = OrderScope.OPEN
     symbols: frozenset[str] = frozenset()
     """An order is found by its own symbol or one of its legs'."""
     client_order_id_prefix: str = ""

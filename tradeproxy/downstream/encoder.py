@@ -20,16 +20,25 @@ MARKS = tuple(mark.value for mark in Recovered)
 class FrameEncoder:
     """Encodes a batch: the frames of its rows, joined.
 
-    `frame` makes one frame of a payload, and of its row and the account if it has a cursor. With
-    `wanted`, rows that do not match this filter are left out. The result may be empty.
-
     An encoder is the key under which a batch caches the result. Compared and hashed by identity.
     """
 
     def __init__(
-        self, frame: Callable[[bytes, Row, Account], bytes], wanted: Filter | None = None
+        self,
+        message: Callable[[bytes], bytes],
+        convert: Callable[[bytes, Row, Account], bytes] | None = None,
+        wanted: Filter | None = None,
     ) -> None:
-        self._frame = frame
+        """Create an encoder.
+
+        Args:
+            message: returns the frame of a text.
+            convert: returns the text that clients get of a payload and its row; None if they get
+                Alpaca's payload, byte for byte.
+            wanted: rows that do not match this filter are left out. The result may be empty.
+        """
+        self._message = message
+        self._convert = convert
         self._filter = wanted
         # Weak references: an encoder lives as long as a client with this filter is connected.
         self._filtered: WeakValueDictionary[Filter, FrameEncoder] = WeakValueDictionary()
@@ -44,43 +53,42 @@ class FrameEncoder:
             return self
         encoder = self._filtered.get(wanted)
         if encoder is None:
-            encoder = self._filtered[wanted] = FrameEncoder(self._frame, wanted)
+            encoder = self._filtered[wanted] = FrameEncoder(self._message, self._convert, wanted)
         return encoder
 
     def encode(self, batch: Batch, account: Account) -> bytes | None:
         """Return the encoded batch, from its cache if possible; None if it contains a hole."""
-        frames = batch.encoded.get(self)
-        if frames is None and (frames := self._make(batch, account)) is not None:
-            batch.encoded[self] = frames
-        return frames
-
-    def _make(self, batch: Batch, account: Account) -> bytes | None:
+        if (cached := batch.encoded.get(self)) is not None:
+            return cached
         frames = []
         for row in batch.rows if self._filter is None else self._filter.select(batch):
-            if row.payload is None:
+            if (payload := row.payload) is None:
                 return None
-            frames.append(self._frame(row.payload, row, account))
-        return b"".join(frames)
+            if self._convert is not None:
+                payload = self._convert(payload, row, account)
+            frames.append(self._message(payload))
+        encoded = batch.encoded[self] = b"".join(frames)
+        return encoded
 
 
 def plain_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
     """Return an encoder that keeps Alpaca's payloads byte for byte; `message` frames each."""
-    return FrameEncoder(lambda payload, _row, _account: message(payload))
+    return FrameEncoder(message)
 
 
 def cursor_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
     """Return an encoder that adds the cursor, if any, to each payload; `message` frames it."""
-
-    def frame(payload: bytes, row: Row, account: Account) -> bytes:
-        cursor = account.cursor_after(row)
-        return message(payload if cursor is None else with_cursor(payload, cursor))
-
-    return FrameEncoder(frame)
+    return FrameEncoder(message, _add_cursor)
 
 
 def sse_encoder() -> FrameEncoder:
     """Return an encoder for server-sent events (WHATWG HTML, 9.2), one line of data per event."""
-    return FrameEncoder(_server_sent)
+    return FrameEncoder(bytes, _server_sent)  # `bytes` returns the same object
+
+
+def _add_cursor(payload: bytes, row: Row, account: Account) -> bytes:
+    cursor = account.cursor_after(row)
+    return payload if cursor is None else with_cursor(payload, cursor)
 
 
 def _server_sent(payload: bytes, row: Row, account: Account) -> bytes:

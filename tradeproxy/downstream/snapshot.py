@@ -13,10 +13,9 @@ as the client reads:
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from msgspec import json
+from typing import TYPE_CHECKING, Any
 
 from tradeproxy.downstream.filters import EventTraits, Filter, normalize_symbol, read_traits
 from tradeproxy.hub.log_tail import ReplacedLogError
@@ -104,15 +103,16 @@ class SnapshotInsert:
 
     def _take(self, feed: Feed) -> BookSnapshot | None:
         """Return the state after the feed's position; None if the book is not there."""
+        book = self._book
         try:
-            self._book.catch_up()
+            book.catch_up()
+            if book.is_building:
+                return None
+            if book.seq > feed.position and not self._is_replay:
+                feed.skip_to(book.seq)
+            return book.snapshot() if book.seq == feed.position else None
         except (ReplacedLogError, UnreadableError):
             return None
-        if self._book.is_building:
-            return None
-        if self._book.seq > feed.position and not self._is_replay:
-            feed.skip_to(self._book.seq)
-        return self._book.snapshot() if self._book.seq == feed.position else None
 
     def _send(self, feed: Feed, snapshot: BookSnapshot | None) -> Iterator[bytes | None]:
         deadline = self._clock.seconds() + BUILD_TIMEOUT
@@ -136,11 +136,16 @@ class SnapshotInsert:
                 yield self._encode(part)
 
 
+def encode_compact(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8 without white space."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def encode_position(position: PositionView) -> bytes:
     """Return Alpaca's object of a position, with `difference` if there is one."""
     if position.difference is None:
         return position.document
-    difference = json.encode(position.difference)
+    difference = encode_compact(position.difference)
     return position.document.rstrip()[:-1] + b',"difference":' + difference + b"}"
 
 
@@ -185,7 +190,7 @@ class _PartBuilder:
         self.size = 0
         """Bytes of the objects."""
         self._cursor = snapshot.cursor
-        self._head = json.encode({"account": account, "complete": snapshot.is_complete})[1:-1]
+        self._head = encode_compact({"account": account, "complete": snapshot.is_complete})[1:-1]
         self._number = 0
         self._objects: dict[str, list[bytes]] = {}
 
@@ -200,7 +205,7 @@ class _PartBuilder:
 
     def build_last(self) -> Part:
         """Return the last part."""
-        cursor = json.encode(self._cursor)
+        cursor = encode_compact(self._cursor)
         return Part(self._encode(b'"last":true,"cursor":' + cursor), True, self._cursor)
 
     def _encode(self, end: bytes) -> bytes:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-_FIRST = b"\x81"
-"""The last frame of a message, without an extension, of a text."""
+from struct import Struct
+
+_FIRST = 0x81
+"""The first byte: the last frame of a message, without an extension, of a text."""
+
+_pack_short, _pack_medium, _pack_long = (Struct(">" + form).pack for form in ("BB", "BBH", "BBQ"))
 
 
 def encode_text(payload: bytes) -> bytes:
@@ -13,9 +17,7 @@ def encode_text(payload: bytes) -> bytes:
     """
     size = len(payload)
     if size < 126:
-        length = size.to_bytes(1, "big")
-    elif size < 65_536:
-        length = b"\x7e" + size.to_bytes(2, "big")
-    else:
-        length = b"\x7f" + size.to_bytes(8, "big")
-    return _FIRST + length + payload
+        return _pack_short(_FIRST, size) + payload
+    if size < 65_536:
+        return _pack_medium(_FIRST, 126, size) + payload
+    return _pack_long(_FIRST, 127, size) + payload

@@ -11,6 +11,7 @@ them, clients are served through Twisted's queue, as always before.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from OpenSSL import SSL
@@ -24,15 +25,19 @@ MAX_PLAINTEXT = 2**14
 MAX_CIPHERTEXT = 2**15
 """Bytes of one read from OpenSSL: a record, and what TLS itself has to say before it."""
 
-_library: Any = getattr(SSL, "_lib", None)
 _ffi: Any = getattr(SSL, "_ffi", None)
-IS_SUPPORTED = _ffi is not None and all(
-    hasattr(_library, name) for name in ("SSL_write", "BIO_read", "ERR_clear_error")
-)
+_library: Any = getattr(SSL, "_lib", None)
+_ssl_write: Any = getattr(_library, "SSL_write", None)
+_bio_read: Any = getattr(_library, "BIO_read", None)
+_clear_errors: Any = getattr(_library, "ERR_clear_error", None)
+IS_SUPPORTED = None not in (_ffi, _ssl_write, _bio_read, _clear_errors)
 """Whether the installed pyOpenSSL has the names that this module uses."""
 
 _ciphertext: Any = _ffi.new("char[]", MAX_CIPHERTEXT) if IS_SUPPORTED else None
 """The ciphertext between two calls; one buffer for all connections."""
+
+_view = memoryview(_ffi.buffer(_ciphertext)) if IS_SUPPORTED else memoryview(b"")
+"""The same buffer, as the socket takes it."""
 
 
 def find_tls_sender(tls: Any) -> Callable[[bytes], int] | None:
@@ -51,7 +56,9 @@ def find_tls_sender(tls: Any) -> Callable[[bytes], int] | None:
     connection = tls._tlsConnection
     is_supported = IS_SUPPORTED and hasattr(connection, "_ssl") and hasattr(connection, "_from_ssl")
     if is_supported and is_open and not is_waiting and is_drained(tls.transport):
-        return _TlsSender(connection, tls.transport)
+        tcp = tls.transport
+        # The socket's method: the transport deletes its socket when the connection is lost.
+        return partial(_send, connection._ssl, connection._from_ssl, tcp, tcp.socket.send)
     return None
 
 
@@ -65,36 +72,35 @@ def is_drained(tcp: Any) -> bool:
     )
 
 
-class _TlsSender:
-    """Encrypts and sends. What is encrypted is never encrypted again: TCP's transport gets it."""
+def _send(ssl: Any, bio: Any, tcp: Any, socket_send: Callable[..., int], data: bytes) -> int:
+    """Encrypt and send. What is encrypted is never encrypted again: TCP's transport gets it.
 
-    __slots__ = ("_connection", "_socket_send", "_tcp")
+    Nothing is overtaken. TLS itself may have written to the transport since the last call, for
+    example an alert. OpenSSL writes its answer to a key update before the data.
 
-    def __init__(self, connection: SSL.Connection, tcp: Any) -> None:
-        self._connection = connection
-        self._tcp = tcp
-        self._socket_send = tcp.socket.send  # the transport deletes its socket when it is lost
+    Args:
+        ssl: OpenSSL's state of the connection.
+        bio: where OpenSSL writes the ciphertext of that connection.
+        tcp: Twisted's TCP transport.
+        socket_send: the `send` of its socket.
+        data: what the client gets.
 
-    def __call__(self, data: bytes) -> int:
-        """Return how many bytes of `data` are on their way, at most one record of them queued.
-
-        Nothing is overtaken. TLS itself may have written to the transport since the last call,
-        for example an alert. OpenSSL writes its answer to a key update before the data.
-        """
-        connection, tcp, taken = self._connection, self._tcp, 0
-        while taken < len(data) and not (tcp.dataBuffer or tcp._tempDataBuffer):
-            part = data[taken : taken + MAX_PLAINTEXT]
-            written = _library.SSL_write(connection._ssl, part, len(part))
-            if written <= 0:  # shut down or broken: the transport finds out which
-                _library.ERR_clear_error()
-                break
-            taken += written
-            size = _library.BIO_read(connection._from_ssl, _ciphertext, MAX_CIPHERTEXT)
-            record = _ffi.buffer(_ciphertext, size)
-            try:
-                sent = self._socket_send(record)
-            except OSError:  # full or broken: the transport finds out which
-                sent = 0
-            if sent < size:
-                tcp.write(record[sent:])
-        return taken
+    Returns:
+        How many bytes of `data` are on their way, at most one record of them queued.
+    """
+    taken, end = 0, len(data)
+    while taken < end and not (tcp.dataBuffer or tcp._tempDataBuffer):
+        part = data[taken : taken + MAX_PLAINTEXT]
+        written = _ssl_write(ssl, part, len(part))
+        if written <= 0:  # shut down or broken: the transport finds out which
+            _clear_errors()
+            break
+        taken += written
+        size = _bio_read(bio, _ciphertext, MAX_CIPHERTEXT)
+        try:
+            sent = socket_send(_view[:size])
+        except OSError:  # full or broken: the transport finds out which
+            sent = 0
+        if sent < size:
+            tcp.write(bytes(_view[sent:size]))
+    return taken

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from tradeproxy.hub.broadcaster import Broadcaster
+from tradeproxy.hub.buffer import EventBuffer
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.journal.base import UnreadableError
@@ -22,20 +23,16 @@ from tradeproxy.wire.proxy_status import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
+    from tradeproxy.hub.book_status import BookStatus
+    from tradeproxy.hub.buffer import BufferedEvent
     from tradeproxy.hub.replication import NodeRole
     from tradeproxy.journal.base import Batch, Journal, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.proxy_status import JournalStatus
-
-MAX_BUFFERED = 10_000
-"""Events that are buffered. A burst of Alpaca's has some hundred."""
-
-MAX_BUFFERED_BYTES = 16 * 1024 * 1024
-"""Bytes of the events that are buffered."""
 
 INTERNAL_ERROR = "an error of the proxy's own: see its log"
 """The reason in status frames and in /readyz after a bug has stopped something."""
@@ -62,13 +59,14 @@ class Account:
 
     During a backfill, events of the stream are buffered, because missed events are older:
 
-        state        event              effect                               next state
-        -----------  -----------------  -----------------------------------  -----------
-        passing on   publish            joins the batch of this read         passing on
-        passing on   start_buffering                                         buffering
-        buffering    publish            joins the buffer                     buffering
-        buffering    publish_recovered  joins the batch of this turn         buffering
-        buffering    stop_buffering     the buffer joins the next batch      passing on
+        state        event                    effect                           next state
+        -----------  -----------------------  -------------------------------  -----------
+        passing on   publish                  joins the batch of this read     passing on
+        passing on   start_buffering                                           buffering
+        buffering    publish                  joins the buffer                 buffering
+        buffering    publish_recovered        joins the batch of this turn     buffering
+        buffering    release_buffered_before  those before it join that batch  buffering
+        buffering    stop_buffering           the buffer joins the next batch  passing on
     """
 
     _log = Logger()
@@ -82,6 +80,8 @@ class Account:
         """The account's dates: by this machine's clock, and by Alpaca's."""
         self.role: NodeRole | None = None
         """The role of this node; None unless several nodes share the account."""
+        self.book: BookStatus | None = None
+        """The account's book; None with PROXY_BOOK=0."""
         self.on_stream_state: Callable[[StreamState], None] = lambda _: None
         """Called when the status of the upstream or a gap has changed."""
         self.on_another_account: Callable[[], None] = lambda: None
@@ -102,13 +102,11 @@ class Account:
         self._pending_since = 0.0
         self._received_at: float | None = None
         self._is_reading = False
-        self._buffered_since: float | None = None
         # When the first event of the running fan-out was received; None while it is idle.
         self._delivering_since: float | None = None
-        self._buffer: list[Event] | None = None
-        self._buffered_bytes = 0
+        self._buffer: EventBuffer | None = None
         self.on_buffer_full: Callable[[], None] = self.stop_buffering
-        """Called when the buffer reaches MAX_BUFFERED or MAX_BUFFERED_BYTES. It must release it."""
+        """Called when the buffer is full. It must release it."""
         self._has_streamed = False
         self.newest_streamed = 0
         """The highest time of the events that the stream brought (microseconds since 1970)."""
@@ -161,11 +159,8 @@ class Account:
         if self._buffer is None:
             self._enqueue(event, self._received_at, is_streamed=True)
             return
-        if not self._buffer:
-            self._buffered_since = self._received_at
-        self._buffer.append(event)
-        self._buffered_bytes += len(event.payload)
-        if len(self._buffer) >= MAX_BUFFERED or self._buffered_bytes >= MAX_BUFFERED_BYTES:
+        self._buffer.append(event, self._received_at)
+        if self._buffer.is_full:
             self.on_buffer_full()
 
     def publish_recovered(self, event: Event) -> None:
@@ -175,22 +170,41 @@ class Account:
     def start_buffering(self) -> None:
         """Buffer the events of the stream until `stop_buffering`. A second call has no effect."""
         if self._buffer is None:
-            self._buffer = []
-            self._buffered_bytes = 0
+            self._buffer = EventBuffer()
+
+    def release_buffered_before(self, event: Event) -> tuple[Event, ...]:
+        """Publish the buffered events that the stream brought before this one; return them.
+
+        Call it when the backfill has reached a buffered event. An event before it that the history
+        does not have would follow it otherwise. None is released if `event` is only the repeat of
+        an older one.
+        """
+        if self._buffer is None:
+            return ()
+        return self._release(self._buffer.take_before(event, self.dates.now_microseconds()))
 
     def stop_buffering(self) -> None:
         """Release the buffered events, and pass on later ones at once."""
-        buffered, self._buffer = self._buffer or (), None
-        for event in buffered:
-            self._enqueue(event, self._buffered_since, is_streamed=True)
-        if buffered and self._buffered_since is not None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self._release(buffer.take_all())
+
+    def _release(self, released: Sequence[BufferedEvent]) -> tuple[Event, ...]:
+        for event, received_at in released:
+            self._enqueue(event, received_at, is_streamed=True)
+        if released and (since := released[0].received_at) is not None:
             # A recovered event may be pending already. The buffered events came before it.
-            self._pending_since = min(self._pending_since, self._buffered_since)
+            self._pending_since = min(self._pending_since, since)
+        return tuple(event for event, _ in released)
+
+    def has_buffered(self, event: Event) -> bool:
+        """Whether the stream brought this event, and it is buffered."""
+        return self._buffer is not None and event in self._buffer
 
     @property
     def buffered(self) -> tuple[Event, ...]:
         """The buffered events, oldest first."""
-        return tuple(self._buffer or ())
+        return () if self._buffer is None else self._buffer.events
 
     @property
     def is_settled(self) -> bool:
@@ -256,8 +270,9 @@ class Account:
             seconds = self._clock.seconds() - since
             self.slowest.record(self.dates.own(), seconds)
             self.latency.observe(seconds)
-        for on_delivered in tuple(self.on_delivered.values()):
-            on_delivered()
+        if self.on_delivered:
+            for on_delivered in tuple(self.on_delivered.values()):
+                on_delivered()
 
     # The upstream and its gaps.
 

@@ -130,42 +130,34 @@ class Broadcaster:
             del self._queue[droppable[0]]
 
     def _drain(self) -> None:
-        while self._queue:
+        queue, unregistered = self._queue, self._unregistered
+        while queue:
+            item = queue[0]
             if self._remaining is None:
                 # A copy: deliveries may register and unregister subscribers.
                 self._remaining = iter(tuple(self._subscribers.items()))
-                if self._unregistered:
-                    self._unregistered.clear()
-            if not self._deliver_chunk(self._queue[0], self._remaining):
-                # Pings, new connections and Alpaca's socket get their turn between two chunks.
-                self._clock.callLater(0, self._drain)
-                return
+                unregistered.clear()
+            budget = CHUNK
+            for subscriber, deliver in self._remaining:
+                budget -= subscriber.size
+                if unregistered and subscriber in unregistered:
+                    continue
+                try:
+                    if isinstance(item, bytes):
+                        subscriber.announce(item)
+                    else:
+                        deliver(item)
+                except Exception:
+                    self._log.failure("a delivery to a subscriber failed: dropping the subscriber")
+                    self.drop(subscriber)
+                if budget <= 0:
+                    # Pings, new connections and Alpaca's socket get their turn between two chunks.
+                    self._clock.callLater(0, self._drain)
+                    return
             self._remaining = None
-            self._queue.popleft()
+            queue.popleft()
         self._is_busy = False
         self.on_idle()
-
-    def _deliver_chunk(
-        self, item: Batch | bytes, remaining: Iterator[tuple[Subscriber, Callable[[Batch], None]]]
-    ) -> bool:
-        """Deliver `item` to the next subscribers; return whether these were the last."""
-        unregistered, status = self._unregistered, item if isinstance(item, bytes) else None
-        budget = CHUNK
-        for subscriber, deliver in remaining:
-            budget -= subscriber.size
-            if unregistered and subscriber in unregistered:
-                continue
-            try:
-                if status is None:
-                    deliver(item)  # type: ignore[arg-type]  # a Batch, as it is not a status
-                else:
-                    subscriber.announce(status)
-            except Exception:
-                self._log.failure("a delivery to a subscriber failed: dropping the subscriber")
-                self.drop(subscriber)
-            if budget <= 0:
-                return False
-        return True
 
     def drop_all(self) -> None:
         """Abort every subscriber: the next events do not continue what they have received."""

@@ -47,7 +47,7 @@ def locate(account: Account, position: Position) -> int:
         case FromTime(time):
             return _locate_time(journal, time)
         case AfterTime(time):
-            return _locate_after_time(journal, time)
+            return _locate_after_time(account, time)
         case LastEvents(count):
             return max(journal.last - count, journal.first - 1)
         case _:  # pragma: no cover
@@ -63,16 +63,21 @@ def _locate_time(journal: Journal, time: int) -> int:
     return journal.last if seq is None else seq - 1
 
 
-def _locate_after_time(journal: Journal, time: int) -> int:
+def _locate_after_time(account: Account, time: int) -> int:
+    journal = account.journal
     # Later rows may have the same time or an earlier one, and the client may lack them. So its
     # stream begins behind the first event of that time, and may repeat some that it has.
     if time < journal.complete_from and journal.first > 1:
         return _locate_after_trimmed(journal, time)
     seq = journal.first_at(time)
+    reached = journal.first_since(time)
+    if reached is None and account.dates.is_ahead(time):
+        # The log has the time of receipt for an event of this time: see Account. From the end of
+        # the log, the client would miss what followed that event.
+        raise UnrecoverablePositionError("it is a time that lies in the future")
     after = _locate_time(journal, time + 1) if seq is None else seq
     # The client's event may have been one of a hole. All events of its time are in or behind the
     # first row that reaches this time.
-    reached = journal.first_since(time)
     hole = None if reached is None else journal.next_hole(reached - 1)
     return after if hole is None else min(after, hole - 1)
 

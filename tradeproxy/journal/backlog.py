@@ -94,6 +94,11 @@ class Backlog:
         return sum(not entry.durable for entry in self._entries)
 
     @property
+    def events(self) -> Iterable[Event]:
+        """The events of the entries, in order, without those of holes."""
+        return (entry.event for entry in self._entries if entry.event is not None)
+
+    @property
     def orders(self) -> Iterable[str]:
         """The id of each order that has an event here, in the order of their last events."""
         self.index()
@@ -116,10 +121,7 @@ class Backlog:
             self._bytes += len(entry.event.payload)
 
     def index(self) -> None:
-        """Add the new entries to what `has` and `find_order` search; they call it if need be.
-
-        So this can wait until the event is delivered.
-        """
+        """Add the new entries to what `has` and `find_order` search: most entries need not be."""
         for entry in self._entries[self._indexed :]:
             if (event := entry.event) is not None:
                 self._keys.add(event.key)

@@ -162,6 +162,7 @@ class Disk:
             return None
         for row in rows:
             self._backlog.add(row)
+        self._claim_backlog()
         return rows[-1]
 
     def check(self) -> None:
@@ -280,6 +281,13 @@ class Disk:
                 raise UnreadableError from None
             raise
 
+    def claim(self, event: Event) -> bool:
+        """Record that the log gets the event; return whether it is surely its first of this key.
+
+        Then it is neither in the store nor in the backlog. False is not certain.
+        """
+        return self._store is not None and self._store.claim(event) and self.status.durable
+
     def has(self, event: Event) -> bool:
         """Whether the store has the event, by its key. False while the store fails."""
         try:
@@ -304,7 +312,6 @@ class Disk:
 
     def file_rows(self) -> None:
         """Do what can wait for the delivery. The store gets the spool's rows if they are many."""
-        self._backlog.index()
         if self._spool.is_full:
             self.flush()
 
@@ -390,6 +397,7 @@ class Disk:
             self._file.watch.forget()
             self._file.create()
         self._store = self._open_store()
+        self._claim_backlog()
         self._store.save_metadata(self._metadata())
         self._remember()
 
@@ -410,6 +418,10 @@ class Disk:
         # timeout=0: waiting for another program's lock would block the reactor.
         connection = self._connect(str(self), timeout=0, isolation_level=None)
         return Store(connection, full_sync=self._full_sync)
+
+    def _claim_backlog(self) -> None:
+        for event in self._backlog.events:
+            self.claim(event)
 
     def _close_store(self) -> None:
         if self._store is not None:

@@ -64,11 +64,8 @@ class Spool:
         self._epoch = 0
         self._end = 0
         self._count = 0
-
-    @property
-    def is_full(self) -> bool:
+        self.is_full = False
         """Whether the database must get the rows now."""
-        return self._count >= MAX_ROWS or self._end >= MAX_SIZE
 
     @property
     def is_lost(self) -> bool:
@@ -125,11 +122,12 @@ class Spool:
             _sync(self._file)
         self._end += size
         self._count += len(entries)
+        self.is_full = self._count >= MAX_ROWS or self._end >= MAX_SIZE
         return True
 
     def rewind(self) -> None:
         """Let the next row replace the first one: the database has all of them."""
-        self._end, self._count = len(MAGIC), 0
+        self._end, self._count, self.is_full = len(MAGIC), 0, False
 
     def clear(self) -> None:
         """Remove all rows: the database has them."""

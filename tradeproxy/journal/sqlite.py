@@ -30,6 +30,7 @@ from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.tables import DiskTables
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.plural import plural_ending
 
 if TYPE_CHECKING:
@@ -260,15 +261,16 @@ class SqliteJournal(JournalBase):
         """
         if not self.status.durable:
             self._disk.retry_now()
-        received, began = self._now(), self._clock.seconds()
+        received, began = round(self.dates.own() * SECOND), self._clock.seconds()
         new = self._without_duplicates(events)
-        entries = self._number(new, received)
-        if not entries:
+        if not new:
             return
+        entries, rows = self._number(new, received)
         if self._disk.append(entries):
             seconds = self._clock.seconds() - began
-            self.last, self.latest_time = entries[-1].seq, entries[-1].max_time
-            self.on_committed(Batch(tuple(map(Entry.row, entries))))
+            newest = entries[-1]
+            self.last, self.latest_time = newest.seq, newest.max_time
+            self.on_committed(Batch(tuple(rows)))
             # Clients have the events now. What only the metrics need comes last.
             self.commit_seconds.observe(seconds)
             self._disk.file_rows()
@@ -277,15 +279,16 @@ class SqliteJournal(JournalBase):
         for event in new:
             self.event_counts[event.kind] += 1
 
-    def _number(self, events: Sequence[Event], received: int) -> list[Entry]:
-        """Return durable entries with the next numbers."""
-        entries, seq, max_time = [], self.last, self.latest_time
+    def _number(self, events: Sequence[Event], received: int) -> tuple[list[Entry], list[Row]]:
+        """Return durable entries with the next numbers, and the rows that readers get."""
+        entries, rows, seq, max_time = [], [], self.last, self.latest_time
         for event in events:
             seq, time = seq + 1, event.time
             if max_time is None or (time is not None and time > max_time):
                 max_time = time
-            entries.append(Entry(seq, event, max_time, received, durable=True))
-        return entries
+            entries.append(Entry(seq, event, max_time, received, (), True))
+            rows.append(Row(seq, event.payload, time))
+        return entries, rows
 
     def _append_to_backlog(self, events: Sequence[Event]) -> None:
         stored: list[Row] = []
@@ -306,9 +309,9 @@ class SqliteJournal(JournalBase):
             if rows:
                 self.on_committed(Batch(tuple(rows), is_overflow))
 
-    def _without_duplicates(self, events: Sequence[Event]) -> list[Event]:
-        if len(events) == 1 and not self.contains(events[0]):
-            return list(events)
+    def _without_duplicates(self, events: Sequence[Event]) -> Sequence[Event]:
+        if len(events) == 1 and self._disk.claim(events[0]):
+            return events  # nearly always
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
             key = event.key
@@ -316,11 +319,15 @@ class SqliteJournal(JournalBase):
                 self.duplicates += 1
             else:
                 new[key] = event
+        # Not earlier: a query that finds damage leaves another store.
+        for event in new.values():
+            self._disk.claim(event)
         return list(new.values())
 
     def _add(self, event: Event | None) -> Entry:
         self.last += 1
-        entry = Entry(self.last, event, self.latest_time, self._now())
+        received = round(self.dates.own() * SECOND)
+        entry = Entry(self.last, event, self.latest_time, received)
         self._backlog.add(entry)
         return entry
 
@@ -491,6 +498,3 @@ class SqliteJournal(JournalBase):
     @property
     def _last_on_disk(self) -> int:
         return self.last - len(self._backlog)
-
-    def _now(self) -> int:
-        return round(self.dates.own() * 1_000_000)

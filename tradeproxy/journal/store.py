@@ -182,13 +182,14 @@ class Store:
         while rows := self._execute(_KEYS, last).fetchall():
             for identity, digest in rows:
                 self._keys.add(digest or identity)
+                self._keys.room -= 1
             last = identity, digest or b""  # a comparison with NULL would find no row
             yield
         digest = b""
         while rows := self._execute(_EXECUTIONS, (digest,)).fetchall():
             for [digest] in rows:
-                if not self._keys.may_have(digest):  # most are in `events` too
-                    self._keys.add(digest)
+                if not self._keys.add(digest):  # most are in `events` too
+                    self._keys.room -= 1
             yield
 
     # Metadata: short texts by key.
@@ -233,7 +234,7 @@ class Store:
                     # recognised. Its number has been delivered, so it is stored too. Without a
                     # digest it is no duplicate for SQLite, and clients can name it.
                     self._insert_row(entry, None if event is None else event.identity, None, event)
-                elif self._keys.is_full:
+                elif self._keys.room <= 0:
                     self._begin_scan()
             self._save(metadata)
 
@@ -259,6 +260,14 @@ class Store:
         if not rows:
             raise DamageError(f"event {after + 1} is missing")
         return rows
+
+    def claim(self, event: Event) -> bool:
+        """Record that the log gets the event; return whether it is surely its first of this key.
+
+        It is, if it is not stored and was not claimed before. False is not certain: see `has`.
+        """
+        may_have = self._keys.add(event.execution or event.digest or event.identity)
+        return not (may_have or self._unscanned or self._has_unstored or self.older_rows.last)
 
     def has(self, event: Event) -> bool:
         """Whether this event is stored or a hole stands for it, by its key."""
@@ -447,6 +456,7 @@ class Store:
     def _insert(self, entry: Entry, event: Event) -> bool:
         # First: a key too many costs a query, no more. `has` asks for the same one.
         self._keys.add(event.execution or event.digest or event.identity)
+        self._keys.room -= 1
         if self._has_unstored and self._is_unstored(event):
             return False
         if (execution := event.execution) and (

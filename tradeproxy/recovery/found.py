@@ -30,6 +30,8 @@ class FoundEvents:
         """The time of the newest one from the history that shows a mute stream (microseconds)."""
         # The newest event of the log before this search found any.
         self._newest_before: int | None = None
+        # The newest event of the stream that was released before its place in the history.
+        self._newest_released: int | None = None
         self._is_first = True
         self._seen: set[tuple[str, bytes]] = set()
         self._uncounted: set[tuple[str, bytes]] = set()
@@ -38,6 +40,7 @@ class FoundEvents:
         """Begin another search."""
         self._seen.clear()
         self._is_first = True
+        self._newest_released = None
         self.total = 0
         self.newest = None
 
@@ -56,7 +59,7 @@ class FoundEvents:
             self._is_first = False
             # Before Alpaca's answer, a time that lies in the future may not be known as such.
             self._newest_before = journal.newest_time
-        if len(self._seen) == MAX_SEEN:
+        if len(self._seen) >= MAX_SEEN:
             self._forget()
         self._seen.add(event.key)
         time = event.time
@@ -68,6 +71,8 @@ class FoundEvents:
         # in its place it looks like the event of the stream that it is.
         if source is Recovered.ORDERS or self._is_late(event):
             event = replace(event, payload=with_mark(event.payload, source))
+        else:
+            self._release_before(event)
         self._account.publish_recovered(event)
 
     def count(self) -> None:
@@ -76,6 +81,15 @@ class FoundEvents:
         self._uncounted.clear()
         self.total += len(missed)
         self._account.gaps.count_found(len(missed))
+
+    def _release_before(self, event: Event) -> None:
+        """Keep the stream's order: the history may lack events that it brought before this one."""
+        now = self._account.dates.now_microseconds()
+        for released in self._account.release_buffered_before(event):
+            self._seen.add(released.key)
+            self._uncounted.discard(released.key)
+            if released.time is not None:
+                self._newest_released = max(min(released.time, now), self._newest_released or 0)
 
     def _forget(self) -> None:
         """Leave it to the journal to know the events: Alpaca may send them without end."""
@@ -105,6 +119,9 @@ class FoundEvents:
         time = event.time
         if time is not None and time < self._account.journal.complete_from:
             return True  # the log that had its place is lost
-        if self._newest_before is None:
+        newest = self._newest_before
+        if self._newest_released is not None and not self._account.has_buffered(event):
+            newest = max(newest or 0, self._newest_released)
+        if newest is None:
             return False
-        return time is None or time < self._newest_before or self._account.dates.is_future(time)
+        return time is None or time < newest or self._account.dates.is_future(time)

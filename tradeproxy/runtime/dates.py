@@ -117,6 +117,13 @@ class Dates:
         self._past_limit = (self.now() + TOLERANCE) * SECOND
         return time > self._past_limit
 
+    def is_ahead(self, time: int) -> bool:
+        """Whether a time (microseconds) is later than any clock can be, if the best date is right.
+
+        Without an estimate it may be wrong: see `since_limit`.
+        """
+        return time > (self.now() + CLIENT_SKEW) * SECOND
+
     def since_limit(self) -> float:
         """Return the latest time from which a client may ask for events (Unix time in seconds)."""
         now = self.alpaca()

@@ -78,15 +78,18 @@ class SlowestSeries:
 
     def __init__(self) -> None:
         self._slowest: deque[tuple[int, float]] = deque(maxlen=SERIES_LENGTH)
+        # The step of the last item, and the time that it took.
+        self._step, self._taken = -1.0, 0.0
 
     def record(self, done: float, taken: float) -> None:
         """Record when a batch was delivered (Unix time), and how long that took (seconds)."""
-        step = int(done) // SERIES_STEP
-        if self._slowest and self._slowest[-1][0] == step:
-            if taken <= self._slowest[-1][1]:
+        step = done // SERIES_STEP
+        if step == self._step:
+            if taken <= self._taken:
                 return
             self._slowest.pop()
-        self._slowest.append((step, taken))
+        self._slowest.append((int(step), taken))
+        self._step, self._taken = step, taken
 
     def series(self, step: int) -> list[float | None]:
         """Return the slowest time of each of the SERIES_LENGTH steps that end with `step`.

@@ -154,30 +154,33 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read what the socket or one TLS record has brought.
-
-        Abort if the handshake's answer is too long: Autobahn collects it without a limit.
-        """
+        """Read what the socket or one TLS record has brought."""
         self._account.begin_read()
         try:
             self._read(data)
-            if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
-                self._failure_reason = "the answer to the handshake is too long"
-                self.abort()
         finally:
             transport = self.transport
             if not (isinstance(transport, TlsTransport) and transport.is_reading):
                 self.read_ended()
 
     def _read(self, data: bytes) -> None:
+        """Read whole frames, and leave the rest to Autobahn, or to the next turn.
+
+        Abort if the handshake's answer is too long: Autobahn collects it without a limit.
+        """
         count = 0
-        if self.state == self.STATE_OPEN and self._next_turn is None:
+        if self._next_turn is None:
             data, count = read_whole_frames(self, data, FRAMES_PER_TURN)
+        if not data:
+            return
         if self._next_turn is not None or count == FRAMES_PER_TURN:
             self.data += data
             self._wait()
-        elif data:
-            super().dataReceived(data)
+            return
+        super().dataReceived(data)
+        if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
+            self._failure_reason = "the answer to the handshake is too long"
+            self.abort()
 
     def on_frames_left(self) -> None:
         """Let the other frames wait for the next turn."""

@@ -9,7 +9,7 @@ Alpaca sends a trade update as one frame: unfragmented, unmasked, without an ext
     a control frame, a fragment, a mask, reserved bits       Autobahn
     a length of 65,536 or above, or not in its shortest form  Autobahn
     a message above the limit, text that is not UTF-8        Autobahn
-    part of a frame                                          Autobahn
+    part of a frame, or less than four bytes                 Autobahn
     within a frame or a message that Autobahn has begun      Autobahn
     not open, or a ping of ours is unanswered                Autobahn
     frames beyond the limit of calls                         client.py, in a later turn
@@ -21,6 +21,7 @@ version of Autobahn other than 26.10, it reads all frames.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING
 
 from autobahn._version import __version__
@@ -37,6 +38,9 @@ _TEXT, _BINARY = _FIRST = 0x81, 0x82
 _TWO_BYTES = 126
 """The second byte of a frame whose length is in the next two. Below it, it is the length."""
 
+_HEAD = Struct(">BBH")
+"""These four bytes. Of a short frame, the last two are not of its head."""
+
 
 def read_whole_frames(
     connection: WebSocketClientProtocol, data: bytes, most: int
@@ -47,43 +51,34 @@ def read_whole_frames(
     but not raise.
     """
     at, end, count = 0, len(data), 0
-    if not IS_SUPPORTED or not _is_between_messages(connection):
-        return data, 0
-    limit: int = connection.maxMessagePayloadSize  # type: ignore[attr-defined]  # of the factory
-    while connection.state == connection.STATE_OPEN and at + 2 <= end and count < most:
-        first, size = data[at], data[at + 1]
-        start = at + 2
-        if size == _TWO_BYTES:
-            start += 2
-            if end < start:
-                break
-            size = data[at + 2] << 8 | data[at + 3]
-            if size < _TWO_BYTES:
-                break
-        elif size > _TWO_BYTES:  # a mask, or a length in eight bytes
-            break
-        if first not in _FIRST or start + size > end or size > limit:
-            break
-        payload = data[start : start + size]
-        if first == _TEXT and not payload.isascii() and not _is_utf8(payload):
-            break
-        at = start + size
-        count += 1
-        connection.onMessage(payload, first == _BINARY)
-    return data[at:], count
-
-
-def _is_between_messages(connection: WebSocketClientProtocol) -> bool:
-    """Whether Autobahn has begun no frame and no message, and waits for no pong.
-
-    It takes any message for a pong.
-    """
-    return not (
-        connection.data
+    if (
+        not IS_SUPPORTED
+        or connection.state != connection.STATE_OPEN
+        or connection.data
         or connection.current_frame
         or connection.inside_message
-        or connection.autoPingTimeoutCall
-    )
+        or connection.autoPingTimeoutCall  # Autobahn takes any message for a pong
+    ):
+        return data, 0
+    limit: int = connection.maxMessagePayloadSize  # type: ignore[attr-defined]  # of the factory
+    while end - at >= _HEAD.size and count < most:
+        first, size, length = _HEAD.unpack_from(data, at)
+        start = at + 2
+        if size == _TWO_BYTES and length >= _TWO_BYTES:
+            start, size = at + 4, length
+        elif size >= _TWO_BYTES:  # a mask, a length in eight bytes, or not in its shortest form
+            break
+        stop = start + size
+        if stop > end or size > limit or first not in _FIRST:
+            break
+        payload = data[start:stop]
+        if first == _TEXT and not payload.isascii() and not _is_utf8(payload):
+            break
+        at, count = stop, count + 1
+        connection.onMessage(payload, first == _BINARY)
+        if connection.state != connection.STATE_OPEN:
+            break
+    return data[at:], count
 
 
 def _is_utf8(payload: bytes) -> bool:

@@ -81,6 +81,16 @@ GAUGES: tuple[AccountMetric, ...] = (
         lambda account: _seconds(account.journal.complete_from),
     ),
     (
+        "book_rows_behind",
+        "Events of the journal that the book of orders and positions does not have yet.",
+        lambda account: None if account.book is None else account.book.rows_behind,
+    ),
+    (
+        "book_complete",
+        "Whether nothing is missing in the book, as far as Alpaca's last answer shows: 1, or 0.",
+        lambda account: None if account.book is None else account.book.is_complete,
+    ),
+    (
         "leader",
         "Whether this node is the account's leader: 1, or 0.",
         lambda account: None if account.role is None else account.role.is_leader,
@@ -107,6 +117,11 @@ COUNTERS: tuple[AccountMetric, ...] = (
         "malformed_frames",
         "Frames from Alpaca that were dropped; the log has the first of each kind.",
         lambda account: account.dropped_frames.total(),
+    ),
+    (
+        "book_corrections",
+        "Positions of the book that were wrong in two comparisons in a row.",
+        lambda account: None if account.book is None else account.book.corrected,
     ),
     (
         "leader_turns",

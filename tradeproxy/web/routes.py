@@ -94,8 +94,9 @@ _STREAM = re.compile(
     rb"(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
 )
 _STATE = re.compile(
-    rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:/stream)?"
-    rb"/(?P<page>state|orders|positions|events|strategies)"
+    # "/v2/orders" lacks the account's name. It is not the page of an account named "v2".
+    rb"/(?:trade-updates-|(?!v[0-9]+(?:(?:alpha|beta)[0-9]+)?/))(?P<account>[a-z0-9_]{1,64})"
+    rb"(?:/stream)?/(?P<page>state|orders|positions|events|strategies)"
     rb"(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
 )
 _STRATEGY = re.compile(

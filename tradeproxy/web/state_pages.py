@@ -5,14 +5,13 @@ They are JSON, made of the account's book in steps. docs/state.md describes them
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from msgspec import json
 from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.parameters import QueryError
-from tradeproxy.downstream.snapshot import encode_position
+from tradeproxy.downstream.snapshot import encode_compact, encode_position
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.web.answer import Answer
@@ -33,7 +32,7 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.web.server import Request
@@ -210,7 +209,7 @@ def _show_order(book: Book, order_id: str, after: int) -> Work:
         order.document.rstrip()[:-1],
         b',"timeline":[',
         b",".join(map(_encode_entry, entries)),
-        b'],"timeline_more":%b}\n' % json.encode(has_more),
+        b'],"timeline_more":%b}\n' % encode_compact(has_more),
     ]
 
 
@@ -234,9 +233,9 @@ def _list_events(book: Book, request: EventsRequest) -> Work:
     if request.before is None:  # only a page that began at the newest event may count all
         total = yield from _count_rest(book, request.query, before, examined, len(documents))
     return [
-        _encode_object({"account": book.account.name})[:-1] + b",",
+        encode_compact({"account": book.account.name})[:-1] + b",",
         *_array("events", documents),
-        b',"matched":%d,"total":%b' % (len(documents), json.encode(total)),
+        b',"matched":%d,"total":%b' % (len(documents), encode_compact(total)),
         _tail(None if before is None else format_event_key(epoch, before)),
     ]
 
@@ -257,16 +256,14 @@ def _count_rest(
 
 # JSON in pieces.
 
-_encode_object: Callable[[Any], bytes] = json.encode
-
 
 def _head(members: dict[str, str | None], is_complete: bool) -> bytes:
-    return _encode_object({**members, "complete": is_complete})[:-1] + b","
+    return encode_compact({**members, "complete": is_complete})[:-1] + b","
 
 
 def _tail(cursor: str | None) -> bytes:
     return (
-        _encode_object({"more": cursor is not None, "cursor": cursor}).replace(b"{", b",", 1)
+        encode_compact({"more": cursor is not None, "cursor": cursor}).replace(b"{", b",", 1)
         + b"\n"
     )
 
@@ -281,7 +278,7 @@ def _array(name: str, documents: Iterable[bytes]) -> Sequence[bytes]:
 
 
 def _encode_entry(entry: TimelineEntry) -> bytes:
-    return json.encode(
+    return encode_compact(
         {
             "seq": entry.seq,
             "time": None if entry.time is None else format_time(entry.time),
@@ -297,5 +294,5 @@ def _encode_entry(entry: TimelineEntry) -> bytes:
 def _encode_event(row: Row) -> bytes:
     data, recovered = extract_data(row.payload or b"")
     head = {"seq": row.seq, "time": None if row.time is None else format_time(row.time)}
-    mark = b"" if recovered is None else b',"recovered":' + json.encode(recovered)
-    return json.encode(head)[:-1] + mark + b',"data":' + data + b"}"
+    mark = b"" if recovered is None else b',"recovered":' + encode_compact(recovered)
+    return encode_compact(head)[:-1] + mark + b',"data":' + data + b"}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from tradeproxy.book.views import EventQuery, OrderKey, OrderQuery, OrderStatus
+from tradeproxy.book.views import EventQuery, OrderKey, OrderQuery, OrderScope
 from tradeproxy.downstream.filters import NAMES as FILTERS
 from tradeproxy.downstream.filters import Filter
 from tradeproxy.downstream.parameters import (
@@ -117,11 +117,11 @@ def format_event_key(epoch: str, before: int) -> str:
     return f"{epoch}.{before}"
 
 
-def _parse_status(given: Query) -> OrderStatus:
-    text = given.get("status", OrderStatus.OPEN.value)
-    names = [status.value for status in OrderStatus]
+def _parse_status(given: Query) -> OrderScope:
+    text = given.get("status", OrderScope.OPEN.value)
+    names = [status.value for status in OrderScope]
     if text in names:
-        return OrderStatus(text)
+        return OrderScope(text)
     nearest = get_close_matches(text[:32].lower(), names, 1)
     hint = f"; the nearest is {nearest[0]}" if nearest else ""
     raise QueryError(f"status: is none of {', '.join(names)}{hint}")

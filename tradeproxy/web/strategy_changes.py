@@ -9,11 +9,10 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from msgspec import json
-
 from tradeproxy.book.strategies import AssignmentError, UnknownOrderError
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.parameters import QueryError, read_parameters
+from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.journal.base import UnreadableError
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejecti
 def _render(request: Request, document: dict[str, Any]) -> bytes:
     request.setHeader(b"content-type", b"application/json")
     request.setHeader(b"cache-control", b"no-store")
-    return json.encode(document) + b"\n"
+    return encode_compact(document) + b"\n"
 
 
 def _refuse_method(request: Request, allowed: bytes) -> Rejection:

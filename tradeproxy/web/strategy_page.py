@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from msgspec import json
-
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.strategies import read_account
 from tradeproxy.book.strategy_views import (
@@ -18,6 +16,7 @@ from tradeproxy.book.strategy_views import (
 )
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.parameters import QueryError, read_parameters, read_switch
+from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, is_strategy_name
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
             lots=request.lots,
             all_positions=bool(request.names),
         )
-        documents.append(json.encode(document))
+        documents.append(encode_compact(document))
         size += len(documents[-1])
         last, positions = name, positions + len(own)
         if positions >= STEP_POSITIONS:
@@ -115,10 +114,10 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
         "more": bool(last),
         "next": last or None,
     }
-    pieces = [json.encode(head)[:-1], b',"strategies":[']
+    pieces = [encode_compact(head)[:-1], b',"strategies":[']
     for number, each in enumerate(documents):
         pieces += ([b","] if number else []) + [each]
-    return [*pieces, b"],", json.encode(tail)[1:], b"\n"]
+    return [*pieces, b"],", encode_compact(tail)[1:], b"\n"]
 
 
 def _behind(names: list[str], after: str) -> list[str]:

@@ -133,7 +133,12 @@ class SseConnection(Protocol):
             if not found:
                 return
             self._head, self._chunks = False, rest
-            self._owner.status_received(int(head.split(b" ")[1]))
+            status = int(head.split(b" ")[1])
+            self._owner.status_received(status)
+            if status != 200 and self.transport is not None:
+                # The proxy keeps it open for another request. A client begins anew.
+                self.transport.loseConnection()
+                return
         while self._next_chunk():
             pass
 
@@ -223,8 +228,10 @@ class SinceSseClient(ResumingSseClient):
         return {"since": f"{self._last_at.removesuffix('Z')}001Z"}  # Alpaca sends six decimals
 
     def status_received(self, status: int) -> None:
-        if status == 410:
+        """After HTTP 400, and first after 410, resume from the newest time that is not ahead."""
+        if status in (400, 410) and self._last_at is not None:
             self._last_at = None
+            return
         super().status_received(status)
 
     def receive(self, lines: list[str]) -> None:

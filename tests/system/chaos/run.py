@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from twisted.internet import reactor as chosen
@@ -34,8 +34,11 @@ EMIT_INTERVAL = 0.05
 SETTLE_TIME = 4.0
 """Seconds from the last event to the verdicts; includes one more check of the history."""
 
+MAX_SETTLE_TIME = 300.0
+"""Seconds after which no more events are waited for: a client could get some again for ever."""
+
 ARRIVAL_TIMEOUT = 20.0
-"""Seconds for the last event to reach every client, on a busy machine with two cores."""
+"""Seconds in which no client gets an event. On a busy machine thousands may still be on the way."""
 
 JOURNAL = ".local/state/tradeproxy/paper.sqlite3"
 """The journal's place in the home directory of the proxy."""
@@ -204,7 +207,7 @@ async def chaos(
         client.find_order_event = world.orders.find
         client.tls = tls
         client.start()
-    await _wait_until(lambda: all(client.is_ready for client in clients))
+    await _wait_until(lambda: all(client.is_ready for client in clients), ARRIVAL_TIMEOUT)
     per_fault = events // len(plan)
 
     emitted = 0
@@ -253,19 +256,33 @@ async def chaos(
 
 
 async def _settle(world: ChaosWorld, events: int, clients: list[ResumingClient]) -> None:
-    """End all faults, emit the remaining events, and wait until they can have arrived."""
+    """End all faults, emit the remaining events, and wait while more of them arrive."""
     world.end_faults(*(kind for kind in FaultKind if kind.lasting))
     await world.restart_proxy()
     await world.alpaca.when_listening()
     while (left := events - len(world.emitted)) > 0:
         world.emit(min(left, 200))
         await deferLater(reactor, EMIT_INTERVAL)
-    await _wait_until(lambda: all(client.has(len(world.emitted)) for client in clients))
-    await deferLater(reactor, SETTLE_TIME)
+    limit, last = monotonic() + MAX_SETTLE_TIME, len(world.emitted)
+    is_waiting = True
+    while is_waiting and monotonic() < limit:
+        is_complete = all(client.has(last) for client in clients)
+        is_waiting = await _wait_for_event(clients, SETTLE_TIME if is_complete else ARRIVAL_TIMEOUT)
 
 
-async def _wait_until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds, or after ARRIVAL_TIMEOUT."""
-    limit = time() + ARRIVAL_TIMEOUT
-    while not condition() and time() < limit:
+async def _wait_for_event(clients: Sequence[ResumingClient], seconds: float) -> bool:
+    """Wait until a client gets an event; return whether one does within the seconds."""
+    before = sum(len(client.log.entries) for client in clients)
+    return await _wait_until(
+        lambda: sum(len(client.log.entries) for client in clients) > before, seconds
+    )
+
+
+async def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Return whether the condition holds before the seconds are over."""
+    limit = monotonic() + seconds
+    while not condition():
+        if monotonic() > limit:
+            return False
         await deferLater(reactor, EMIT_INTERVAL)
+    return True

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.chaos.checker import Truth, Verdict, judge
-from tests.system.chaos.clients import ResumingSseClient, ResumingWebSocketClient
+from tests.system.chaos.clients import (
+    ResumingSseClient,
+    ResumingWebSocketClient,
+    SinceSseClient,
+    SseConnection,
+)
 from tradeproxy.wire.event import format_time
 
 START = 1_700_000_000_000_000
@@ -40,6 +46,22 @@ class SseClient(ResumingSseClient):
         """Return the verdict on what it has received of so many events."""
         times = {number: float(number) for number in range(1, emitted + 1)}
         return judge(self.log, Truth(times, lost_from_log=lost_from_log))
+
+
+class SinceClient(SinceSseClient):
+    """Has received what a test says; connects to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("since", lambda: 0, START)
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query of its next request."""
+        return self._query()
+
+    def take(self, number: int, time: str) -> None:
+        """Receive one event."""
+        self.receive([f'data: {{"n": {number}, "at": "{time}"}}'])
 
 
 class CursorClient(ResumingWebSocketClient):
@@ -97,3 +119,32 @@ class LostPositionTests(SynchronousTestCase):
         client.receive({"stream": "proxy_status", "data": hello})
         client.connection_closed(4010)
         self.assertEqual((client.query, client.log.positions_lost), ({"proxy_status": "1"}, [0, 0]))
+
+    def test_time_that_lies_in_the_future_is_replaced_by_an_earlier_one(self) -> None:
+        """The client repeated a request that was refused, and all later events counted as lost."""
+        for status in (400, 410):
+            client = SinceClient()
+            client.take(1, at(1))
+            client.take(2, "2999-01-01T00:00:00.000000Z")
+            self.assertEqual(client.query, {"since": "2999-01-01T00:00:00.000000001Z"})
+            client.status_received(status)
+            self.assertEqual(client.query, {"since": at(1)})
+            verdict = judge(client.log, Truth({1: 1.0, 2: 2.0, 3: 3.0}))
+            self.assertEqual((verdict.declared, verdict.lost), (0, 1), "no loss is declared yet")
+
+    def test_rejected_time_declares_a_loss(self) -> None:
+        """The client that resumes by time has no other position left then."""
+        client = SinceClient()
+        client.take(1, at(1))
+        client.status_received(410)
+        client.status_received(410)
+        self.assertEqual((client.query, client.log.positions_lost), ({}, [1]))
+
+    def test_connection_ends_after_a_rejection(self) -> None:
+        """The proxy keeps it open, so the client waited on it, and later events counted as lost."""
+        for status, is_open in (("200 OK", True), ("400 Bad Request", False), ("410 Gone", False)):
+            transport = StringTransport()
+            connection = SseConnection(SinceClient(), b"GET")
+            connection.makeConnection(transport)
+            connection.dataReceived(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n".encode())
+            self.assertEqual(transport.connected and not transport.disconnecting, is_open, status)

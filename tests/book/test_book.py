@@ -1,0 +1,62 @@
+"""Tests for tradeproxy.book.book."""
+
+from __future__ import annotations
+
+from tests.book.support import BookCase
+from tests.support.trading import Trading
+
+
+class LifeTests(BookCase):
+    """The book is what the events add up to, whatever they are."""
+
+    def test_events_one_by_one_or_in_bursts_add_up(self) -> None:
+        """Any mix of single, multi-leg and bracket orders, replacements and busts."""
+        for _ in range(60):
+            self.live(1)
+        self.live(300)
+        self.assert_is_account()
+        self.settle()
+        self.assert_is_account()
+
+    def test_many_lives_add_up(self) -> None:
+        """Other seeds have other orders."""
+        for seed in range(2, 8):
+            self.stop()
+            del self.path
+            self.trading = Trading(seed)
+            self.start()
+            self.live(150)
+            self.assert_is_account()
+
+    def test_restart_continues(self) -> None:
+        """The stored state and its cursor are of one moment."""
+        self.live(200)
+        before = self.describe()
+        self.stop()
+        self.start()
+        self.assertEqual(self.describe(), before)
+        self.live(100)
+        self.assert_is_account()
+
+    def test_journal_without_a_book_is_read_from_the_beginning(self) -> None:
+        """So is one of an earlier version, and one that was used with PROXY_BOOK=0."""
+        self.book.stop()
+        self.live(500)
+        self.new_book()
+        self.assert_is_account()
+
+
+class KillTests(BookCase):
+    """After a kill at any moment the book equals that of a process that was not killed."""
+
+    def test_kill_at_any_moment(self) -> None:
+        """Rows may be in the spool only, and the book behind them."""
+        for number in range(30):
+            self.live(number % 7)
+            if number % 3 == 0:
+                self.settle()
+            self.kill()
+        self.assert_is_account()
+        killed = self.describe()
+        self.rebuild()
+        self.assertEqual(self.describe(), killed)

@@ -1,0 +1,270 @@
+"""Tests for tradeproxy.book: the stored state, and what becomes of the log that it is of."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+from twisted.internet.task import Clock
+
+from tests.book.support import BookCase
+from tests.support.journals import Connections, memory_journal
+from tests.support.trading import Trading
+from tradeproxy.book.book import Book
+from tradeproxy.book.views import EventQuery, OrderQuery, OrderScope
+from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.journal.schema import APPLICATION_ID, BOOK_TABLES, MIGRATIONS, STRATEGY_TABLES
+
+
+class LogTests(BookCase):
+    """A stored state is used only with the log that it is of."""
+
+    def test_other_account_begins_again(self) -> None:
+        """The keys may be replaced by another account's."""
+        self.account.identify("one")
+        self.live(50)
+        self.account.identify("two")
+        self.build()
+        self.trading = Trading(2)
+        self.live(40)
+        self.assert_is_account()
+
+    def test_lost_file_begins_again(self) -> None:
+        """The journal begins a new one, and the book with it."""
+        self.live(50)
+        self.settle()
+        self.path.unlink()
+        self.clock.pump([2.0, 0.1, 0.1])
+        self.trading = Trading(2)
+        self.live(20)
+        self.build()
+        self.assert_is_account()
+
+    def test_log_that_lost_its_end_is_read_again(self) -> None:
+        """A power cut may take the spool, whose rows the book had."""
+        self.live(30)
+        self.settle()
+        for _ in range(3):
+            self.live(2)  # few rows go to the spool
+        self.settle()
+        before = self.book.seq
+        (self.path.parent / "paper.spool").unlink()
+        self.kill()
+        self.assertLess(self.book.seq, before)
+        self.assertEqual(self.book.seq, self.journal.last)
+
+    def test_kill_in_the_middle_of_building(self) -> None:
+        """A half of a state has no cursor."""
+        self.book.stop()
+        self.live(1000)
+        tables = self.journal.tables
+        assert tables is not None
+        tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
+        clock = Clock()
+        self.book = Book(self.account, clock)
+        self.book.start()
+        while self.book.seq < 500:
+            call = clock.calls.pop(0)
+            call.called = 1
+            call.func()
+        self.assertTrue(self.book.is_building)
+        self.kill()
+        self.assert_is_account()
+
+    def test_memory_journal_has_a_temporary_database(self) -> None:
+        """So has a node with Redis, whose log is in memory."""
+        self.stop()
+        self.start(memory_journal(self.clock))
+        self.live(100)
+        self.assert_is_account()
+
+    def test_journal_of_the_version_before_is_migrated(self) -> None:
+        """It has no tables of the book, and its events make one."""
+        self.live(100)
+        self.stop()
+        with closing(sqlite3.connect(self.path)) as connection:
+            tables = re.findall("CREATE TABLE ([a-z_]+)", BOOK_TABLES + STRATEGY_TABLES)
+            for name in tables:
+                connection.execute(f"DROP TABLE {name}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {MIGRATIONS.index(BOOK_TABLES)}")
+            connection.commit()
+        self.start()
+        self.assert_is_account()
+
+
+class FailureTests(BookCase):
+    """A failing disk delays no event, and the book catches up with it."""
+
+    def setUp(self) -> None:
+        self.connections = Connections()
+        super().setUp()
+
+    def open(self, **options: Any) -> Any:
+        return super().open(**{"connect": self.connections, **options})
+
+    def test_snapshot_works_while_the_disk_fails(self) -> None:
+        """Open orders, positions and fills are in memory; a search says to come again."""
+        self.live(20)
+        self.connections.fail("BEGIN", sqlite3.SQLITE_FULL)
+        self.live(30)
+        self.clock.pump([1.0, 1.0])
+        self.assertEqual(self.book.snapshot().seq, 50)
+        with self.assertRaises(UnreadableError):
+            self.book.orders(OrderQuery(OrderScope.ALL), None, 10)
+        self.connections.fail("BEGIN", None)
+        self.clock.pump([1.0, 1.0, 1.0])
+        self.assert_is_account()
+
+    def test_tables_of_the_book_that_are_wrong_are_built_again(self) -> None:
+        """The journal is not replaced for it: its events are right."""
+        self.live(20)
+        self.settle()
+        epoch = self.journal.epoch
+        self.connections.execute("ALTER TABLE book_orders RENAME COLUMN symbols TO other")
+        self.live(1)
+        self.clock.pump([1.0, 0.1])
+        self.connections.execute("ALTER TABLE book_orders RENAME COLUMN other TO symbols")
+        self.clock.pump([61.0, 0.1, 0.1, 0.1])
+        self.build()
+        self.assert_is_account()
+        self.assertEqual(self.journal.epoch, epoch)
+
+
+class TrimTests(BookCase):
+    """What the journal has trimmed is dropped, but for open orders."""
+
+    def test_closed_orders_leave_with_their_last_event(self) -> None:
+        """Before and after a restart, and in the tables too."""
+        self.stop()
+        del self.path
+        self.trading = Trading(5)
+        self.start(max_events=50)
+        self.live(600)
+        open_before = {view.id: view.document for view in self.book.snapshot().orders}
+        for _ in range(5):
+            self.clock.advance(TRIM_EVERY)
+        self.live(1)
+        for _ in range(5):
+            self.settle()
+        self.assertGreater(self.journal.first, 500)
+        after = {view.id: view.document for view in self.book.snapshot().orders}
+        self.assertTrue(set(after) <= set(open_before) | set(self.trading.orders))
+        self.assertTrue(
+            self.trading.open_ids
+            <= {
+                order["id"]
+                for document in map(json.loads, after.values())
+                for order in (document, *(document["legs"] or ()))
+            }
+        )
+        page = self.book.orders(OrderQuery(OrderScope.ALL), None, 100)
+        self.assertIsNone(page.next)
+        for view in page.orders:
+            last = max(entry.seq for entry in self.book.timeline(view.id, 0, 100) or [view])
+            self.assertTrue(view.is_open or last >= self.journal.first, view)
+        tables = self.journal.tables
+        assert tables is not None
+        [count] = tables.run(lambda sql: sql.execute("SELECT count(*) FROM book_orders").fetchone())
+        self.assertLess(count, 60)
+        before = self.describe()
+        self.stop()
+        self.start(max_events=50)
+        self.assertEqual(self.describe(), before)
+
+
+class SearchTests(BookCase):
+    """Pages of orders and events are complete, whatever their size."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.live(400)
+
+    def list_orders(self, query: OrderQuery, limit: int) -> list[str]:
+        found: list[str] = []
+        key = None
+        while True:
+            page = self.book.orders(query, key, limit)
+            self.assertLessEqual(len(page.orders), limit)
+            found += [view.id for view in page.orders]
+            if (key := page.next) is None:
+                return found
+
+    def list_events(self, query: EventQuery, limit: int) -> list[int]:
+        found: list[int] = []
+        before = None
+        while True:
+            page = self.book.events(query, before, limit)
+            found += [row.seq for row in page.rows]
+            if (before := page.next) is None:
+                return found
+
+    def test_pages_of_orders_are_the_list(self) -> None:
+        """Open and closed ones are all of them, each once."""
+        every = self.list_orders(OrderQuery(OrderScope.ALL), 100)
+        self.assertEqual(self.list_orders(OrderQuery(OrderScope.ALL), 7), every)
+        self.assertEqual(len(set(every)), len(every))
+        some = [
+            self.list_orders(OrderQuery(scope), 5) for scope in (OrderScope.OPEN, OrderScope.CLOSED)
+        ]
+        self.assertEqual(sorted([*some[0], *some[1]]), sorted(every))
+
+    def test_orders_by_symbol_prefix_and_time(self) -> None:
+        """Legs count for the symbol; the slash of a crypto pair does not."""
+        for symbol in ("BTCUSD", "AAPL250321P00200000"):
+            query = OrderQuery(OrderScope.ALL, frozenset({symbol}))
+            found = set(self.list_orders(query, 9))
+            orders = self.trading.orders
+            wanted = {
+                self.trading.parents.get(order["id"], order["id"])
+                for order in orders.values()
+                if order["symbol"].replace("/", "") == symbol
+            }
+            self.assertEqual(found, wanted)
+        found = set(self.list_orders(OrderQuery(OrderScope.ALL, frozenset(), "bot-1"), 9))
+        self.assertTrue(found)
+        for order_id in found:
+            self.assertTrue(self.trading.orders[order_id]["client_order_id"].startswith("bot-1"))
+        views = self.book.orders(OrderQuery(OrderScope.ALL), None, 100).orders
+        middle = views[50].submitted
+        query = OrderQuery(OrderScope.ALL, after=middle)
+        self.assertEqual(
+            len(self.list_orders(query, 9)), sum(view.submitted > middle for view in views)
+        )
+
+    def test_events_by_kind_order_and_time(self) -> None:
+        """Times select rows, late ones too."""
+        rows = self.book.events(EventQuery(), None, 100).rows
+        self.assertEqual([row.seq for row in rows], list(range(400, 300, -1)))
+        kinds = self.list_events(EventQuery(kinds=frozenset({"fill", "partial_fill"})), 7)
+        self.assertEqual(len(kinds), self.trading.fills)
+        late = json.loads(self.trading.take(1)[0])
+        late["data"]["at"] = "2026-09-21T14:13:21.000000Z"
+        self.publish(json.dumps(late).encode())
+        middle = rows[50].time or 0
+        expected = [
+            row.seq
+            for seq in range(401, 0, -1)
+            if (row := self.journal.row(seq)) is not None and (row.time or 0) <= middle
+        ]
+        self.assertEqual(self.list_events(EventQuery(until=middle), 30), expected)
+        self.assertIn(401, expected)
+        since = self.list_events(EventQuery(since=middle), 30)
+        self.assertEqual(since, list(range(400, rows[50].seq - 1, -1)))
+
+    def test_events_of_a_leg_have_those_of_its_parent(self) -> None:
+        """Fills of a multi-leg order are events of the parent."""
+        leg, parent = next(iter(self.trading.parents.items()))
+        self.assertTrue(
+            set(self.list_events(EventQuery(order_id=parent), 10))
+            <= set(self.list_events(EventQuery(order_id=leg), 10))
+        )
+        view = self.book.order(leg)
+        assert view is not None
+        self.assertEqual(view.parent_id, parent)
+        self.assertIsNone(self.book.order("no such order"))
+        self.assertEqual(self.book.timeline("no such order", 0, 10), ())

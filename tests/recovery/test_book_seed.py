@@ -1,0 +1,166 @@
+"""Tests for tradeproxy.recovery.book_seed: the book and Alpaca's own orders and positions."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from twisted.web.server import Request
+
+from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
+from tradeproxy.book.book import Book
+from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.simulator.faults import FaultKind
+from tradeproxy.simulator.orders import Order
+
+
+class BookCase(OrdersTestCase):
+    """An account with a book, whose Alpaca is the simulator."""
+
+    def new_book(self) -> Book:
+        self.book = Book(self.account, self.clock)
+        self.book.start()
+        self.addCleanup(self.book.stop)
+        return self.book
+
+    def positions(self) -> dict[str, str]:
+        """Return the quantities in the book."""
+        return {each.symbol: json.loads(each.document)["qty"] for each in self.book.positions()}
+
+    def alpacas_positions(self) -> dict[str, str]:
+        """Return the quantities that Alpaca has."""
+        found = (each.open_position() for each in self.alpaca.exchange.portfolio.positions())
+        return {each["symbol"]: each["qty"] for each in found}
+
+    def open_orders(self) -> list[str]:
+        """Return the ids of the open orders in the book, without the test's own first event."""
+        return [view.id for view in self.book.snapshot().orders if view.id != "order 0"]
+
+    def shift(self, symbol: str, qty: str) -> None:
+        """Change a position at Alpaca without an event, as a corporate action does."""
+        instrument = self.alpaca.exchange.portfolio.instrument(symbol)
+        instrument.trade(Decimal(qty), instrument.price)
+
+    def check_again(self) -> None:
+        """Let the next regular check happen."""
+        self.advance(1000)
+
+
+class SeedTests(BookCase):
+    """What the log has no event of is known from Alpaca."""
+
+    def test_new_book_is_complete_after_the_first_answer(self) -> None:
+        """Before it, orders of the time before the log may be missing."""
+        self.assertTrue(self.book.is_complete)
+
+    def test_orders_and_positions_of_an_outage_are_in_the_book(self) -> None:
+        """Neither the stream nor the refused history brought them."""
+        orders: list[Order] = []
+
+        def trade() -> None:
+            orders.append(self.submit_resting())
+            self.submit(symbol="AAPL")
+            self.shift("TSLA", "7")
+
+        self.outage(trade)
+        self.assertFalse(self.book.is_building)
+        self.advance(5)
+        self.assertEqual(self.open_orders(), [orders[0].id])
+        self.assertEqual(self.positions(), self.alpacas_positions())
+        self.assertIn("TSLA", self.positions())
+        self.assertTrue(self.book.is_complete)
+
+    def test_book_is_not_complete_while_the_stream_is_down(self) -> None:
+        """Nothing shows what happens meanwhile."""
+        self.outage(lambda: self.assertFalse(self.book.is_complete))
+        self.advance(5)
+        self.assertTrue(self.book.is_complete)
+
+    def test_missing_answer_leaves_the_book_incomplete_until_the_next_check(self) -> None:
+        """The line in the log comes once per outage, not per check."""
+
+        def refuse(request: Request) -> int | None:
+            return 500 if request.path == b"/v2/positions" else None
+
+        self.override(refuse)
+        self.outage(lambda: None)
+        self.advance(120)
+        self.assertFalse(self.book.is_complete)
+        self.override(lambda request: None)
+        self.check_again()
+        self.assertTrue(self.book.is_complete)
+
+
+class ComparisonTests(BookCase):
+    """A position that differs is corrected the second time, and then shown."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.submit()
+        self.advance(5)
+        self.assertEqual(self.positions(), {"SPY": "10"})
+
+    def differences(self) -> list[str | None]:
+        return [each.difference for each in self.book.positions()]
+
+    def test_fills_move_the_position_between_answers(self) -> None:
+        """No request is needed for it."""
+        self.submit(side="sell", qty="4")
+        self.advance(2)
+        self.assertEqual(self.positions(), {"SPY": "6"})
+
+    def test_difference_is_shown_after_two_comparisons(self) -> None:
+        """One comparison may be in a race with an event that is still to come."""
+        self.check_again()
+        self.shift("SPY", "10")
+        self.advance(900)
+        self.assertEqual((self.positions(), self.differences()), ({"SPY": "10"}, [None]))
+        self.advance(900)
+        self.assertEqual(self.positions(), {"SPY": "20"})
+        self.assertEqual(self.differences(), ["the proxy had 10, Alpaca has 20"])
+        self.assertEqual(self.book.corrected, 1)
+        self.advance(900)
+        self.assertEqual((self.positions(), self.differences()), ({"SPY": "20"}, [None]))
+
+    def test_event_between_two_comparisons_begins_again(self) -> None:
+        """The event's own position counts; Alpaca's answer may be from before."""
+        self.check_again()
+        self.shift("SPY", "10")
+        self.advance(900)
+        self.submit(qty="1")
+        self.advance(900)
+        self.assertEqual(self.differences(), [None])
+        self.assertEqual(self.positions(), {"SPY": "21"})
+
+    def test_position_that_alpaca_does_not_have_is_shown_as_zero(self) -> None:
+        """An expired option has no event. The row stays until the next comparison."""
+        self.check_again()
+        self.shift("SPY", "-10")
+        self.advance(1800)
+        self.assertEqual(self.positions(), {"SPY": "0"})
+        self.assertEqual(self.differences(), ["the proxy had 10, Alpaca has 0"])
+        self.advance(900)
+        self.assertEqual(self.positions(), {})
+
+
+class OffTests(RecoveryTestCase):
+    """With PROXY_RECOVERY=off nothing is asked."""
+
+    mode = RecoveryMode.OFF
+
+    def new_book(self) -> Book:
+        self.book = Book(self.account, self.clock)
+        self.book.start()
+        self.addCleanup(self.book.stop)
+        return self.book
+
+    def test_book_is_never_complete(self) -> None:
+        """It has the events of the log alone."""
+        asked: list[Any] = []
+        self.override(lambda request: asked.append(request.path))
+        self.inject(FaultKind.DROP)
+        self.advance(2000)
+        self.assertEqual(asked, [])
+        self.assertFalse(self.book.is_complete)
+        self.assertEqual([view.id for view in self.book.snapshot().orders], ["order 0"])

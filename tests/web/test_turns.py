@@ -1,0 +1,67 @@
+"""Tests for tradeproxy.web.turns: many answers share the turns of the reactor."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.feeds import TurnClock
+from tradeproxy.web.turns import STEPS_PER_TURN, TURN, Turns
+
+
+class TurnsTests(SynchronousTestCase):
+    """Steps of a given duration, in fake time."""
+
+    def setUp(self) -> None:
+        self.clock = TurnClock()
+        self.turns = Turns(self.clock)
+        self.done: list[str] = []
+
+    def work(self, name: str, steps: int, seconds: float = 0.0) -> None:
+        """Schedule some steps in a row, each of this duration."""
+
+        def step() -> None:
+            nonlocal steps
+            self.done.append(name)
+            self.clock.rightNow += seconds
+            steps -= 1
+            if steps:
+                self.turns.schedule(step)
+
+        self.turns.schedule(step)
+
+    def test_answers_take_turns(self) -> None:
+        """A long one delays a short one by one step."""
+        self.work("long", 3)
+        self.work("short", 1)
+        for _ in range(3):
+            self.clock.turn()
+        self.assertEqual(self.done, ["long", "short", "long", "long"])
+
+    def test_slow_steps_have_a_turn_each(self) -> None:
+        """A turn begins no step after its time."""
+        for name in "abc":
+            self.work(name, 1, seconds=TURN)
+        self.clock.turn()
+        self.assertEqual(self.done, ["a"])
+        self.clock.turn()
+        self.clock.turn()
+        self.assertEqual(self.done, ["a", "b", "c"])
+
+    def test_quick_steps_share_a_turn_up_to_a_limit(self) -> None:
+        """Each of them may write to a socket."""
+        for number in range(STEPS_PER_TURN + 1):
+            self.work(str(number), 1)
+        self.clock.turn()
+        self.assertEqual(len(self.done), STEPS_PER_TURN)
+        self.clock.turn()
+        self.assertEqual(len(self.done), STEPS_PER_TURN + 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cancelled_step_is_not_called(self) -> None:
+        """Another answer may cancel it in the same turn."""
+        second = lambda: self.done.append("second")  # noqa: E731  # compared by identity
+        self.turns.schedule(lambda: self.turns.cancel(second))
+        self.turns.schedule(second)
+        self.clock.turn()
+        self.turns.cancel(second)
+        self.assertEqual(self.done, [])
