@@ -25,6 +25,14 @@ from tradeproxy.simulator.simulator import Simulator
 TABS = ("live", "orders", "positions", "strategies", "history")
 SMALL = {"small telephone": {"width": 320, "height": 700, "scheme": "light"}}
 
+CUT = """[...document.querySelectorAll('[role=tabpanel]:not([hidden]) .plain :is(td, th)')]
+  .filter((cell) => {
+    const around = cell.closest('.card, .panel').getBoundingClientRect();
+    return cell.offsetParent && cell.getBoundingClientRect().right > around.right + 1;
+  })
+  .map((cell) => cell.textContent)"""
+"""Cells of tables that are not wholly inside of their frames."""
+
 
 def panel(name: str) -> str:
     """Return a script for the panel of a tab."""
@@ -113,6 +121,7 @@ class DemoViewTests(ViewsTestCase):
                 await browser.do("picture", path=path, **size)
                 wide = "document.documentElement.scrollWidth - innerWidth"
                 self.assertLessEqual(await browser.do("evaluate", text=wide), 0, (name, look))
+                self.assertEqual(await browser.do("evaluate", text=CUT), [], (name, look))
             await browser.do("look", **LOOKS["light"])
         await self.assert_console_is_empty(browser)
 

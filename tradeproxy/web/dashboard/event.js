@@ -31,8 +31,8 @@ const ORDER_TONES = { filled: "good", partially_filled: "part", held: "over", __
 export const KINDS = Object.keys(TONES);
 
 /**
- * Return the fields of an order that are shown in a list of orders. Its status is where the feed has
- * the event.
+ * Return the fields of an order that are shown in a list of orders. Its status is where the feed
+ * has the event.
  */
 export function readOrder(account, given) {
   const order = isObject(given) ? given : {};
@@ -40,7 +40,8 @@ export function readOrder(account, given) {
   const entry = read(account, message, JSON.stringify(given));
   const [filled, whole] = [word(order.filled_qty), word(order.qty)];
   const isPart = filled && whole && filled !== "0" && filled !== whole;
-  return { ...entry, id: entry.orderId, status: "", quantity: isPart ? `${filled} of ${whole}` : entry.quantity };
+  const quantity = isPart ? `${filled} of ${whole}` : entry.quantity;
+  return { ...entry, id: entry.orderId, status: "", quantity };
 }
 
 /**

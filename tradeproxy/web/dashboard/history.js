@@ -78,9 +78,11 @@ export class History {
 
   #conclude(more) {
     const shown = this.list.length;
-    this.list.explain(more ? "Nothing in the newest events; Older searches on." : "No event in the journal fits.");
+    const searched = more ? "the newest events; Older searches on" : "the journal";
+    this.list.explain(`Nothing fits in ${searched}.`);
     const total = this.total ?? (more ? null : shown);
-    say(this.summary, total === null ? `the newest ${count(shown)}` : `${count(shown)} of ${count(total)}`);
+    const words = total === null ? ["the newest", shown] : [count(shown), "of", count(total)];
+    say(this.summary, words.join(" "));
     this.older.disabled = false;
     this.older.hidden = !more;
   }

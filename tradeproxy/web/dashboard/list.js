@@ -24,13 +24,19 @@ export class List {
 
   /** Show these entries. A row that is the same stays, and so do its details. */
   show(entries) {
+    const wanted = new Set(entries.map(({ id }) => id));
     const known = new Map();
-    for (const row of this.rows.querySelectorAll("tr.entry")) known.set(row.entry.id, row);
-    const focused = document.activeElement?.closest?.("tr.entry")?.entry?.id;
+    for (const row of this.rows.querySelectorAll("tr.entry")) {
+      if (wanted.has(row.entry.id)) known.set(row.entry.id, row);
+      else {
+        this.tabStop.leave(row);
+        remove(row); // first: a row that is moved loses the focus
+      }
+    }
+    const focused = document.activeElement?.closest("tr.entry")?.entry.id;
     let next = this.rows.firstElementChild;
     for (const entry of entries) {
       const old = known.get(entry.id);
-      known.delete(entry.id);
       if (old && old.entry.text === entry.text && old.entry.account === entry.account) {
         if (old === next) next = nextRow(old);
         else this.#move(old, next);
@@ -43,10 +49,6 @@ export class List {
       if (old === next) next = nextRow(old);
       remove(old);
       if (entry.id === focused) row.focus();
-    }
-    for (const row of known.values()) {
-      this.tabStop.leave(row);
-      remove(row);
     }
     this.tabStop.renew();
     this.nothing.hidden = this.length > 0;

@@ -12,9 +12,9 @@ export class Pages {
   }
 
   /**
-   * Return a page below the path of an account: its `document` and `etag`, `unchanged` if it still
-   * is that of `etag`, or a `problem` as one sentence. `query` has parameters; empty ones are left
-   * out. `signal` aborts the request; then there is nothing to show, not even a problem.
+   * Return a page below the path of an account: its `document` and `etag`, or `unchanged` if it is
+   * still that of `etag`, or a `problem` as one sentence, which `isFinal` if another request does
+   * not help. `query` has parameters; empty ones are left out. `signal` aborts the request.
    */
   async fetch(path, page, query = {}, { etag, signal } = {}) {
     const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined);
@@ -34,7 +34,8 @@ export class Pages {
       }
       const found = parse(await answer.text());
       if (answer.ok) return { document: found, etag: answer.headers.get("etag") };
-      return { problem: explain(answer.status, String(found?.message ?? "")), isFinal: answer.status < 500 };
+      const problem = explain(answer.status, String(found?.message ?? ""));
+      return { problem, isFinal: answer.status < 500 };
     } catch {
       return signal?.aborted ? { unchanged: true } : { problem: explain(0) };
     }

@@ -64,7 +64,8 @@ export function draw(order, now) {
   const svg = document.createElementNS(SVG, "svg");
   set(svg, { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
   const names = order.timeline.map(({ event }) => word(event));
-  svg.setAttribute("aria-label", `from ${names.at(0)} to ${names.at(-1)}: ${steps.at(-1).says || "nothing filled"}`);
+  const end = steps.at(-1).says || "nothing filled";
+  svg.setAttribute("aria-label", `from ${names.at(0)} to ${names.at(-1)}: ${end}`);
   for (const [index, step] of steps.entries()) {
     const title = `${step.time} ${names[index]} ${step.says}`;
     const height = step.height * (BASE - TOP);
@@ -73,14 +74,16 @@ export function draw(order, now) {
       const bar = { x: step.x, y: BASE - height, width: Math.max(1, step.width - 1), height };
       svg.append(shape("rect", bar, tone, title));
     }
-    svg.append(shape("line", { x1: step.x + 1, x2: step.x + 1, y1: TOP, y2: BASE }, step.tone, title));
+    const x = step.x + 1;
+    svg.append(shape("line", { x1: x, x2: x, y1: TOP, y2: BASE }, step.tone, title));
   }
   const axis = make("div", "axis", make("span", "", steps[0].time));
   if (steps.length > 1) axis.append(make("span", "", steps.at(-1).time));
-  const listed = steps.slice(-LISTED);
-  const list = make("ol", "steps", ...listed.map((step, index) => item(step, names.at(index - listed.length))));
-  const cut = steps.length - listed.length;
-  return [svg, axis, ...(cut ? [make("p", "quiet", `${cut} earlier events are not listed`)] : []), list];
+  const cut = Math.max(0, steps.length - LISTED);
+  const listed = steps.slice(cut).map((step, index) => item(step, names[cut + index]));
+  const list = make("ol", "steps", ...listed);
+  if (cut) list.prepend(make("li", "quiet", `${cut} earlier events are not listed`));
+  return [svg, axis, list];
 }
 
 function item({ time, tone, says }, name) {

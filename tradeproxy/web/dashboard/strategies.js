@@ -82,9 +82,10 @@ export class Strategies {
       figure.append(make("p", "quiet", "nothing realised today"));
       return figure;
     }
-    const [first, last] = [line[0], line.at(-1)].map(([time]) => moment(Date.parse(time), this.clock(), false));
+    const now = this.clock();
+    const ends = [line[0], line.at(-1)].map(([time]) => moment(Date.parse(time), now, false));
     const says = `${word(name)}, realised today: ${word(line.at(-1)[1])}`;
-    const axis = make("div", "axis", make("span", "", first), make("span", "", last));
+    const axis = make("div", "axis", ...ends.map((end) => make("span", "", end)));
     figure.append(drawLine(line, says), axis);
     return figure;
   }

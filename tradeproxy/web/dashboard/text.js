@@ -18,11 +18,12 @@ export function word(value) {
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 
-/** Round a computed amount of money: from 1 on to 4 decimals, below to 4 digits. */
+/** Round a computed amount: to 2 decimals from 1000 on, to 4 from 1 on, else to 4 digits. */
 export function rounded(text) {
   const number = Number(text);
   if (!/^-?\d+\.\d{5,}$/.test(text) || !Number.isFinite(number)) return text;
-  const fixed = Math.abs(number) >= 1 ? number.toFixed(4) : number.toPrecision(4);
+  const size = Math.abs(number);
+  const fixed = size >= 1 ? number.toFixed(size >= 1000 ? 2 : 4) : number.toPrecision(4);
   return fixed.includes("e") ? text : fixed.replace(/\.?0+$/, "");
 }
 
