@@ -104,7 +104,7 @@ class AxeTests(DashboardTestCase):
         await self.audit(browser, "settings")
         await browser.do("press", key="Escape")
         await browser.do("click", at="#rows tr.entry .symbol")
-        await browser.until("!!document.querySelector('#rows .life svg')")
+        await browser.until("document.querySelector('#rows .life').innerText !== '…'")
         await browser.do("click", at="#rows .details button")
         await self.audit(browser, "details")
         await browser.do("click", at="#pause")

@@ -17,7 +17,7 @@ export class Pages {
    * not help. `query` has parameters; empty ones are left out. `signal` aborts the request.
    */
   async fetch(path, page, query = {}, { etag, signal } = {}) {
-    const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined);
+    const given = Object.entries(query).filter(([, value]) => (value ?? "") !== "");
     const url = new URL(`${path}/${page}?${new URLSearchParams(given)}`, document.baseURI);
     const headers = {};
     const token = this.token();
