@@ -81,7 +81,7 @@ class TextTests(ScriptTestCase):
         said = self.run_script(
             'import { explain } from "./pages.js";\n'
             'const result = [explain(404, "PROXY_BOOK=0 turns this off"), explain(503, "not ready")'
-            ', explain(0), explain(400, "symbols: is empty"), explain(502)];'
+            ', explain(0), explain(400, "tradeproxy: symbols: is empty"), explain(502)];'
         )
         self.assertEqual(
             said,
@@ -89,7 +89,7 @@ class TextTests(ScriptTestCase):
                 "This proxy keeps no orders and positions: PROXY_BOOK=0.",
                 "Not ready. This page asks again.",
                 "The proxy does not answer. This page asks again.",
-                "Symbols: is empty.",
+                "symbols: is empty.",
                 "HTTP 502.",
             ],
         )

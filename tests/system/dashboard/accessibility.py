@@ -76,6 +76,8 @@ class KeyboardTests(DashboardTestCase):
 class AxeTests(DashboardTestCase):
     """axe-core finds nothing: roles, names, contrast, scrollable regions."""
 
+    timeout = 400
+
     async def audit(self, browser: Browser, state: str) -> None:
         """Assert that no look of the page has a finding."""
         for look, size in LOOKS.items():

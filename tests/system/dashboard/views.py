@@ -223,7 +223,7 @@ class TabTests(ViewsTestCase):
         await browser.do("fill", at=f"{form}[name=prefix]", text="x" * 300)
         await browser.do("click", at=f"{form}button")
         nothing = f"{panel('history')}.querySelector('.nothing').textContent"
-        await browser.until(f"{nothing}.startsWith('Client_order_id_prefix')")
+        await browser.until(f"{nothing}.startsWith('client_order_id_prefix: is not')")
         await self.assert_console_is_empty(browser, "400 (Bad Request)")
 
     async def test_token_of_the_page_is_used(self) -> None:
@@ -293,6 +293,8 @@ globalThis.fetch = async (url, ...rest) => {
 
 class AxeViewTests(ViewsTestCase):
     """axe-core finds nothing in any tab."""
+
+    timeout = 400
 
     async def test_no_findings_in_any_tab(self) -> None:
         """With orders, their lives, a position, a strategy and a search."""

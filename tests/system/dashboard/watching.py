@@ -41,7 +41,7 @@ MEASURES = """(() => {
     ...document.querySelectorAll('.entry :is(.event, .event .badge, .symbol, .side, .qty, .price)'),
     ...document.querySelectorAll('#clients .badge'),
   ];
-  const last = [...document.querySelectorAll('tr > :last-child')];
+  const last = [...document.querySelectorAll('#feed tr > :last-child')];
   const ends = last.map((cell) => cell.getBoundingClientRect().right);
   return {
     beside: document.documentElement.scrollWidth - innerWidth,

@@ -43,13 +43,15 @@ export class Pages {
 }
 
 /** Return one sentence for an answer that is no page; without an answer `status` is 0. */
-export function explain(status, message = "") {
+export function explain(status, text = "") {
+  const message = text.replace(/^tradeproxy: /, "");
   if (status === 401) return "The proxy asks for a token.";
   if (status === 404 && message.includes("PROXY_BOOK")) {
     return "This proxy keeps no orders and positions: PROXY_BOOK=0.";
   }
   if (status === 503) return `${sentence(message || "not yet")} This page asks again.`;
   if (status === 0) return "The proxy does not answer. This page asks again.";
+  if (status === 400) return `${message.slice(0, 300)}.`; // it begins with a parameter's name
   return sentence(message || `HTTP ${status}`);
 }
 
