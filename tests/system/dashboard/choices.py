@@ -245,7 +245,7 @@ class OrderTests(DashboardTestCase):
             [*expected[:5], "2026-07-24T18:42:02.500Z", *expected[5:]],
         )
         follows = f"{ROWS}[4].nextElementSibling.className"
-        self.assertEqual(await browser.do("evaluate", text=follows), "json")
+        self.assertEqual(await browser.do("evaluate", text=follows), "details")
         await self.assert_console_is_empty(browser)
 
     async def test_status_column_is_shown_only_with_a_status(self) -> None:
