@@ -95,7 +95,7 @@ interop: $(VENV)/.development
 dashboard: $(VENV)/.development
 	$(BIN)/trial tests.system.dashboard.watching tests.system.dashboard.contact \
 		tests.system.dashboard.accounts tests.system.dashboard.accessibility \
-		tests.system.dashboard.choices
+		tests.system.dashboard.choices tests.system.dashboard.views
 
 # The alert rules, the dashboard, and a Prometheus that scrapes the proxy. Skips tests whose
 # programs are not installed.

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, LogLevelFilterPredicate, globalLogBeginner
 
 import tradeproxy
-from tradeproxy.cli import book, export, init, notify, proxy, status, strategies, tail
+from tradeproxy.cli import book, export, init, notify, proxy, state, status, strategies, tail
 from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.cli.streams import open_missing_streams, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
@@ -90,6 +90,8 @@ def _run_command() -> None:
             export.main(arguments)
         case "notify":
             raise SystemExit(notify.main(arguments))
+        case "orders" | "positions" | "order":
+            raise SystemExit(state.main(arguments))
         case "strategies":
             raise SystemExit(strategies.main(arguments))
         case "book":
@@ -147,6 +149,13 @@ def _make_parser() -> ArgumentParser:
         )
     )
     notify.add_arguments(commands.add_parser("notify", help="send a test message to a webhook"))
+    state.add_orders_arguments(commands.add_parser("orders", help="list an account's orders"))
+    state.add_positions_arguments(
+        commands.add_parser("positions", help="list an account's positions")
+    )
+    state.add_order_arguments(
+        commands.add_parser("order", help="show an order and everything that happened to it")
+    )
     strategies.add_arguments(
         commands.add_parser("strategies", help="show whose positions are whose")
     )

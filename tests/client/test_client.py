@@ -64,7 +64,7 @@ class ClientTestBase(ProxyTestCase):
 
     def next(self, client: Client) -> Deferred[Update]:
         """Request the next event."""
-        asked = Deferred.fromCoroutine(client.__anext__())
+        asked: Deferred[Any] = Deferred.fromCoroutine(client.__anext__())
         self.wires.flush()
         return asked
 

@@ -25,7 +25,7 @@ from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, SOURCES, Command, free_port
 from tests.support.sockets import SocketTestCase
 from tradeproxy.cli import tail
-from tradeproxy.client import Client, RefusedError, aio
+from tradeproxy.client import AccountSnapshot, Client, RefusedError, StateError, Update, aio
 from tradeproxy.downstream.query import MAX_REPLAY
 
 reactor: Any = chosen  # of many interfaces, which mypy does not know
@@ -38,6 +38,12 @@ def event(number: int, **fields: Any) -> dict[str, Any]:
     """Return the data of an event with its own id."""
     order = {"id": f"{number}", "client_order_id": f"bot{number % 2}-{number}", "symbol": "SPY"}
     return {"event_id": f"01KYA98DWAS5PA5B{number:010d}", "event": "new", "order": order, **fields}
+
+
+async def _take(client: aio.Client) -> None:
+    """Read one item, and close the connection."""
+    async with client:
+        await anext(client)
 
 
 IDS = [event(number)["event_id"] for number in range(COUNT)]
@@ -121,6 +127,7 @@ class RestartTests(ClientTestCase):
 
         async def follow() -> None:
             async for update in client:
+                assert isinstance(update, Update)
                 progress.add(update.data["event_id"])
 
         following = Deferred.fromCoroutine(follow())
@@ -144,6 +151,7 @@ class RestartTests(ClientTestCase):
         async def follow() -> None:
             async with aio.Client(self.url, on_status=begin) as client:
                 async for update in client:
+                    assert isinstance(update, Update)
                     blockingCallFromThread(reactor, progress.add, update.data["event_id"])
 
         following = loop.create_task(follow())
@@ -169,7 +177,7 @@ class DocumentTests(SocketTestCase):
         """They run unchanged except for the port; the one that saves its position resumes."""
         text = Path(SOURCES, "docs/client.md").read_text(encoding="utf-8")
         programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        self.assertEqual(len(programs), 2)
+        self.assertEqual(len(programs), 3)
         alpaca = await self.simulate()
         await self.proxy()
         await alpaca.when_listening()
@@ -245,6 +253,26 @@ class AsyncioTests(ClientTestCase):
         await self.start()
         with self.assertRaises(aio.PositionLostError):
             await self.run_client(since_id="nonsense")
+
+    async def test_state_and_snapshot_have_the_open_order(self) -> None:
+        """Both are of the proxy's book. Without a proxy, the error says why there is no state."""
+        client = aio.Client(self.url, key=TOKEN)
+        with self.assertRaises(StateError) as caught:
+            await deferToThread(asyncio.run, client.state())
+        self.assertIn("refused", str(caught.exception))
+        await self.start(PROXY_TOKENS=TOKEN)
+        self.emit(0, 1)
+        watching = aio.Client(self.url, key=TOKEN, replay=1)
+        await deferToThread(asyncio.run, _take(watching))
+        state = await deferToThread(asyncio.run, client.state())
+        self.assertEqual([order["id"] for order in state.orders], ["0"])
+        item = await self.run_client(key=TOKEN, snapshot=True)
+        assert isinstance(item, AccountSnapshot)
+        self.assertEqual((item.orders, item.cursor), (state.orders, state.cursor))
+        for key in ("a-wrong-token", "a-wrong\ntoken"):
+            with self.assertRaises((RefusedError, StateError)) as caught:
+                await deferToThread(asyncio.run, aio.Client(self.url, key=key).state())
+            self.assertNotIn("a-wrong", str(caught.exception))
 
     async def test_message_of_too_many_fragments_raises_refused_error(self) -> None:
         """The library counts their bytes only. A message in a few fragments is read."""

@@ -21,6 +21,7 @@ from tradeproxy.wire.credentials import KeyPair, Secret
 reactor: Any = chosen  # of many interfaces, which mypy does not know
 TOKEN = "a-token-of-some-length"
 MODULE = (sys.executable, "-m", "tradeproxy")
+WATCH_CSV = "--watch: cannot be combined with --csv\n"
 KEY, SECRET = "PKINIT", "secret'#\\x"
 
 
@@ -31,7 +32,7 @@ class HelpTests(SocketTestCase):
         """A user who tries the name alone gets the list of commands."""
         command = self.command(*MODULE)
         self.assertEqual(await command.ended, 0)
-        for name in ("run", "demo", "init", "check", "status", "tail", "export"):
+        for name in ("run", "init", "check", "status", "tail", "export", "orders", "order"):
             self.assertIn(f"\n    {name} ", command.output)
 
     async def test_run_has_its_own_help_and_version(self) -> None:
@@ -143,6 +144,37 @@ class StatusTests(SocketTestCase):
         self.assertIsNotNone(alpaca)
         self.port = self.alpaca_port
         status, output = await self.status()
+        self.assertEqual((status, output.count("\n")), (2, 1), output)
+
+
+class StateCommandTests(SocketTestCase):
+    """`tradeproxy orders`, `order` and `positions`."""
+
+    async def ask(self, *arguments: str) -> tuple[int, str]:
+        command = self.command(*MODULE, *arguments, PROXY_PORT=str(self.port))
+        return await command.ended, command.output
+
+    async def test_orders_and_one_order_of_the_running_proxy(self) -> None:
+        """Each form has the order; an unknown one and a misspelt filter exit with 2."""
+        alpaca = await self.simulate()
+        await self.proxy()
+        await alpaca.when_listening()
+        client = await self.subscribe()
+        order = {"id": "o-1", "client_order_id": "bot-1", "symbol": "AAPL", "side": "buy"}
+        order |= {"qty": "10", "filled_qty": "0", "limit_price": "5", "status": "new"}
+        order |= {"submitted_at": "2026-07-24T14:42:50Z", "type": "limit"}
+        alpaca.emit({"event": "new", "order": order})
+        await client.has(1)  # the book follows within a moment; the answer catches up
+        status, output = await self.ask("orders", "--json", "--symbol", "AAPL")
+        self.assertEqual(status, 0, output)
+        self.assertEqual([each["id"] for each in json.loads(output)["orders"]], ["o-1"])
+        status, output = await self.ask("orders", "--csv", "--status", "all")
+        self.assertEqual((status, output.count("\n")), (0, 2), output)
+        status, output = await self.ask("order", "o-1")
+        self.assertEqual(status, 0, output)
+        self.assertIn("limit 5", output)
+        self.assertEqual(await self.ask("positions", "--csv", "--watch"), (1, WATCH_CSV))
+        status, output = await self.ask("order", "../no such")
         self.assertEqual((status, output.count("\n")), (2, 1), output)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy
 from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.table import format_table, printable
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
 
@@ -26,7 +27,7 @@ MAX_PAGES = 100
 """Pages that are asked for: 1,002 strategies have eleven, unless they have very many lots."""
 
 MAX_NAME = 24
-"""Characters of a strategy's name in the table."""
+"""Terminal cells of a strategy's name in the table."""
 
 HEAD = ("strategy", "symbol", "qty", "avg price", "day P&L", "P&L", "fees", "")
 
@@ -99,7 +100,7 @@ def fetch_strategies(url: str, token: str) -> dict[str, Any]:
 def format_strategies(document: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of a table. Raises AskError for a document of another shape."""
     try:
-        rows = [HEAD, *_list_rows(document)]
+        rows = list(_list_rows(document))
         differences = [
             f"{each['symbol']}: the account has {each['account_qty']},"
             f" all strategies together {each['strategies_qty']}"
@@ -112,13 +113,7 @@ def format_strategies(document: dict[str, Any]) -> Iterator[str]:
         is_complete = document["complete"]
     except (LookupError, TypeError):
         raise AskError("this version cannot read the proxy's strategies") from None
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column in (0, 1, 7) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+    yield from format_table(HEAD, rows, HEAD[2:7])
     yield from map(escape_unprintable, (*differences, *notes))
     if not is_complete:
         yield "The proxy has not compared its positions with Alpaca's yet."
@@ -126,19 +121,17 @@ def format_strategies(document: dict[str, Any]) -> Iterator[str]:
 
 def _list_rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for strategy in document["strategies"]:
-        name = escape_unprintable(strategy["name"])
-        name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-        yield (name, "", "", "", *_sums(strategy), "")
+        yield (printable(strategy["name"], MAX_NAME), "", "", "", *_sums(strategy), "")
         for position in strategy["positions"]:
             yield (
                 "",
-                escape_unprintable(position["symbol"]),
-                position["qty"],
-                position["avg_entry_price"] or "",
+                printable(position["symbol"]),
+                printable(position["qty"]),
+                printable(position["avg_entry_price"]),
                 *_sums(position),
                 "account is flat" if position["account_flat"] else "",
             )
 
 
-def _sums(entry: dict[str, Any]) -> tuple[str, str, str]:
-    return entry["realized_intraday_pl"], entry["realized_pl"], entry["fees"]
+def _sums(entry: dict[str, Any]) -> list[str]:
+    return [printable(entry[name]) for name in ("realized_intraday_pl", "realized_pl", "fees")]

@@ -166,11 +166,12 @@ async def _follow(
 async def _print_updates(
     client: Client, sink: Sink, notices: Notices, explain: Callable[[RefusedError], str]
 ) -> None:
-    from tradeproxy.client import PositionLostError, RefusedError
+    from tradeproxy.client import PositionLostError, RefusedError, Update
 
     while True:
         try:
             async for update in client:
+                assert isinstance(update, Update), "no snapshot was asked for"
                 sink.show(update)
         except PositionLostError as error:
             sink.end_replay()

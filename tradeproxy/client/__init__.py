@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.client.base import RefusedError
+from tradeproxy.client.base import RefusedError, StateError
 from tradeproxy.client.resume import PositionLostError, Update
+from tradeproxy.client.snapshot import AccountSnapshot
 
 if TYPE_CHECKING:
     from tradeproxy.client.tx import TwistedClient as Client
 
-__all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
+__all__ = ["AccountSnapshot", "Client", "PositionLostError", "RefusedError", "StateError", "Update"]
 
 
 def __getattr__(name: str) -> Any:

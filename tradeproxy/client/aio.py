@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Unpack
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -14,20 +17,25 @@ from tradeproxy.client.base import (
     MAX_MESSAGE_SIZE,
     MESSAGE_TOO_BIG,
     PING_INTERVAL,
+    STATE_TIMEOUT,
     USER_AGENT,
     BaseClient,
     ClientOptions,
     ConnectionClosedError,
     RefusedError,
+    StateError,
     read_http_rejection,
 )
 from tradeproxy.client.resume import PositionLostError, Update
+from tradeproxy.client.snapshot import MAX_STATE_SIZE, AccountSnapshot
 from tradeproxy.runtime.connect_errors import describe_connect_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from websockets.asyncio.client import ClientConnection
 
-__all__ = ["Client", "PositionLostError", "RefusedError", "Update"]
+__all__ = ["AccountSnapshot", "Client", "PositionLostError", "RefusedError", "StateError", "Update"]
 
 
 MAX_FRAGMENTS = 1000
@@ -65,6 +73,16 @@ class AsyncioClient(BaseClient):
                 f"cannot connect: {describe_connect_error(error)}"
             ) from None
         return AsyncioConnection(websocket)
+
+    async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(_fetch, url, headers), STATE_TIMEOUT)
+        except OSError as error:
+            raise StateError(f"cannot connect: {describe_connect_error(error)}") from None
+        except (HTTPException, ValueError):  # not quoted: it may contain the token
+            raise StateError(
+                "the answer is not HTTP, or the token has invalid characters"
+            ) from None
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -115,6 +133,22 @@ class AsyncioConnection:
     async def close(self) -> None:
         """Send a close frame and wait up to CLOSE_TIMEOUT for the reply."""
         await self._websocket.close()
+
+
+def _fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Block until the whole answer is read. Raises OSError, HTTPException, ValueError, StateError.
+
+    asyncio has no HTTP client, and the state is requested seldom.
+    """
+    parts = urlsplit(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    with closing(kind(parts.hostname or "", parts.port, timeout=CONNECT_TIMEOUT)) as connection:
+        connection.request("GET", parts.path, headers=dict(headers))
+        response = connection.getresponse()
+        body = response.read(MAX_STATE_SIZE + 1)
+    if len(body) > MAX_STATE_SIZE:
+        raise StateError(f"an answer of more than {MAX_STATE_SIZE} bytes")
+    return response.status, body
 
 
 def _build_closed_error(closed: ConnectionClosed) -> ConnectionClosedError:

@@ -4,6 +4,8 @@ state         | event                          | action                      | n
 --------------+--------------------------------+-----------------------------+-------------
 disconnected  | next event requested           | connect, log in, listen     | connected
 connected     | message                        | yield it, report it or skip | connected
+connected     | replay impossible              | raise PositionLostError     | connected
+connected     | the same, a snapshot wanted    | close, and raise the same   | disconnected
 connected     | close code 4010                | raise PositionLostError     | disconnected
 any           | final close code, HTTP 4xx     | raise RefusedError          | disconnected
 any           | other close, failed connection | wait for a random delay     | disconnected
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Protocol, Self, TypedDict
 from urllib.parse import urlencode, urlsplit
 
 from tradeproxy.client.resume import PositionLostError, ResumeState, Update
+from tradeproxy.client.snapshot import MAX_STATE_SIZE, AccountSnapshot, read_snapshot
+from tradeproxy.wire.amount import read_int
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import (
@@ -34,7 +38,7 @@ from tradeproxy.wire.messages import (
 from tradeproxy.wire.proxy_status import PROXY_STATUS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from tradeproxy.client.resume import Item, StatusData
@@ -56,6 +60,9 @@ PING_INTERVAL = 20
 
 CLOSE_TIMEOUT = 2
 """Seconds to wait for the proxy's reply to a close frame."""
+
+STATE_TIMEOUT = 30.0
+"""Seconds for the answer to a request for the state."""
 
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
 """The maximum size of a message, in bytes.
@@ -88,6 +95,8 @@ class ClientOptions(TypedDict, total=False):
     events: Iterable[str]
     client_order_id_prefix: str
     """Filters: the proxy sends only events that match."""
+    snapshot: bool
+    """Whether to yield the state of the account first, and again after a lost position."""
     on_status: Callable[[StatusData], None] | None
     """Called with the `data` of each `proxy_status` frame, in order with the events.
 
@@ -105,6 +114,10 @@ class RefusedError(Exception):
         super().__init__(f"rejected with {code}: {reason}" if reason else f"rejected with {code}")
         self.code = code
         self.reason = reason
+
+
+class StateError(Exception):
+    """The proxy gave no state. A later request may succeed. The text is one line."""
 
 
 class ConnectionClosedError(Exception):
@@ -135,6 +148,10 @@ class WebSocketConnection(Protocol):
 class BaseClient(ABC):
     """Follows one account: an asynchronous iterator that yields each trade update once.
 
+    With `snapshot` it also yields the state of the account, an AccountSnapshot: before the
+    new events, and again before those behind a lost position. After a disconnect it resumes
+    without one.
+
     `url` is the account's stream, such as `ws://localhost:8099/trade-updates-paper`. The client
     connects when the first event is requested. After each disconnect it reconnects and resumes.
     It reads only as fast as the caller iterates. Only one task at a time may iterate.
@@ -148,10 +165,13 @@ class BaseClient(ABC):
         self._url = _check_url(url)
         self._query = _build_query(options)
         key, secret = (Secret(options.get("key", "any")), Secret(options.get("secret", "any")))
-        self._login = Authenticate(KeyPair(key, secret), Dialect.AUTHENTICATE)
+        self._keys = KeyPair(key, secret)
+        self._login = Authenticate(self._keys, Dialect.AUTHENTICATE)
         self._on_status = options.get("on_status") or (lambda _: None)
         self._random = options.get("random", random)
-        self._resume = ResumeState(_read_start(options))
+        self._resume = ResumeState(
+            _read_start(options), wants_snapshot=options.get("snapshot", False)
+        )
         self._ceiling = INITIAL_CEILING
         self._connection: WebSocketConnection | None = None
         self._up_since: float | None = None
@@ -168,11 +188,11 @@ class BaseClient(ABC):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Update:
+    async def __anext__(self) -> Update | AccountSnapshot:
         while not self._is_closed:
             match await self._next_item():
-                case Update() as update:
-                    return update
+                case Update() | AccountSnapshot() as item:
+                    return item
                 case PositionLostError() as lost:
                     raise lost
                 case dict() as status:
@@ -197,7 +217,28 @@ class BaseClient(ABC):
         if connection is not None:
             await connection.close()
 
+    async def state(self) -> AccountSnapshot:
+        """Return the state of the account now, by a request of its own.
+
+        It changes nothing about the iteration, and filters do not apply. Raises RefusedError for an
+        HTTP 4xx status, and StateError if there is no answer now.
+        """
+        url = f"{self._url.replace('ws', 'http', 1).rstrip('/')}/state"
+        headers = {
+            "User-Agent": USER_AGENT,
+            "APCA-API-KEY-ID": self._keys.key_id.reveal(),
+            "APCA-API-SECRET-KEY": self._keys.secret_key.reveal(),
+        }
+        return _read_state(*await self._get(url, headers))
+
     # Implemented for Twisted and for asyncio.
+
+    @abstractmethod
+    async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Return the status and the body of an answer, which comes within STATE_TIMEOUT.
+
+        Raises StateError, also for a body of more than MAX_STATE_SIZE.
+        """
 
     @abstractmethod
     async def _open(self, url: str) -> WebSocketConnection:
@@ -220,12 +261,23 @@ class BaseClient(ABC):
                 reply = parse_server(await self._connection.receive())
                 is_rejected = isinstance(reply, Authorization) and not reply.authorized
                 return None if is_rejected else {"event": "connection", "state": "up"}
-            return self._resume.receive(await self._connection.receive())
+            item = self._receive(await self._connection.receive())
+            if isinstance(item, PositionLostError) and self._resume.is_snapshot_missing:
+                connection, self._connection = self._connection, None
+                await connection.close()
+            return item
         except ConnectionClosedError as closed:
             self._connection = None
             if not self._is_closed:
                 await self._wait_to_reconnect(closed)
             return None
+
+    def _receive(self, message: bytes) -> Item | None:
+        try:
+            return self._resume.receive(message)
+        except OverflowError:
+            reason = f"a snapshot of more than {MAX_STATE_SIZE} bytes"
+            raise RefusedError(MESSAGE_TOO_BIG, reason) from None
 
     async def _connect(self) -> WebSocketConnection:
         self._up_since = None
@@ -275,6 +327,21 @@ def read_http_rejection(status: int, body: bytes) -> ConnectionClosedError:
         text = body.decode(errors="replace")
     lines = text.strip().splitlines()
     return ConnectionClosedError(lines[0][:300] if lines else f"HTTP {status}", status)
+
+
+def _read_state(status: int, body: bytes) -> AccountSnapshot:
+    if status != 200:
+        reason = read_http_rejection(status, body).reason
+        if 400 <= status < 500:
+            raise RefusedError(status, reason)
+        raise StateError(reason)
+    try:
+        document = json.loads(body, parse_int=read_int)
+        if isinstance(document, dict) and "complete" in document:
+            return read_snapshot(document)
+    except (ValueError, RecursionError):
+        pass
+    raise StateError("the answer is not the state of an account")
 
 
 def _check_url(url: str) -> str:

@@ -11,7 +11,13 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
+from twisted.web.client import Agent, ResponseDone, ResponseFailed
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from tradeproxy.client.base import (
     CLOSE_TIMEOUT,
@@ -19,18 +25,25 @@ from tradeproxy.client.base import (
     MAX_MESSAGE_SIZE,
     MESSAGE_TOO_BIG,
     PING_INTERVAL,
+    STATE_TIMEOUT,
     USER_AGENT,
     BaseClient,
     ClientOptions,
     ConnectionClosedError,
+    StateError,
     read_http_rejection,
 )
+from tradeproxy.client.snapshot import MAX_STATE_SIZE
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
 from tradeproxy.runtime.server_identity import ServerIdentity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.python.failure import Failure
+    from twisted.web.client import URI
 
 MAX_UNREAD = 256
 """The maximum of unread messages.
@@ -96,6 +109,19 @@ class TwistedClient(BaseClient):
             protocol.dropConnection(abort=True)
             raise
         return protocol
+
+    async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        agent = Agent.usingEndpointFactory(self._reactor, _FixedEndpoint(self._endpoint))
+        given = Headers({name: [text] for name, text in headers.items()})
+        asked = Deferred.fromCoroutine(_fetch(agent, url, given))
+        try:
+            return await asked.addTimeout(STATE_TIMEOUT, self._reactor)
+        except (CancelledError, StateError):
+            raise
+        except ResponseFailed:
+            raise StateError("the connection was lost before the answer") from None
+        except Exception as error:
+            raise StateError(f"cannot connect: {describe_connect_error(error)}") from None
 
     async def _sleep(self, seconds: float) -> None:
         await deferLater(self._reactor, seconds)
@@ -209,6 +235,57 @@ class ClientProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         waiter, self._message_waiter = self._message_waiter, None
         if waiter is not None and not waiter.called:
             waiter.callback(None)
+
+
+@implementer(IAgentEndpointFactory)
+class _FixedEndpoint:
+    """Connects every request to one endpoint, whatever its URL says."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """Return the endpoint."""
+        return self._endpoint
+
+
+class _Body(Protocol):
+    """Collects the body of an answer."""
+
+    def __init__(self) -> None:
+        self.whole: Deferred[bytes] = Deferred(self._abort)
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep a piece; abort beyond MAX_STATE_SIZE."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_STATE_SIZE and not self.whole.called:
+            self._abort()
+            self.whole.errback(StateError(f"an answer of more than {MAX_STATE_SIZE} bytes"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Return the whole body, unless it is cut off."""
+        if self.whole.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.whole.callback(b"".join(self._pieces))
+        else:
+            self.whole.errback(StateError("the answer was cut off"))
+
+    def _abort(self, _: object = None) -> None:
+        self._pieces = []
+        # The transport of a body has no more than ITransport, and no abortConnection.
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+
+async def _fetch(agent: Agent, url: str, headers: Headers) -> tuple[int, bytes]:
+    response = await agent.request(b"GET", url.encode(), headers)
+    body = _Body()
+    response.deliverBody(body)
+    return response.code, await body.whole
 
 
 def _build_endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:

@@ -15,7 +15,7 @@ STOPS = """(() => {
   return [...all].filter((element) => element.tabIndex >= 0).length;
 })()"""
 FOCUS = f"{ROWS}.indexOf(document.activeElement)"
-OPEN = "document.querySelectorAll('#rows tr.json').length"
+OPEN = "document.querySelectorAll('#rows tr.details').length"
 KINDS = (
     *("new", "fill", "partial_fill", "canceled", "expired", "replaced", "rejected", "pending_new"),
     *("order_cancel_rejected", "order_replace_rejected", "trade_bust", "an_event_of_the_future"),
@@ -58,11 +58,11 @@ class KeyboardTests(DashboardTestCase):
             self.assertEqual(await browser.do("evaluate", text=OPEN), shown, key)
         await browser.do("press", key=" ")
         await browser.do("press", key="ArrowDown")
-        self.assertEqual(await self.focus(browser), 2, "the JSON is no row of its own")
+        self.assertEqual(await self.focus(browser), 2, "the details are no row of their own")
         emit(alpaca, "new", id="order-5")
         await browser.until(f"{ROWS}.length === 6")
         self.assertEqual(await self.focus(browser), 3, "the focus stays on its event")
-        self.assertEqual(await browser.do("evaluate", text=STOPS), 1)
+        self.assertEqual(await browser.do("evaluate", text=STOPS), 2, "a row, and a JSON button")
         await browser.do("press", key="Tab")
         self.assertEqual(await self.focus(browser), -1)
         await self.assert_console_is_empty(browser)
@@ -75,6 +75,8 @@ class KeyboardTests(DashboardTestCase):
 
 class AxeTests(DashboardTestCase):
     """axe-core finds nothing: roles, names, contrast, scrollable regions."""
+
+    timeout = 400
 
     async def audit(self, browser: Browser, state: str) -> None:
         """Assert that no look of the page has a finding."""
@@ -104,7 +106,9 @@ class AxeTests(DashboardTestCase):
         await self.audit(browser, "settings")
         await browser.do("press", key="Escape")
         await browser.do("click", at="#rows tr.entry .symbol")
-        await self.audit(browser, "JSON")
+        await browser.until("document.querySelector('#rows .life').innerText !== '…'")
+        await browser.do("click", at="#rows .details button")
+        await self.audit(browser, "details")
         await browser.do("click", at="#pause")
         await self.audit(browser, "paused")
         await browser.do("fill", at="[name=symbol]", text="no such symbol")

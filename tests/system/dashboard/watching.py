@@ -41,7 +41,7 @@ MEASURES = """(() => {
     ...document.querySelectorAll('.entry :is(.event, .event .badge, .symbol, .side, .qty, .price)'),
     ...document.querySelectorAll('#clients .badge'),
   ];
-  const last = [...document.querySelectorAll('tr > :last-child')];
+  const last = [...document.querySelectorAll('#feed tr > :last-child')];
   const ends = last.map((cell) => cell.getBoundingClientRect().right);
   return {
     beside: document.documentElement.scrollWidth - innerWidth,
@@ -183,13 +183,14 @@ class DemoDashboardTests(DashboardTestCase):
         )
         self.assertEqual(await browser.do("evaluate", text=IDS), before)
         await browser.do("click", at="#rows tr.entry .symbol")
-        shown = json.loads(await browser.text("#rows tr.json pre"))
+        await browser.do("click", at="#rows tr.details button")
+        shown = json.loads(await browser.text("#rows tr.details pre"))
         self.assertEqual(
             (shown["stream"], shown["data"]["event_id"]), ("trade_updates", before[-1])
         )
         await browser.do("click", at="#rows tr.entry .symbol")
         self.assertFalse(
-            await browser.do("evaluate", text="!!document.querySelector('#rows tr.json')")
+            await browser.do("evaluate", text="!!document.querySelector('#rows tr.details')")
         )
         await browser.do("click", at="#pause")
         after = await browser.do("evaluate", text=IDS)
@@ -294,7 +295,8 @@ class RestartDashboardTests(DashboardTestCase):
         for name, text in expected.items():
             self.assertEqual(await browser.text(f"{first} .{name}"), text)
         await browser.do("click", at=f"{first} .symbol")
-        self.assertIn(MARKUP, await browser.text("#rows tr.json pre"))
+        await browser.do("click", at="#rows tr.details button")
+        self.assertIn(MARKUP, await browser.text("#rows tr.details pre"))
         await browser.until(
             f"document.querySelector('#clients').innerText.includes({json.dumps(MARKUP)})"
         )

@@ -24,8 +24,25 @@ const TONES = {
   trade_correct: "changed",
 };
 
+/** Statuses that no event has as its name. */
+const ORDER_TONES = { filled: "good", partially_filled: "part", held: "over", __proto__: null };
+
 /** The event kinds that the filter offers from the start. */
 export const KINDS = Object.keys(TONES);
+
+/**
+ * Return the fields of an order that are shown in a list of orders. Its status is where the feed
+ * has the event.
+ */
+export function readOrder(account, given) {
+  const order = isObject(given) ? given : {};
+  const message = { data: { at: order.submitted_at, event: order.status, order } };
+  const entry = read(account, message, JSON.stringify(given));
+  const [filled, whole] = [word(order.filled_qty), word(order.qty)];
+  const isPart = filled && whole && filled !== "0" && filled !== whole;
+  const quantity = isPart ? `${filled} of ${whole}` : entry.quantity;
+  return { ...entry, id: entry.orderId, status: "", quantity };
+}
 
 /**
  * Return the fields of one message that are shown and filtered; `text` is the message as received.
@@ -41,7 +58,7 @@ export function read(account, message, text) {
     id: word(data.event_id),
     at: word(data.at ?? data.timestamp),
     event,
-    tone: Object.hasOwn(TONES, event) ? TONES[event] : "fresh",
+    tone: toneOf(event),
     recovered: word(message.recovered),
     symbol: word(order.symbol) || underlyings(legs),
     side: word(order.side) || sides(legs),
@@ -49,7 +66,13 @@ export function read(account, message, text) {
     price: price(data, order),
     status: status(event, order),
     order: word(order.client_order_id) || word(order.id),
+    orderId: word(order.id),
   };
+}
+
+/** Return the tone of an event or of an order's status. */
+export function toneOf(name) {
+  return Object.hasOwn(TONES, name) ? TONES[name] : ORDER_TONES[name] ?? "fresh";
 }
 
 function isObject(value) {

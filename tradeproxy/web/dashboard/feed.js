@@ -2,7 +2,7 @@
 
 import { KINDS } from "./event.js";
 import { Filters } from "./filters.js";
-import { parse } from "./json.js";
+import { makeRow, nextRow } from "./row.js";
 import { TabStop } from "./tabstop.js";
 import { make, moment, say } from "./text.js";
 import { Timeline, compare } from "./timeline.js";
@@ -11,7 +11,8 @@ const KEPT = 2000; // events and notes that the filters apply to
 const SHOWN = 300;
 
 export class Feed {
-  constructor({ rows, nothing, filters, clear, pause }, clock) {
+  /** `details` shows and hides what is below a row. */
+  constructor({ rows, nothing, filters, clear, pause }, clock, details) {
     this.rows = rows;
     this.nothing = nothing;
     this.filters = new Filters(filters, clear, KINDS, () => this.redraw());
@@ -23,9 +24,9 @@ export class Feed {
     this.planned = false;
     pause.addEventListener("click", () => this.#toggle());
     rows.addEventListener("click", ({ target }) => {
-      if (!String(getSelection())) toggle(target.closest("tr"));
+      if (!String(getSelection())) details.toggle(target.closest("tr"));
     });
-    this.tabStop = new TabStop(rows, toggle);
+    this.tabStop = new TabStop(rows, (row, wanted) => details.toggle(row, wanted));
   }
 
   /** Add an event. Return whether it fits the filters; not if the feed has it already. */
@@ -113,10 +114,10 @@ export class Feed {
   }
 
   #row(entry) {
-    const time = make("td", "time", moment(Date.parse(entry.at), this.clock()));
-    time.title = entry.at;
-    const account = make("td", "account", entry.account);
     if (entry.note) {
+      const time = make("td", "time", moment(Date.parse(entry.at), this.clock()));
+      time.title = entry.at;
+      const account = make("td", "account", entry.account);
       const row = make("tr", "note", time, account);
       const cell = make("td", "said", entry.note);
       cell.colSpan = 7;
@@ -127,80 +128,6 @@ export class Feed {
       row.entry = entry;
       return row;
     }
-    const badge = make("span", "badge", ...breakable(entry.event || "?"));
-    badge.dataset.tone = entry.tone;
-    const event = make("td", "event", badge);
-    if (entry.recovered) {
-      const late = make("span", "late", "late");
-      late.title = `recovered: ${entry.recovered}`;
-      event.append(late);
-    }
-    const order = make("td", "order", entry.order);
-    order.title = entry.order;
-    const side = make("td", "side", entry.side);
-    side.dataset.side = entry.side;
-    const row = make(
-      "tr",
-      "entry",
-      time,
-      account,
-      event,
-      make("td", "symbol", entry.symbol),
-      side,
-      make("td", "qty", entry.quantity),
-      make("td", "price", entry.price),
-      make("td", "status", entry.status),
-      order,
-    );
-    row.classList.add(...lengths(entry));
-    row.tabIndex = -1; // tabstop.js gives one row 0
-    row.ariaLevel = "1";
-    row.ariaExpanded = "false";
-    row.entry = entry;
-    return row;
+    return makeRow(entry, this.clock());
   }
-}
-
-/** Return the row after a row and its JSON, or null. */
-function nextRow(row) {
-  const next = row.nextElementSibling;
-  return next?.matches(".json") ? next.nextElementSibling : next;
-}
-
-/** Show or hide the event's JSON below its row; without `wanted`, do the other. */
-function toggle(row, wanted) {
-  if (!row?.matches(".entry")) return;
-  const isOpen = row.ariaExpanded === "true";
-  if (isOpen === wanted) return;
-  row.ariaExpanded = String(!isOpen);
-  if (isOpen) {
-    row.nextElementSibling?.remove();
-    return;
-  }
-  const json = JSON.stringify(parse(row.entry.text), null, 2);
-  const cell = make("td", "", make("pre", "", json));
-  cell.colSpan = 9;
-  const details = make("tr", "json", cell);
-  details.ariaLevel = "2";
-  row.after(details);
-}
-
-// Longer than what its column has room for, in characters, or than the line of a phone.
-const LENGTHS = {
-  option: ({ symbol }) => symbol.split(" ").some((part) => part.length > 10), // up to 21
-  precise: ({ quantity, price }) => quantity.length > 10 || price.length > 12,
-  long: ({ event }) => event.length > 14, // order_replace_rejected has 22
-  sides: ({ side }) => side.length > 5, // of a multi-leg order
-  wide: ({ event, symbol, side, quantity, price }) =>
-    Math.max(event.length, 13) + (symbol + side + quantity + price).length > 40,
-};
-
-/** Return the classes of a row for which the style sheet makes room. */
-function lengths(entry) {
-  return Object.keys(LENGTHS).filter((name) => LENGTHS[name](entry));
-}
-
-/** Let a name such as order_cancel_rejected take two lines, broken behind an underscore. */
-function breakable(name) {
-  return name.split(/(?<=_)/).flatMap((part) => [part, document.createElement("wbr")]);
 }

@@ -9,11 +9,19 @@ import { Contact } from "./contact.js";
 import { save, toCsv } from "./download.js";
 import { read } from "./event.js";
 import { Feed } from "./feed.js";
+import { History } from "./history.js";
 import { Notes } from "./notes.js";
+import { OrderDetails } from "./order.js";
+import { Orders } from "./orders.js";
+import { Pages } from "./pages.js";
+import { Positions } from "./positions.js";
 import { Preferences } from "./preferences.js";
+import { Details } from "./row.js";
 import { openStorage } from "./storage.js";
+import { Strategies } from "./strategies.js";
 import { Stream } from "./stream.js";
 import { duration, moment, plural, say, setZone, zoneAt } from "./text.js";
+import { Views } from "./views.js";
 import { Webhooks } from "./webhooks.js";
 
 const PATIENCE = 5000;
@@ -29,6 +37,9 @@ const clock = () => proxyClock.now();
 const accounts = new Accounts(at("accounts"), at("account-card"));
 const clients = new Clients(at("clients-list"), at("clients-summary"));
 const webhooks = new Webhooks(at("webhooks"), at("webhooks-list"));
+const pages = new Pages(() => token, ask);
+const orderDetails = new OrderDetails(pages, (account) => views.pathOf(account), clock);
+const details = new Details((cell, entry) => orderDetails.fill(cell, entry));
 const feed = new Feed(
   {
     rows: at("rows"),
@@ -38,18 +49,30 @@ const feed = new Feed(
     pause: at("pause"),
   },
   clock,
+  details,
 );
 const notes = new Notes((...line) => feed.note(...line));
 const preferences = new Preferences(at("settings"), openStorage("localStorage"), (name) => {
   applyPreferences();
   if (name === "zone") {
     feed.redraw();
+    views.redraw();
     showContact();
     look();
   } else alerts.choose(name);
 });
 const alerts = new Alerts(preferences, (text) => say(at("settings-hint"), text));
 const contact = new Contact();
+const search = (page, query) => views.fetch(page, query);
+const views = new Views(
+  { tabs: at("tabs"), choice: at("choice"), pages, isCurrent: () => contact.isCurrent },
+  {
+    orders: new Orders(at("panel-orders"), clock, details),
+    positions: new Positions(at("panel-positions")),
+    strategies: new Strategies(at("panel-strategies"), clock),
+    history: new History(at("panel-history"), clock, details, search),
+  },
+);
 const streams = new Map();
 const links = new Map(); // for each stream: its state, and the time of its next attempt
 const cut = new Set(); // the streams that are lost while there is contact with the proxy
@@ -66,7 +89,9 @@ let isOld = false; // whether the status has changed since then
 function applyPreferences() {
   document.documentElement.dataset.theme = preferences.get("theme");
   setZone(preferences.get("zone"));
-  say(at("time-title"), `Time (${zoneAt(clock())})`);
+  for (const title of document.querySelectorAll("[data-time]")) {
+    say(title, `${title.dataset.time} (${zoneAt(clock())})`);
+  }
 }
 
 async function look() {
@@ -200,6 +225,7 @@ function show(status) {
   clients.show(status.clients, clock(), names.length > 1);
   webhooks.show(status.webhooks, clock(), names.length > 1);
   feed.offerAccounts(names);
+  views.offerAccounts(status.accounts);
   for (const name of names) if (!streams.has(name)) follow(name, status.accounts[name].path);
   conclude(status.accounts);
 }
@@ -222,6 +248,7 @@ function follow(name, path) {
     event: (message, text) => {
       const entry = read(name, message, text);
       if (feed.add(entry)) alerts.take(entry);
+      views.hear(name);
     },
     status: (data) => {
       if (data.event === "replay" && data.state !== "begun") alerts.begin(name);

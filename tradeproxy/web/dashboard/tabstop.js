@@ -1,6 +1,6 @@
 // The keyboard in the table: the rows are one tab stop, and keys move it.
 
-const ROW = "tr:not(.json)"; // an event's JSON is part of its row
+const ROW = "tr:not(.details)"; // what is below an event is part of its row
 
 export class TabStop {
   /** `toggle(row, wanted)` shows or hides a row's details; without `wanted` it does the other. */

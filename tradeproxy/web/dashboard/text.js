@@ -18,6 +18,22 @@ export function word(value) {
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 
+/** Round a computed amount: to 2 decimals from 1000 on, to 4 from 1 on, else to 4 digits. */
+export function rounded(text) {
+  const number = Number(text);
+  if (!/^-?\d+\.\d{5,}$/.test(text) || !Number.isFinite(number)) return text;
+  const size = Math.abs(number);
+  const fixed = size >= 1 ? number.toFixed(size >= 1000 ? 2 : 4) : number.toPrecision(4);
+  return fixed.includes("e") ? text : fixed.replace(/\.?0+$/, "");
+}
+
+/** Create a cell with a computed amount, rounded; its title has every digit. */
+export function amount(className, value) {
+  const cell = make("td", className, rounded(word(value)));
+  cell.title = word(value);
+  return cell;
+}
+
 /** Set an element's text if it differs: rewriting it would clear the user's selection. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -62,6 +78,28 @@ export function zoneAt(milliseconds) {
 function split(milliseconds) {
   const parts = fields.formatToParts(milliseconds);
   return Object.fromEntries(parts.map(({ type, value }) => [type, value]));
+}
+
+/**
+ * Return the first and the last moment of a day such as 2026-07-24 in the chosen zone, as texts for
+ * the proxy, whose times have microseconds.
+ */
+export function dayBounds(day) {
+  const [begin, end] = [midnight(day, 0), midnight(day, 1)];
+  return {
+    since: new Date(begin).toISOString(),
+    until: new Date(end - 1).toISOString().replace("Z", "999Z"),
+  };
+}
+
+function midnight(day, after) {
+  const wanted = Date.parse(`${day}T00:00:00Z`) + after * 86_400_000;
+  let time = wanted;
+  for (let round = 0; round < 2; round += 1) {
+    const { year, month, day: date, hour, minute, second } = split(time);
+    time += wanted - Date.UTC(year, month - 1, date, hour, minute, second);
+  }
+  return time;
 }
 
 /** Format a duration in its largest unit. */

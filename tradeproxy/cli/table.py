@@ -1,0 +1,42 @@
+"""A table of texts for a terminal, a file or a pipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tradeproxy.cli.terminal import cut, width
+from tradeproxy.wire.printable import escape_unprintable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+
+def format_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield a line for the head and one for each row.
+
+    Args:
+        head: the name of each column; "" for one without a name.
+        rows: printable texts, one for each column.
+        right: the names of the columns whose texts are at the right.
+    """
+    table = [head, *rows]
+    widths = [max(map(width, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = []
+        for name, cell, cells_wide in zip(head, row, widths, strict=True):
+            space = " " * (cells_wide - width(cell))
+            cells.append(f"{space}{cell}" if name in right else f"{cell}{space}")
+        yield "  ".join(cells).rstrip()
+
+
+def printable(value: Any, cells: int = 0) -> str:
+    """Return a member of a JSON document as a text that cannot control the terminal.
+
+    Args:
+        value: any JSON value; None is "".
+        cells: the most terminal cells of the text, which is cut; 0 for any number.
+    """
+    text = "" if value is None else escape_unprintable(str(value))
+    return cut(text, cells) if cells else text
