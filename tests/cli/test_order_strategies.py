@@ -81,6 +81,7 @@ class ExportStrategyTests(SqliteCase):
         self.trade()
         strategies = book.strategies
         assert strategies is not None
+        book.catch_up()
         strategies.assign("5", "=hand")
         self.clock.advance(max(WRITE_EVERY, TRIM_EVERY))
         found = self.export()

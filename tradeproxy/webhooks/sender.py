@@ -103,7 +103,7 @@ class HttpSender:
                 b"POST",
                 self._origin + request.target,
                 headers,
-                _Body(request.body),
+                _RequestBody(request.body),
             ).addTimeout(REQUEST_TIMEOUT, self._reactor, _raise_timeout)
         except CancelledError:
             raise
@@ -136,7 +136,7 @@ class HttpSender:
 
 
 @implementer(IBodyProducer)
-class _Body:
+class _RequestBody:
     """Writes a body at once: it is short."""
 
     def __init__(self, body: bytes) -> None:
