@@ -27,6 +27,7 @@ from benchmarks.servers import (
     AIOHTTP,
     KEEPING,
     LIMIT,
+    NO_BOOK,
     NORMAL,
     PICOWS,
     PROXY,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from benchmarks.bench import Figures
 
 RESULTS = HERE / "latency.json"
-COMPARED = (PROXY, NORMAL, WEBSOCKETS, KEEPING, AIOHTTP, PICOWS, LIMIT)
+COMPARED = (PROXY, NORMAL, NO_BOOK, WEBSOCKETS, KEEPING, AIOHTTP, PICOWS, LIMIT)
 RATE, SLOW_RATE, SLOW_EVENTS = 200, 5, 100
 CLIENTS, FEW = (1, 5, 20), 5
 WARM_UP = 100
@@ -86,7 +87,9 @@ CASES = (*map(Case, CLIENTS), SLOW, TLS)
 
 def cases_of(server: Server) -> list[Case]:
     """Return the cases of a server. The C relay has no TLS."""
-    left_out = {NORMAL: (), WEBSOCKETS: (), KEEPING: (TLS,), LIMIT: (TLS,)}.get(server, (SLOW, TLS))
+    left_out = {NORMAL: (), WEBSOCKETS: (), NO_BOOK: (TLS,), KEEPING: (TLS,), LIMIT: (TLS,)}.get(
+        server, (SLOW, TLS)
+    )
     return [case for case in CASES if case not in left_out]
 
 

@@ -36,13 +36,14 @@ class Server:
         return [path for path in self.needs if not path.exists()]
 
 
-def proxy(name: str, *, sync: str = "full", tls: bool = False) -> Server:
+def proxy(name: str, *, sync: str = "full", tls: bool = False, book: bool = True) -> Server:
     """Return the proxy as users start it, or serve.py if the journal is in memory.
 
     Args:
         name: the name in the tables.
         sync: PROXY_JOURNAL_SYNC, or "memory".
         tls: whether clients connect over TLS.
+        book: whether the proxy keeps orders and positions.
     """
     in_memory = sync == "memory"
     command = (
@@ -60,6 +61,7 @@ def proxy(name: str, *, sync: str = "full", tls: bool = False) -> Server:
             "ALPACA_API_KEY": "any",
             "ALPACA_SECRET_KEY": "any",
             "ALPACA_URL": f"http://127.0.0.1:{config.upstream_port}",
+            "PROXY_BOOK": str(int(book)),
             "PROXY_DATA_DIR": str(config.directory / "journal"),
             "PROXY_JOURNAL_SYNC": "full" if in_memory else sync,
             "PROXY_MAX_CLIENTS": "20000",
@@ -135,6 +137,7 @@ def _gorilla() -> Server:
 LIMIT = limit("C, a send() each", "send")
 PROXY = proxy("tradeproxy, journal full")
 NORMAL = proxy("tradeproxy, journal normal", sync="normal")
+NO_BOOK = proxy("tradeproxy, normal, without its book", sync="normal", book=False)
 IN_MEMORY = proxy("tradeproxy, journal in memory", sync="memory")
 WEBSOCKETS = python_peer("websockets broadcast", "websockets_relay.py")
 KEEPING = python_peer("websockets, events kept in a file", "websockets_relay.py", "events")
