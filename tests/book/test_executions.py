@@ -191,6 +191,13 @@ class ActivityTests(SynchronousTestCase):
         self.assertEqual((found.qty, found.price, found.multiplier), (-2, Decimal("1.6"), 100))
         self.assertEqual(found.time, START + 123_456)
 
+    def test_short_sale_has_a_side_of_its_own(self) -> None:
+        """Orders say `sell`. Without it, an import would leave out every short sale."""
+        for side, sign in (("sell_short", -1), ("sell_plus", -1), ("buy_minus", 1)):
+            found = read_activity(ACTIVITY | {"side": side})
+            assert found is not None
+            self.assertEqual((found.problem, found.qty), ("", 2 * sign), side)
+
     def test_other_activities_are_left_out(self) -> None:
         """So is what has no time or no order."""
         for changes in ({"type": "DIV"}, {"transaction_time": None}, {"order_id": 5}):

@@ -78,6 +78,14 @@ class MoveTests(PositionsCase):
         self.assertEqual(self.position()["symbol"], "BTCUSD")
         self.assertEqual(self.position()["exchange"], "CRYPTO")
 
+    def test_parent_of_a_bracket_moves_its_own_symbol(self) -> None:
+        """Alpaca's REST answers list its legs, which wait. Only a multi-leg order fills legs."""
+        legs = [{"id": "leg", "symbol": "BTC/USD", "side": "sell", "status": "new"}]
+        order = {"id": "o", "symbol": "BTC/USD", "side": "buy", "legs": legs}
+        self.fill("2", None, order=order)
+        self.fill("1", "5", order=order)
+        self.assertEqual(self.quantities(), ["5"])
+
     def test_quantity_is_added_without_a_position(self) -> None:
         """Frames of earlier years, and events made of orders, have none."""
         self.fill("0.1", None)

@@ -184,6 +184,24 @@ class KeptTests(SqliteCase):
         self.kill()
         self.assertEqual(self.quantities(), {"al": "5"})
 
+    def test_kill_while_another_rule_is_applied_loses_no_fill(self) -> None:
+        """The rule counts as applied once every fill is looked at, and not before."""
+        for number in range(3):
+            about = order(f"{number}", "alpha-1", symbol=f"S{number}")
+            self.publish(report_fill(about, f"e{number}", "5", "2"))
+        self.clock.advance(WRITE_EVERY)
+        self.book.stop()
+        self.account.close()
+        self.rule = "al"
+        self.journal = self.open()
+        tables = self.journal.tables
+        assert tables is not None
+        account = Account("paper", self.journal, self.clock)
+        tables.run(Strategies(account, tables, parse_rule("al")).save, writes=True)
+        self.kill()
+        holdings = self.strategies.book.holdings
+        self.assertEqual({name for (name, _), held in holdings.items() if held.qty}, {"al"})
+
     def test_positions_of_the_start_belong_to_none(self) -> None:
         """Alpaca's first answer counts, later ones do not."""
         position = {"symbol": "AAPL", "asset_class": "us_equity", "avg_entry_price": "7"}
@@ -224,6 +242,8 @@ class KeptTests(SqliteCase):
         self.restart()
         self.assertEqual(self.quantities(), {"alpha": "5"})
         self.account.identify("account-2")
+        self.assertFalse(self.book.catch_up())  # nothing is left of the other account at once
+        self.assertTrue(self.book.is_building)
         self.publish(report_fill(order("2"), "b", "1", "2"))
         self.build()
         self.assertEqual(self.quantities(), {"alpha": "1"})

@@ -54,6 +54,22 @@ class StrategyBookTests(SynchronousTestCase):
         self.take(report_fill(order("1", UUID), "a", "1", "2"))
         self.assertEqual(self.quantities(), {"(none)": "1"})
 
+    def test_names_of_the_rule_before_are_free(self) -> None:
+        """A wrong rule may have made as many as are allowed."""
+        for number in range(MAX_STRATEGIES + 1):
+            about = order(f"{number}", f"momentum_{number}-1")
+            self.take(report_fill(about, f"e{number}", "1", "2"))
+        self.book = self.open("momentum")
+        self.book.rename()
+        self.assertEqual(self.quantities(), {"momentum": f"{MAX_STRATEGIES + 1}"})
+
+    def test_sum_of_fills_does_not_replace_its_last_part(self) -> None:
+        """The recovery reports what several fills add up to; an import may have had each."""
+        for qty, filled in (("4", "4"), ("6", "10"), ("10", "10")):
+            about = order("1", "alpha-1", filled_qty=filled)
+            self.take(report_fill(about, "", qty, "2", event_id=f"{qty} of {filled}"))
+        self.assertEqual(self.quantities(), {"alpha": "10"})
+
     def test_leg_belongs_to_the_strategy_of_its_parent(self) -> None:
         """Its own id is a UUID, and its fill may come before the event that links it."""
         leg = order("2", UUID, side="sell")

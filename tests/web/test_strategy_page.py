@@ -193,6 +193,15 @@ class StrategyChangeTests(StateTestCase):
         self.assertEqual(self.fetch("/strategies")["strategies"][0]["name"], "alpha")
         self.assertEqual(importer.starts, 0)
 
+    def test_page_of_an_allowed_origin_cannot_change_anything(self) -> None:
+        """It may read what the stream has. A form needs no preflight, and no token by default."""
+        self.admission.replace_origin_rules(self.hosts, ("https://dash.example",))
+        self.trade("1", "fill", client_order_id="alpha-1")
+        headers = {"Origin": "https://dash.example"}
+        self.assertEqual(self.ask("/state", **headers).status, 200)
+        self.assertEqual(self.post("orders/1?strategy=evil", **headers).status, 403)
+        self.assertEqual(self.fetch("/strategies")["strategies"][0]["name"], "alpha")
+
     def test_follower_refuses_assignments(self) -> None:
         """Only the leader writes to the log that nodes share."""
         self.trade("1", "fill")

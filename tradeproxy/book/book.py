@@ -61,7 +61,7 @@ MAX_STEP = 0.002
 """Seconds after which a step reads no further rows. The write that follows takes about as long."""
 
 MAX_CATCH_UP = 300
-"""Rows that `catch_up` applies at most: a few milliseconds."""
+"""Rows that `catch_up` applies at most: about 20 ms with fills alone."""
 
 RETRY_EVERY = 1.0
 """Seconds before a log or a database that cannot be read is tried again."""
@@ -252,7 +252,10 @@ class Book:
         try:
             while self._take(MAX_CATCH_UP):
                 pass
-        except (UnreadableError, ReplacedLogError, sqlite3.Error):
+        except ReplacedLogError:
+            self._restart()  # at once: what is here is another log's, maybe another account's
+            return False
+        except (UnreadableError, sqlite3.Error):
             self._plan()  # a step deals with it
             return False
         self._plan_write()
@@ -350,6 +353,8 @@ class Book:
         if self._is_valid(seed):
             # The rows behind the answer must be known, not to be undone by it.
             self.catch_up()
+            if not self._is_valid(seed):
+                return
             answer = {normalize_symbol(symbol): document for symbol, document in documents}
             wrong = self._state.take_positions(
                 answer.items(), seed.seq, seed.time, compare=self.is_complete
@@ -480,7 +485,9 @@ class Book:
 
     def _follow(self) -> None:
         """Apply rows for MAX_STEP seconds, or write them if they are many."""
-        is_due = len(self._state.events) >= WRITE_ROWS
+        strategies = self._strategies
+        unsaved = 0 if strategies is None else strategies.unsaved
+        is_due = max(len(self._state.events), unsaved) >= WRITE_ROWS
         if is_due and self._write():
             self._plan()
             return

@@ -41,6 +41,17 @@ OPTION_MULTIPLIER = Decimal(100)
 _OPTION = re.compile(r"[A-Z][A-Z0-9.]{0,5}[0-9]{6}[CP][0-9]{8}")
 
 
+SIDES = {
+    "buy": 1,
+    "buy_minus": 1,
+    "sell": -1,
+    "sell_plus": -1,
+    "sell_short": -1,
+    "sell_short_exempt": -1,
+}
+"""The sign of a quantity by its side. Activities of short sales have sides of their own."""
+
+
 class Kind(Enum):
     """What an execution does."""
 
@@ -328,12 +339,13 @@ def _build(
     position: Decimal | None = None,
 ) -> Execution:
     qty, price, filled = (_number(amount) for amount in amounts)
+    sign = SIDES.get(side) if isinstance(side, str) else None
     problem = ""
     if not order_id or not terms.symbol:
         problem = "it names no order or no symbol"
     elif kind is not Kind.BUST:
         # A bust needs no amounts: it undoes all of what it names.
-        if side not in ("buy", "sell"):
+        if sign is None:
             problem = "its side is neither buy nor sell"
         elif qty is None or qty <= 0 or price is None:
             problem = "its quantity or its price is no number"
@@ -347,7 +359,7 @@ def _build(
         time,
         terms.symbol,
         terms.asset_class,
-        EXACT.minus(qty) if side == "sell" else qty,
+        EXACT.minus(qty) if sign == -1 else qty,
         ZERO if price is None else price,
         terms.multiplier,
         fee,

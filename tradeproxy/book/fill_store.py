@@ -130,6 +130,9 @@ class FillStore(Protocol):
     def add_name(self, name: str) -> None:
         """Store a strategy that gets a name of its own."""
 
+    def clear_names(self) -> None:
+        """Forget all names."""
+
     def list_unbooked(self) -> list[Execution]:
         """Return the executions that could not be booked, oldest first."""
 
@@ -221,6 +224,10 @@ class MemoryFillStore:
     def add_name(self, name: str) -> None:
         """Store a strategy that gets a name of its own."""
         self._names.append(name)
+
+    def clear_names(self) -> None:
+        """Forget all names."""
+        self._names.clear()
 
     def list_unbooked(self) -> list[Execution]:
         """Return the executions that could not be booked, oldest first."""

@@ -61,6 +61,7 @@ class TableFillStore:
         self._awaited = set(self._run(_load_awaited))
         self._names = self._run(_load_names)
         self._new_names: list[str] = []
+        self._has_cleared_names = False
         self._meta: dict[str, str] = self._run(_load_meta)
         self._unbooked = _decode_unbooked(self._meta.pop(_UNBOOKED, "[]"))
         # They can be many, and are one text: it is made once for each `save`.
@@ -72,9 +73,14 @@ class TableFillStore:
     @property
     def has_changes(self) -> bool:
         """Whether anything was put since `clear_changes`."""
-        return self._new_unbooked is not None or bool(
+        return (self._new_unbooked is not None or self._has_cleared_names) or bool(
             self._orders or self._fills or self._new_openings or self._new_names or self._new_meta
         )
+
+    @property
+    def unsaved(self) -> int:
+        """How many fills were put since `clear_changes`."""
+        return len(self._fills)
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what was put, in the caller's transaction. Raises sqlite3.Error."""
@@ -91,6 +97,8 @@ class TableFillStore:
         connection.executemany(
             _SAVE_OPENING, [(each.symbol, encode(each)) for each in self._new_openings.values()]
         )
+        if self._has_cleared_names:
+            connection.execute("DELETE FROM strategy_names")
         connection.executemany(
             "INSERT INTO strategy_names (name) VALUES (?)", [(name,) for name in self._new_names]
         )
@@ -106,6 +114,7 @@ class TableFillStore:
         self._replaced_fills.clear()
         self._new_openings.clear()
         self._new_names.clear()
+        self._has_cleared_names = False
         self._new_meta.clear()
         self._new_unbooked = None
 
@@ -200,6 +209,12 @@ class TableFillStore:
         """Store a strategy that gets a name of its own."""
         self._names.append(name)
         self._new_names.append(name)
+
+    def clear_names(self) -> None:
+        """Forget all names."""
+        self._names.clear()
+        self._new_names.clear()
+        self._has_cleared_names = True
 
     def list_unbooked(self) -> list[Execution]:
         """Return the executions that could not be booked, oldest first."""

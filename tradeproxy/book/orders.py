@@ -212,10 +212,14 @@ class Orders:
         self._closed.clear()
         while len(self._entries) > MAX_OPEN:
             self.has_overflowed = True
-            self._drop(next(iter(self._entries.values())))
+            entry = next(iter(self._entries.values()))
+            # A leg leaves with its family: its event may have come before the parent's.
+            self._drop(self._entries.get(entry.parent_id or "") or entry)
 
     def _drop(self, entry: OrderEntry) -> None:
         """Leave an order and its legs to the store."""
+        if entry.parent_id is not None:  # its parent is not in memory
+            self._legs.pop(entry.parent_id, None)
         for leg_id in self._legs.pop(entry.id, ()):
             self._entries.pop(leg_id, None)
         self._entries.pop(entry.id, None)

@@ -81,7 +81,8 @@ def list_moves(event: BookEvent, order: BookOrder) -> Iterator[Move]:
     """Yield what an execution, or an amendment of one, changes in the positions."""
     # A bust or a correction has the amounts of a trade that was counted before.
     is_trade = event.kind in EXECUTION_KINDS
-    if order.legs:
+    # The parent of a bracket has legs, too, but is filled as a whole: see executions.py.
+    if order.legs and (event.legs or event.position_qtys or not order.symbol):
         yield from _list_leg_moves(event, order, is_trade)
     elif order.symbol:
         qty = _sign(event.qty, order.side) if is_trade else ""

@@ -91,13 +91,13 @@ class Strategies:
         """
         self._account = account
         self._store = self._open(tables)
+        self._rule = rule
         self.book = StrategyBook(self._store, rule, self._warn)
         self._open_settlement()
         self._assigned: str | None = None
         self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
         if self._store.get_meta("rule") != rule.text:
             self.book.rename()
-            self._store.put_meta("rule", rule.text)
 
     def _open(self, tables: Tables) -> TableFillStore:
         """Return the records, without those of another account."""
@@ -108,10 +108,14 @@ class Strategies:
         if any(known[key] and value and known[key] != value for key, value in owner.items()):
             tables.run(clear_strategies, writes=True)
             store = TableFillStore(tables)
-        for key, value in owner.items():
-            if value:
-                store.put_meta(key, value)
         return store
+
+    def _record_owner(self) -> None:
+        """Store whose records these are. A new log has no account's id until Alpaca tells it."""
+        journal = self._account.journal
+        self._store.put_meta("base_url", journal.base_url)
+        if journal.account_id:
+            self._store.put_meta("account_id", journal.account_id)
 
     @property
     def has_changes(self) -> bool:
@@ -120,11 +124,18 @@ class Strategies:
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write the changes in the caller's transaction."""
+        if not self.book.is_renaming:  # else a process that is killed now would not go on with it
+            self._store.put_meta("rule", self._rule.text)
         self._store.save(connection)
 
     def clear_changes(self) -> None:
         """Forget the changes: they are saved."""
         self._store.clear_changes()
+
+    @property
+    def unsaved(self) -> int:
+        """How many fills there are to save."""
+        return self._store.unsaved
 
     @property
     def today(self) -> date:
@@ -167,6 +178,7 @@ class Strategies:
         `time` is that of a row without one (microseconds since 1970).
         """
         if row.payload is not None and concerns_strategies(event):
+            self._record_owner()
             self.book.take(read_strategy_event(row.payload, row.time or time))
 
     def work(self) -> bool:
@@ -193,6 +205,7 @@ class Strategies:
             return
         now = self._account.dates.now_microseconds()
         self._store.put_meta("opened", f"{time - SLACK} {now + SLACK}")
+        self._record_owner()
         self._open_settlement()
         traded = {symbol: Held(symbol, "0", b"", False) for _, symbol in self.book.holdings}
         found = (traded | {each.symbol: each for each in held}).values()

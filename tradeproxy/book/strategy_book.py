@@ -95,6 +95,11 @@ class StrategyBook:
         return not self._stale and not self._unchecked
 
     @property
+    def is_renaming(self) -> bool:
+        """Whether `rename` has fills left to look at."""
+        return bool(self._unchecked)
+
+    @property
     def notes(self) -> list[Execution]:
         """What could not be booked, oldest first: `problem` says why. At most MAX_NOTES."""
         return [
@@ -177,6 +182,9 @@ class StrategyBook:
     def rename(self) -> None:
         """Have `work` apply the rule to every fill again, after it has changed."""
         self._unchecked = dict.fromkeys(self._store.list_places())
+        # The names of the rule before must not take the places of the new ones.
+        self._names.clear()
+        self._store.clear_names()
 
     def book(self, execution: Execution) -> bool:
         """Book an execution; return whether it is a fill that was not known."""
@@ -221,7 +229,10 @@ class StrategyBook:
             if not known.alias and new.execution not in ("", known.ref):
                 known = replace(known, alias=new.execution)
                 self._store.put_fill(known)
-            if not known.is_amended and (known.qty, known.price) != (new.qty, new.price):
+            # Without an id it may be the sum of several fills, of which the known one is the last.
+            is_sum = not new.execution and abs(new.qty) > abs(known.qty)
+            is_changed = (known.qty, known.price) != (new.qty, new.price)
+            if is_changed and not known.is_amended and not is_sum:
                 self._change(known, replace(known, qty=new.qty, price=new.price))
             self._settle(new, known)
             return False

@@ -129,14 +129,16 @@ class Admission:
         self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str], tokens: Tokens
     ) -> None:
         """Create the rules; hosts and origins are in the form of `tradeproxy.wire.hosts`."""
-        self._origin_rules = OriginRules(allowed_hosts, allowed_origins)
+        self.replace_origin_rules(allowed_hosts, allowed_origins)
         self._tokens = tokens
 
     def replace_origin_rules(
         self, allowed_hosts: Iterable[str], allowed_origins: Iterable[str]
     ) -> None:
         """Apply these hosts and origins to requests from now on."""
-        self._origin_rules = OriginRules(allowed_hosts, allowed_origins)
+        hosts = tuple(allowed_hosts)
+        self._origin_rules = OriginRules(hosts, allowed_origins)
+        self._own_rules = OriginRules(hosts)
 
     def check(self, request: RequestInfo, *, public: bool = False) -> Rejection | None:
         """Return the rejection of `request`, or None. A `public` resource needs no token."""
@@ -153,6 +155,20 @@ class Admission:
         if not public and not may_authenticate_later and not self._tokens.admit(*request.offers):
             return Rejection(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer")
         return None
+
+    def is_foreign(self, request: RequestInfo) -> bool:
+        """Whether a page of another origin sent `request`, which may read but not change anything.
+
+        Pages of the allowed origins are foreign, too.
+        """
+        problem = self._own_rules.find_problem(
+            request.host,
+            request.origin,
+            request.fetch_site,
+            secure=request.secure,
+            replaced_host=request.replaced_host,
+        )
+        return problem is not None
 
     def grant(self, request: RequestInfo) -> Grant:
         """Return the grant of an admitted client. It checks the client's auth message."""

@@ -99,7 +99,8 @@ class SnapshotInsert:
     def begin(self, feed: Feed) -> None:
         """Insert the snapshot into a feed that has just caught up."""
         # Taken now: by the next turn the book may have moved on with the log.
-        feed.insert(self._send(feed, self._take(feed)))
+        epoch = self._book.account.journal.epoch
+        feed.insert(self._send(feed, self._take(feed), epoch))
 
     def _take(self, feed: Feed) -> BookSnapshot | None:
         """Return the state after the feed's position; None if the book is not there."""
@@ -114,7 +115,10 @@ class SnapshotInsert:
         except (ReplacedLogError, UnreadableError):
             return None
 
-    def _send(self, feed: Feed, snapshot: BookSnapshot | None) -> Iterator[bytes | None]:
+    def _send(
+        self, feed: Feed, snapshot: BookSnapshot | None, epoch: str
+    ) -> Iterator[bytes | None]:
+        journal = self._book.account.journal
         deadline = self._clock.seconds() + BUILD_TIMEOUT
         while snapshot is None:
             if self._clock.seconds() >= deadline:
@@ -123,9 +127,7 @@ class SnapshotInsert:
             if not self._book.is_building and self._book.seq > feed.position:
                 return  # events come first; the feed then catches up once more
             yield None
-            snapshot = self._take(feed)
-        journal = self._book.account.journal
-        epoch = journal.epoch
+            epoch, snapshot = journal.epoch, self._take(feed)
         for part in split(snapshot, self._book.account.name, self._wanted):
             if journal.epoch != epoch:
                 return

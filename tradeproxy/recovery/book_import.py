@@ -22,7 +22,7 @@ from tradeproxy.book.importing import ImportProgress, ImportState
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.recovery.delivered import read_time
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
-from tradeproxy.wire.event import format_time
+from tradeproxy.wire.event import CLOSED_STATUSES, format_time
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -212,6 +212,7 @@ def _matters(order: Document) -> bool:
     """Whether an order may have fills, or links to orders that do."""
     return bool(
         order.get("filled_qty") not in (None, "0", 0)
+        or order.get("status") not in CLOSED_STATUSES  # its fills may come with a later import
         or order.get("legs")
         or order.get("replaces")
         or order.get("replaced_by")

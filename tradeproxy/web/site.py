@@ -202,7 +202,7 @@ class Root(Resource):
             case StateRoute():
                 return self._render_state(request, destination)
             case StrategyRoute():
-                return self._render_strategy(request, destination)
+                return self._render_strategy(request, destination, info)
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -314,7 +314,11 @@ class Root(Resource):
         )
         return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
-    def _render_strategy(self, request: Request, destination: StrategyRoute) -> bytes:
+    def _render_strategy(
+        self, request: Request, destination: StrategyRoute, info: RequestInfo
+    ) -> bytes:
+        if self._admission.is_foreign(info):
+            return self._reject_and_count(request, FOREIGN)
         book = self._factory.books.get(destination.account)
         if book is None:
             return _render_rejection(request, BOOK_OFF)

@@ -73,7 +73,6 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
         return COMPUTING
     day, account = strategies.today, read_account(book.positions())
     cursor = book.cursor
-    yield
     groups = group_holdings(strategies.book)
     names = _behind(list(groups), request.after)
     documents: list[bytes] = []
@@ -102,6 +101,8 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
             yield
     else:
         last = ""
+    if book.strategies is not strategies or not strategies.book.is_current:
+        return COMPUTING  # a late fill has come meanwhile, and holdings begin again
     head = {
         "account": book.account.name,
         "cursor": cursor,
