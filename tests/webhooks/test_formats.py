@@ -129,6 +129,11 @@ class JsonTests(SynchronousTestCase):
                 with self.assertRaises(WebhookVerificationError):
                     webhook.verify(request.body, {**headers, name: value})
 
+    def test_request_does_not_show_its_target(self) -> None:
+        """The path of a receiver is its password."""
+        request = build_request(webhook_with(), MESSAGE, Skipped(), NOW)
+        self.assertNotIn(request.target.decode(), repr(request))
+
     def test_unsigned_message_has_no_signature(self) -> None:
         """An empty one would look like a wrong one."""
         self.assertNotIn("webhook-signature", dict(build().headers))

@@ -50,6 +50,13 @@ class EventMessageTests(SynchronousTestCase):
         """Each attempt has it, and so has another proxy's message about the same event."""
         self.assertEqual(build(event(1).payload).id, event_id_of(1))
 
+    def test_bust_and_correction_have_ids_of_their_own(self) -> None:
+        """They may have the event_id of their fill. A receiver ignores an id that it has."""
+        kinds = ("fill", "trade_bust", "trade_correct")
+        ids = [build(event(1, event=kind).payload).id for kind in kinds]
+        own = event_id_of(1)
+        self.assertEqual(ids, [own, f"{own}-trade_bust", f"{own}-trade_correct"])
+
     def test_event_without_an_id_gets_its_place_in_the_log(self) -> None:
         """It is the same after a restart. A dot would end the id in the signature."""
         for identity in (None, "", "a.b", "a b", "x" * 129, "\u00e9"):

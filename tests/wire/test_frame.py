@@ -56,6 +56,12 @@ class FrameTests(SynchronousTestCase):
         )
         self.assertEqual(extract_data(frame), (b'{"event":"fill"}', "events"))
 
+    def test_other_member_of_that_name_is_no_mark(self) -> None:
+        """Alpaca may send one. An object in its place would stop whoever compares it."""
+        for value in ('"x"', "{}", "[]", "1", "null"):
+            frame = b'{"stream":"trade_updates","data":{},"recovered":%b}' % value.encode()
+            self.assertEqual(extract_data(frame), (b"{}", None), value)
+
     def test_cursor_is_last_member(self) -> None:
         """White space after the frame is ignored."""
         self.assertEqual(

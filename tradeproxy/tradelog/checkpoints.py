@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from stat import S_ISREG, S_IWOTH
 from typing import TYPE_CHECKING
@@ -85,9 +86,10 @@ class CheckpointFile:
 
     def close(self) -> None:
         """Unlock and close the file. Has no effect if it is not open."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with suppress(OSError):  # as in DayFiles: what matters is synced
+                os.close(descriptor)
 
     def _is_in_place(self, descriptor: int) -> bool:
         held = os.fstat(descriptor)

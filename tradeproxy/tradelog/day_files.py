@@ -106,6 +106,10 @@ class DayFiles:
         Returns the number of lines that were written. Raises OSError or JournalError.
         """
         self.open()
+        if not lines:
+            # The checkpoint may be an older one, as the log has lost its end. Then the files have
+            # lines behind it.
+            self._ends.clear()
         files: dict[str, _DayFile] = {}
         try:
             written = self._append(files, lines, after)

@@ -232,6 +232,8 @@ class TradeLogService(Service):
         journal, is_replaced = self._account.journal, False
         lines: list[Line] = []
         size = 0
+        if self._may_write and not self._is_in_log():
+            await self._find_position()
         try:
             while size < MAX_ROUND and self._may_write and (rows := self._read()):
                 new = [line for row in rows if (line := self._make_line(row)) is not None]
@@ -247,6 +249,13 @@ class TradeLogService(Service):
         if is_replaced:
             await self._find_position()
         return is_replaced or size >= MAX_ROUND
+
+    def _is_in_log(self) -> bool:
+        """Whether the log still has the row that was taken last: Redis can lose its end."""
+        position = self._tail.position
+        if position < self._account.journal.first:
+            return True  # it is trimmed, or there was none
+        return self._account.cursor_at(position) == str(self._newest.cursor)
 
     async def _write(self, lines: list[Line]) -> None:
         newest, after = self._newest, self._checkpoint.cursor

@@ -37,7 +37,7 @@ from tradeproxy.webhooks.retry import RetrySchedule, Verdict, judge
 from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
 from tradeproxy.webhooks.watch import AccountWatch
 from tradeproxy.wire.plural import plural_ending
-from tradeproxy.wire.position import Cursor, FromTime, LastEvents
+from tradeproxy.wire.position import Cursor, FromTime, LastEvents, compute_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +188,10 @@ class Delivery:
         if self._reports:
             self._wake_soon()
 
+    def finish(self) -> None:
+        """Have the next `take_position` return the position in any case."""
+        self._is_changed = True
+
     def take_position(self) -> StoredPosition | None:
         """Return the position if it has changed since the last call, and can be stored."""
         if self._watch is None or not self._is_changed or not may_send(self.account):
@@ -210,6 +214,8 @@ class Delivery:
                     await self._deliver_next()
             except _InterruptedError:
                 position = None  # another node may have sent since
+                if not may_send(self.account):
+                    self._watch = None  # and reported: what is known here is no longer the newest
                 self._skipped = Skipped()
                 self._reports.clear()
                 await self._pause()
@@ -311,7 +317,9 @@ class Delivery:
             return None
         if not self._filter.matches(read_traits(row.payload)):
             return None
-        row_id = f"{self.account.name}-{self._epoch}-{row.seq}"
+        # A log that has lost its end reuses numbers: see Cursor.
+        check = compute_check(row.payload)
+        row_id = f"{self.account.name}-{self._epoch}-{row.seq}-{check:08x}"
         return build_event_message(self.account.name, row.payload, row_id, row.time, self._now())
 
     async def _deliver(self, message: Message) -> None:

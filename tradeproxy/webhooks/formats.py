@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 from urllib.parse import parse_qsl
 
@@ -50,9 +50,9 @@ _WORD_JOINER = "\u2060"
 class OutgoingRequest:
     """A POST request. `target` is the path and the query, which are secret."""
 
-    target: bytes
+    target: bytes = field(repr=False)
     headers: tuple[tuple[str, str], ...]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 def build_request(

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tradeproxy.wire.event import Number, format_time, read_time
+from tradeproxy.wire.event import AMENDMENT_KINDS, Number, format_time, read_time
 from tradeproxy.wire.frame import Recovered, extract_data
 from tradeproxy.wire.plural import plural
 
@@ -113,8 +113,12 @@ def build_event_message(
     kind = kind if isinstance(kind, str) and _WORD.fullmatch(kind) else "other"
     is_marked = mark in {each.value for each in Recovered}
     time = read_time(fields.get("at")) or read_time(fields.get("timestamp")) or time
+    message_id = event_id if isinstance(event_id, str) and _WORD.fullmatch(event_id) else row_id
+    if kind in AMENDMENT_KINDS and message_id == event_id:
+        # It may have the event_id of the execution, and a bust that of its correction.
+        message_id = f"{event_id}-{kind}"
     return Message(
-        id=event_id if isinstance(event_id, str) and _WORD.fullmatch(event_id) else row_id,
+        id=message_id,
         type=f"trade_updates.{kind}",
         account=account,
         time=time,

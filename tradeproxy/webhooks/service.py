@@ -89,7 +89,7 @@ class Webhooks(Service):
         super().stopService()
         if self._looking.running:
             self._looking.stop()
-        self._store()
+        self._store_last()
         return self._stop(self._deliveries)
 
     def replace(self, settings: Sequence[WebhookSettings]) -> bool:
@@ -97,7 +97,7 @@ class Webhooks(Service):
 
         A webhook that has stopped is started again. One whose settings are the same is left alone.
         """
-        self._store()
+        self._store_last()
         is_changed = tuple(settings) != self.settings
         kept = [
             delivery
@@ -162,6 +162,12 @@ class Webhooks(Service):
     def _look(self) -> None:
         for delivery in self._deliveries:
             delivery.look()
+        self._store()
+
+    def _store_last(self) -> None:
+        """Store every position: other settings may want events that these have passed over."""
+        for delivery in self._deliveries:
+            delivery.finish()
         self._store()
 
     def _store(self, *, is_complete: bool = False) -> None:

@@ -23,6 +23,9 @@ class Recovered(Enum):
     """
 
 
+_MARKS = frozenset(each.value for each in Recovered)
+
+
 def frame_event(data: bytes) -> bytes:
     """Wrap an event's `data`, a JSON object, in a frame as the stream does."""
     return b'{"stream":"trade_updates","data":' + data + b"}"
@@ -51,6 +54,8 @@ def _with(payload: bytes, name: str, text: str) -> bytes:
 def extract_data(payload: bytes) -> tuple[bytes, str | None]:
     """Return the bytes of a frame's `data` on one line, and the value of `recovered` or None.
 
+    Only a value of Recovered counts as one.
+
     JSON allows line breaks only as white space between tokens, so each becomes a space. Of several
     members named `data`, the last one counts.
     """
@@ -64,7 +69,8 @@ def extract_data(payload: bytes) -> tuple[bytes, str | None]:
         if key == "data":
             data = text[start:end]
         elif key == "recovered":
-            recovered = value
+            # Alpaca may send a member of this name too, with any value.
+            recovered = value if isinstance(value, str) and value in _MARKS else None
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)
