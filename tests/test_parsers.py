@@ -54,7 +54,7 @@ ELSEWHERE = {
     "paths": "web.test_routes",
     "REST paths": "web.test_rest_routes",
     "PROXY_LISTEN": "config.test_endpoints",
-    "settings and .env": "config.test_settings",
+    "settings and .env": "config.test_settings_properties",
     "PROXY_REDIS_URL": "config.test_redis_settings",
     "HTTPS_PROXY and NO_PROXY": "config.test_connect_proxy",
     "answers of an HTTP proxy": "upstream.test_tunnel",
