@@ -55,13 +55,18 @@ class EventBufferTests(SynchronousTestCase):
     def test_take_before_event_without_a_time_returns_those_before_it(self) -> None:
         """It shows only its place in the stream."""
         no_time = event(2, at=None)
-        self.append(event(1), no_time)
-        self.assertEqual(self.take_before(no_time), [event(1)])
+        self.append(event(1), event(101), no_time)
+        self.assertEqual(self.take_before(no_time), [event(1), event(101)])
+
+    def test_take_before_without_an_event_of_the_future_returns_nothing(self) -> None:
+        """The history has all of them, and missed ones may belong between them."""
+        self.append(event(1), event(2), event(4))
+        self.assertEqual(self.take_before(event(4)), [])
 
     def test_repeated_event_is_taken_twice(self) -> None:
         """The journal counts and drops the repeat."""
-        self.append(event(1), event(2), event(1))
-        self.assertEqual(self.take_before(event(2)), [event(1)])
+        self.append(event(1), event(101), event(2), event(1))
+        self.assertEqual(self.take_before(event(2)), [event(1), event(101)])
         self.assertEqual([each for each, _ in self.buffer.take_all()], [event(2), event(1)])
 
     def test_buffer_is_full_at_either_limit_until_events_are_taken(self) -> None:

@@ -32,6 +32,7 @@ class EventBuffer:
         # Each key is that of at least one event of the queue. Of a repeat it may be missing.
         self._keys: set[tuple[str, bytes]] = set()
         self._bytes = 0
+        self._newest = 0  # the highest time of all that were appended
 
     def __contains__(self, event: Event) -> bool:
         """Whether the stream brought this event, and it waits."""
@@ -52,15 +53,16 @@ class EventBuffer:
         self._events.append(BufferedEvent(event, received_at))
         self._keys.add(event.key)
         self._bytes += len(event.payload)
+        self._newest = max(self._newest, event.time or 0)
 
     def take_before(self, event: Event, now: int) -> list[BufferedEvent]:
         """Remove and return the events that the stream brought before this one.
 
-        They are left where they are if one of them is newer than `event`, by a time up to `now`
-        (microseconds since 1970): then the stream has repeated an old event, and missed ones may
-        belong between the two.
+        They are left where they are unless an event has a time after `now` (microseconds since
+        1970), which no history has: missed events may belong between the others. They are left,
+        too, if one of them is newer than `event` by a valid time: an old event came again.
         """
-        if event not in self or self._follows_newer(event, now):
+        if event not in self or self._newest <= now or self._follows_newer(event, now):
             return []
         before = []
         while self._events[0].event.key != event.key:
