@@ -125,8 +125,7 @@ class TradeLogTests(TradeLogCase):
         self.publish(1)
         self.write()
         self.publish(2, 3)
-        with self.hold_checkpoint():
-            self.write()
+        self.write_without_checkpoint()
         self.kill()
         path = self.file()
         path.write_bytes(path.read_bytes()[:-20])
@@ -138,8 +137,7 @@ class TradeLogTests(TradeLogCase):
         self.publish(1)
         self.write()
         self.publish(2)
-        with self.hold_checkpoint():
-            self.write()
+        self.write_without_checkpoint()
         self.kill()
         path = self.file()
         path.write_bytes(path.read_bytes()[:-1])
@@ -153,8 +151,7 @@ class TradeLogTests(TradeLogCase):
         self.publish(1)
         self.write()
         self.publish(86_400, 2, 86_401)
-        with self.hold_checkpoint():
-            self.write()
+        self.write_without_checkpoint()
         self.restart()
         self.publish(3)
         self.write()
@@ -165,8 +162,7 @@ class TradeLogTests(TradeLogCase):
         self.publish(1)
         self.write()
         self.publish(2, 3)
-        with self.hold_checkpoint():
-            self.write()
+        self.write_without_checkpoint()
         self.kill()
         path = self.file()
         lines = path.read_bytes().splitlines(keepends=True)
@@ -415,8 +411,7 @@ class JsonLinesTests(TradeLogCase):
         path = self.file(f"paper-{DAY_OF_EVENTS}.jsonl")
         for n, cut in enumerate((30, 1), 2):
             self.publish(n)
-            with self.hold_checkpoint():
-                self.write()
+            self.write_without_checkpoint()
             self.kill()
             path.write_bytes(path.read_bytes()[:-cut])
             self.start()
@@ -431,8 +426,7 @@ class JsonLinesTests(TradeLogCase):
         self.publish(1)
         self.write()
         self.publish(2)
-        with self.hold_checkpoint():
-            self.write()
+        self.write_without_checkpoint()
         self.kill()
         path = self.file(f"paper-{DAY_OF_EVENTS}.jsonl")
         path.write_bytes(path.read_bytes()[:-3])

@@ -77,6 +77,11 @@ class TradeLogCase(SqliteCase):
         """Let the next round happen."""
         self.clock.advance(INTERVAL)
 
+    def write_without_checkpoint(self) -> None:
+        """Let the next round write its lines, but not the checkpoint behind them."""
+        with self.hold_checkpoint():
+            self.write()
+
     def kill(self) -> None:
         """End the process without a last round; the kernel keeps what was written."""
         self.files.close()

@@ -185,9 +185,9 @@ class Account:
     def release_buffered_before(self, event: Event) -> tuple[Event, ...]:
         """Publish the buffered events that the stream brought before this one; return them.
 
-        Call it when the backfill has reached a buffered event. An event before it that the history
-        does not have would follow it otherwise. None is released if `event` is only the repeat of
-        an older one.
+        Call it when the backfill has reached a buffered event. An event of a future time is in no
+        history, and would follow that one otherwise. Without such an event, or if `event` is only
+        the repeat of an older one, none is released.
         """
         if self._buffer is None:
             return ()
