@@ -167,8 +167,8 @@ def build_service(
         )
         reload = Reload(settings, source.read_again, targets)
         HangupService(reactor, reload.run).setServiceParent(proxy)
-    journals = [account.journal for account in accounts.values()]
-    GcService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
+    logs = [account.log for account in accounts.values()]
+    GcService(lambda: sum(log.last for log in logs), reactor).setServiceParent(proxy)
     return proxy
 
 

@@ -265,7 +265,7 @@ class PositionTests(WebhookTestCase):
             self.publish_now(n)
         self.assertLessEqual(len(stored), 2)
         self.advance(2)
-        self.assertEqual(read_positions(self.journal)["DESK"].cursor, self.account.cursor_at(20))
+        self.assertEqual(read_positions(self.account)["DESK"].cursor, self.account.cursor_at(20))
 
     def test_unwanted_events_are_seldom_stored(self) -> None:
         """A webhook for fills costs nothing while orders are placed."""
@@ -286,7 +286,7 @@ class PositionTests(WebhookTestCase):
         self.settings = (replace(self.settings[0], name="OTHER"),)
         self.webhooks.replace(self.settings)
         self.advance(LOOK_INTERVAL * 2)
-        self.assertEqual(list(read_positions(self.journal)), ["OTHER"])
+        self.assertEqual(list(read_positions(self.account)), ["OTHER"])
 
     def test_log_of_another_account_continues_with_its_events(self) -> None:
         """The rows of the account before are set aside; one that is being sent stays."""

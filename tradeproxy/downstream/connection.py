@@ -332,7 +332,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             return None
         feed, group = self.subscriber.feed, self.send_group
         position = feed.position if group is None else group.position
-        lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
+        lag = 0 if feed.is_idle else self.account.lag(position)
         is_closing = self._session.state is ClientState.CLOSED
         is_slow = feed.is_paused and not is_closing
         return ClientStats(is_slow, lag, self.account.name, self._info, is_closing)

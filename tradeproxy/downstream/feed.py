@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from tradeproxy.downstream.log_reader import LogReader
-    from tradeproxy.journal.base import Batch, Journal, Row
+    from tradeproxy.journal.base import Batch, Log, Row
 
 
 MAX_DIRECT_BYTES = 256 * 1024
@@ -140,7 +140,7 @@ class Feed:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Log,
         log_reader: LogReader,
         sink: FeedSink,
         clock: IReactorTime,

@@ -83,12 +83,12 @@ class SendGroups:
             # number of one hole. Then equal positions do not mean that a client and a group have
             # sent the same events, so no client joins, nor while such events are being delivered.
             account = member.account
-            is_safe = account.journal.status.durable and not account.broadcaster.has_overflow
+            is_safe = account.log.status.durable and not account.broadcaster.has_overflow
             if is_safe and member.send_group is None and (send := member.find_sender()):
                 self._find_group(account).add(member, send)
 
     def _find_group(self, account: Account) -> SendGroup:
-        position = account.journal.last
+        position = account.log.last
         groups = [group for group in self._groups.get(account, ()) if group.size]
         self._groups[account] = groups
         for group in groups:

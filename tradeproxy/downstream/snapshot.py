@@ -99,7 +99,7 @@ class SnapshotInsert:
     def begin(self, feed: Feed) -> None:
         """Insert the snapshot into a feed that has just caught up."""
         # Taken now: by the next turn the book may have moved on with the log.
-        epoch = self._book.account.journal.epoch
+        epoch = self._book.account.log.epoch
         feed.insert(self._send(feed, self._take(feed), epoch))
 
     def _take(self, feed: Feed) -> BookSnapshot | None:
@@ -118,7 +118,7 @@ class SnapshotInsert:
     def _send(
         self, feed: Feed, snapshot: BookSnapshot | None, epoch: str
     ) -> Iterator[bytes | None]:
-        journal = self._book.account.journal
+        log = self._book.account.log
         deadline = self._clock.seconds() + BUILD_TIMEOUT
         while snapshot is None:
             if self._clock.seconds() >= deadline:
@@ -127,9 +127,9 @@ class SnapshotInsert:
             if not self._book.is_building and self._book.seq > feed.position:
                 return  # events come first; the feed then catches up once more
             yield None
-            epoch, snapshot = journal.epoch, self._take(feed)
+            epoch, snapshot = log.epoch, self._take(feed)
         for part in split(snapshot, self._book.account.name, self._wanted):
-            if journal.epoch != epoch:
+            if log.epoch != epoch:
                 return
             if part is None:
                 yield b""

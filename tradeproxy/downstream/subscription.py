@@ -133,7 +133,7 @@ class Subscription:
         """
         # These run for every client and event, so the calls in between are saved here once.
         self.write = transport.write if options.filter is None else self._write_filtered
-        self.feed = Feed(account.journal, encoders.log_reader, self, clock, stall_timeout)
+        self.feed = Feed(account.log, encoders.log_reader, self, clock, stall_timeout)
         self.deliver = self.feed.deliver
         self._account = account
         self._clock = clock
@@ -179,7 +179,7 @@ class Subscription:
             return
         # The position is used once. After `unlisten` and `listen` the stream begins live.
         position, self._position = self._position, None
-        last = self._account.journal.last
+        last = self._account.log.last
         if position is None:
             self.feed.start(last)
             return
@@ -264,7 +264,7 @@ class Subscription:
         """
         if self._is_replaying:
             self._is_replaying = False
-            self._reject_position("it is no longer kept", self._account.journal.last)
+            self._reject_position("it is no longer kept", self._account.log.last)
         else:
             self._transport.close(CloseCode.TOO_SLOW, TRIMMED)
 
@@ -332,7 +332,7 @@ class Subscription:
         """Return where the client's stream is or will begin; None if the journal cannot be read."""
         if not self.feed.is_idle:
             return self.feed.position
-        last = self._account.journal.last
+        last = self._account.log.last
         try:
             return last if self._position is None else locate(self._account, self._position)
         except UnrecoverablePositionError:

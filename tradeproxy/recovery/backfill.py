@@ -102,7 +102,6 @@ class Backfill:
             tries: how often the history may fail before the orders are used as well.
         """
         self._account = account
-        self._journal = account.journal
         self._rest = rest
         self._clock = clock
         self._mode = mode
@@ -143,15 +142,15 @@ class Backfill:
         in it. Exception: with a dedup horizon, events up to it count as duplicates in any case. A
         log that replaced a lost one has a horizon, and began after the missed time.
         """
-        known = self._account.gaps.backfill_from
+        known = self._account.completeness.backfill_from
         begin = now if known is None else known
         # The first run, or `identify_account` has found that the log is another account's.
         if begin != self._begin:
             self._begin, self._history = begin, None
             # `now` is truncated to a second.
-            log_begins = min(self._journal.correct_complete_from(now) - SECOND, begin)
+            log_begins = min(self._account.log.correct_complete_from(now) - SECOND, begin)
             self._since = min(begin, now) - OVERLAP
-            if self._journal.dedup_horizon is None:
+            if self._account.log.dedup_horizon is None:
                 self._since = max(self._since, log_begins)
         return begin
 
@@ -219,12 +218,12 @@ class Backfill:
         return BackfillResult(GapOutcome.RECOVERED, "", until)
 
     def _find_synthetic(self) -> None:
-        synthetic_until = self._account.gaps.synthetic_until
+        synthetic_until = self._account.completeness.synthetic_until
         if synthetic_until is None or synthetic_until < self._since - MARGIN:
             self._synthetic.clear()
             return
         try:
-            if not self._journal.is_current:  # the newest events are not in the log yet
+            if not self._account.log.is_current:  # the newest events are not in the log yet
                 raise UnreadableError
             self._synthetic.update(self._since - MARGIN)
         except (TrimmedError, UnreadableError):
@@ -240,11 +239,9 @@ class Backfill:
         Raises RestRefusedError or RestUnavailableError.
         """
         # While the history fails, its own time does not advance.
-        begin = max(begin, self._account.gaps.orders_through or begin)
+        begin = max(begin, self._account.completeness.orders_through or begin)
         since = max(self._since, begin - OVERLAP)
         through = await self._orders.run(begin, since, until)
         self._has_used_orders = True
-        # The events must be in the journal first: the time says that they are delivered.
-        self._account.flush()
-        self._account.gaps.check_orders_through(through)
+        self._account.record_orders_checked(through)
         return through

@@ -29,9 +29,9 @@ async def identify_account(account: Account, rest: RestClient) -> int:
     match answer.document:
         case {"id": account_id} if is_id(account_id):
             account.identify(account_id)
-    if account.gaps.complete_through is None and account.dates.is_right(now / SECOND):
+    if account.completeness.complete_through is None and account.dates.is_right(now / SECOND):
         # `identify` has begun another account's log: no older event is missing.
-        account.gaps.check_through(now)
+        account.record_checked(now)
     return now
 
 

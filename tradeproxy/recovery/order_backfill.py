@@ -71,7 +71,6 @@ class OrderBackfill:
             slack: microseconds before now that are left out; 0 includes everything up to now.
         """
         self._account = account
-        self._journal = account.journal
         self._rest = rest
         self._clock = clock
         self._open_orders = open_orders
@@ -130,7 +129,7 @@ class OrderBackfill:
     def _read_logged(self, since: int) -> defaultdict[str, list[DeliveredEvent]]:
         """Return the delivered events by order. Raises TrimmedError or UnreadableError."""
         self._account.flush()  # the pending batch of this reactor turn counts as delivered
-        rows = read_rows(self._journal, find_start(self._journal, since - MARGIN))
+        rows = read_rows(self._account.log, find_start(self._account.log, since - MARGIN))
         return _group_by_order(row.payload for row in rows if row.payload is not None)
 
     def _deliver_missed(self, snapshot: Snapshot, begin: int, since: int, until: int) -> int:
@@ -141,12 +140,12 @@ class OrderBackfill:
         """
         logged = self._read_logged(since)
         buffered = _group_by_order(event.payload for event in self._account.buffered)
-        dedup_horizon = self._journal.dedup_horizon
+        dedup_horizon = self._account.log.dedup_horizon
         missed: list[Document] = []
         through = until
         for order_id, order in snapshot.orders.items():
             before = self._before.get(order_id)
-            known = self._journal.order(order_id) or before
+            known = self._account.log.order(order_id) or before
             if self._is_unreadable(order, known, [*logged[order_id], *buffered[order_id]]):
                 continue
             delivered = summarize_delivered(

@@ -22,7 +22,7 @@ from tradeproxy.wire.event import CLOSED_STATUSES
 from tradeproxy.wire.frame import Recovered, build_mark
 
 if TYPE_CHECKING:
-    from tradeproxy.journal.base import Journal
+    from tradeproxy.journal.base import Log
     from tradeproxy.recovery.delivered import DeliveredEvent
     from tradeproxy.wire.event import Event
 
@@ -45,7 +45,7 @@ class _MadeOfOrder:
 class SyntheticEvents:
     """The synthetic events of the log from some time on, by order."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Log) -> None:
         self._journal = journal
         self._orders: dict[str, _MadeOfOrder] = {}
         # The epoch, and the number of the last row that was read.

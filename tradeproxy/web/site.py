@@ -266,7 +266,7 @@ class Root(Resource):
             return _render_rejection(request, options)
         if options.snapshot and account.name not in self._factory.books:
             return _render_rejection(request, BOOK_OFF)
-        if not account.journal.is_loaded:
+        if not account.log.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
@@ -288,7 +288,7 @@ class Root(Resource):
         book = self._factory.books.get(account.name) if query.snapshot else None
         if query.snapshot and book is None:
             return _render_rejection(request, BOOK_OFF)
-        if not account.journal.is_loaded:
+        if not account.log.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         log_range = resolve_query(account, query)
         if isinstance(log_range, Rejection):
@@ -305,7 +305,7 @@ class Root(Resource):
         book = self._factory.books.get(account.name)
         if book is None:
             return _render_rejection(request, BOOK_OFF)
-        if not account.journal.is_loaded:
+        if not account.log.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)

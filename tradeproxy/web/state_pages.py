@@ -122,7 +122,7 @@ def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) 
         case StatePage.ORDERS:
             return _list_orders(book, parse_orders_request(query))
         case _:
-            return _list_events(book, parse_events_request(query, book.account.journal.epoch))
+            return _list_events(book, parse_events_request(query, book.account.log.epoch))
 
 
 def _guard(work: Work) -> Work:
@@ -216,7 +216,7 @@ def _show_order(book: Book, order_id: str, after: int) -> Work:
 def _list_events(book: Book, request: EventsRequest) -> Work:
     yield
     book.catch_up()
-    epoch = book.account.journal.epoch
+    epoch = book.account.log.epoch
     documents: list[bytes] = []
     before, examined, size = request.before, 0, 0
     while True:

@@ -65,7 +65,7 @@ UNWANTED_ROWS = 1000
 def may_send(account: Account) -> bool:
     """Whether this node sends the messages about an account, and stores how far they are."""
     role = account.role
-    return account.journal.is_loaded and (role is None or role.is_writing)
+    return account.log.is_loaded and (role is None or role.is_writing)
 
 
 class _InterruptedError(Exception):
@@ -257,18 +257,18 @@ class Delivery:
         if is_first:
             self._tail.start(LastEvents(0))
             return
-        oldest = LastEvents(self.account.journal.last)
+        oldest = LastEvents(self.account.log.last)
         if self._tail.start_at(self._stored.cursor, oldest):
             return
-        journal, time = self.account.journal, self._time
+        log, time = self.account.log, self._time
         cursor = Cursor.parse(self._stored.cursor or "")
-        if cursor is not None and cursor.epoch == journal.epoch and cursor.seq < journal.first:
-            self._skip(journal.first - 1 - cursor.seq, time, journal.complete_from)
+        if cursor is not None and cursor.epoch == log.epoch and cursor.seq < log.first:
+            self._skip(log.first - 1 - cursor.seq, time, log.complete_from)
         elif time is not None:
             try:
                 self._tail.start(FromTime(time))
             except UnrecoverablePositionError:
-                self._skip(1, time, journal.complete_from)
+                self._skip(1, time, log.complete_from)
 
     async def _deliver_next(self) -> None:
         if not may_send(self.account) or not self._is_running:
@@ -296,10 +296,10 @@ class Delivery:
     def _read(self) -> bool:
         try:
             self._rows.extend(self._tail.read(ROWS))
-            self._epoch = self.account.journal.epoch
+            self._epoch = self.account.log.epoch
         except TrimmedError:
-            journal = self.account.journal
-            self._skip(self._tail.skip_trimmed(), self._time, journal.complete_from)
+            skipped = self._tail.skip_trimmed()
+            self._skip(skipped, self._time, self.account.log.complete_from)
             return self._read()
         return bool(self._rows)
 
@@ -403,7 +403,7 @@ class Delivery:
         if len(self._reports) == MAX_REPORTS:
             _, dropped = self._reports.popleft()
             self._skip(1, dropped.time, dropped.time)
-        self._reports.append((self.account.journal.last, message))
+        self._reports.append((self.account.log.last, message))
 
     # Counts and log lines.
 

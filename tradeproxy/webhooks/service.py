@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.webhooks import WebhookSettings
     from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Journal
     from tradeproxy.webhooks.positions import StoredPosition
     from tradeproxy.webhooks.sender import Sender
     from tradeproxy.webhooks.state import DeliveryStats
@@ -141,7 +140,7 @@ class Webhooks(Service):
                 stats.get((webhook.name, webhook.format, account.name)),
             )
             self._deliveries.append(delivery)
-            delivery.start(partial(_read_position, account.journal, webhook.name))
+            delivery.start(partial(_read_position, account, webhook.name))
 
     def _stop(self, deliveries: Sequence[Delivery]) -> Deferred[Any]:
         ended = [delivery.stop() for delivery in deliveries]
@@ -183,11 +182,11 @@ class Webhooks(Service):
                 if delivery.account is account and (position := delivery.take_position()):
                     positions[delivery.webhook.name] = position
             if positions or (is_complete and may_send(account)):
-                store_positions(account.journal, positions, known)
+                store_positions(account, positions, known)
 
 
-def _read_position(journal: Journal, name: str) -> StoredPosition | None:
-    return read_positions(journal).get(name)
+def _read_position(account: Account, name: str) -> StoredPosition | None:
+    return read_positions(account).get(name)
 
 
 def build_sender(
