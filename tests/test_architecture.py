@@ -24,6 +24,7 @@ AMBIENT = ("os", "time", "random")
 
 PURE = (
     "tradeproxy.wire",
+    "tradeproxy.query",
     "tradeproxy.client.resume",
     "tradeproxy.client.aio",
     "tradeproxy.config.values",
@@ -42,9 +43,6 @@ PURE = (
     "tradeproxy.recovery.delivered",
     "tradeproxy.downstream.session",
     "tradeproxy.downstream.admission",
-    "tradeproxy.downstream.filters",
-    "tradeproxy.downstream.query",
-    "tradeproxy.downstream.parameters",
     "tradeproxy.downstream.encoder",
     "tradeproxy.tradelog.columns",
     "tradeproxy.tradelog.csv_text",
@@ -57,7 +55,6 @@ PURE = (
     "tradeproxy.webhooks.signature",
     "tradeproxy.webhooks.state",
     "tradeproxy.webhooks.watch",
-    "tradeproxy.web.state_query",
 )
 """Modules with a name that begins so are values in, values out: no network, no clock."""
 

@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.client_info import ClientInfo
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
-    from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.downstream.send_group import SendGroup, SendGroups
     from tradeproxy.downstream.subscription import SharedEncoders
     from tradeproxy.downstream.wrong_tokens import WrongTokens
     from tradeproxy.hub.account import Account
+    from tradeproxy.query.stream import SubscribeOptions
     from tradeproxy.wire.messages import Sendable
 
 CLOSE_TIMEOUT = 5.0

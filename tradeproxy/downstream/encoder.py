@@ -10,9 +10,9 @@ from tradeproxy.wire.frame import Recovered, extract_data, with_cursor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tradeproxy.downstream.filters import Filter
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Batch, Row
+    from tradeproxy.query.filters import Filter
 
 MARKS = tuple(mark.value for mark in Recovered)
 

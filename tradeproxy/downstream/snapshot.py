@@ -17,9 +17,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.downstream.filters import EventTraits, Filter, normalize_symbol, read_traits
+from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import UnreadableError
+from tradeproxy.query.filters import EventTraits, Filter, read_traits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

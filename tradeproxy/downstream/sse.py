@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.admission import Grant
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.downstream.log_range import LogRange
-    from tradeproxy.downstream.query import HistoryQuery
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Row
+    from tradeproxy.query.stream import HistoryQuery
 
 HEARTBEAT = 15
 """Seconds between two heartbeats. They keep idle connections open in reverse proxies and NATs."""

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tradeproxy.book.book import Book
     from tradeproxy.downstream.encoder import FrameEncoder
     from tradeproxy.downstream.log_reader import LogReader
-    from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.downstream.snapshot import Part
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Batch, Row
+    from tradeproxy.query.stream import SubscribeOptions
 
 NOT_KEPT = "events at this place were not kept"
 POSITION_INTERVAL = 15

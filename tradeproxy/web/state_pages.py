@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.parameters import QueryError
 from tradeproxy.downstream.snapshot import encode_compact, encode_position
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
-from tradeproxy.web.answer import Answer
-from tradeproxy.web.routes import StatePage
-from tradeproxy.web.state_query import (
+from tradeproxy.query.state import (
     EventsRequest,
     OrdersRequest,
     format_event_key,
@@ -26,7 +23,10 @@ from tradeproxy.web.state_query import (
     parse_orders_request,
     parse_timeline_after,
 )
-from tradeproxy.web.strategy_page import list_strategies, parse_strategies_request
+from tradeproxy.query.strategies import parse_strategies_request
+from tradeproxy.web.answer import Answer
+from tradeproxy.web.routes import StatePage
+from tradeproxy.web.strategy_page import list_strategies
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
@@ -81,6 +81,8 @@ class StatePages:
     ) -> int | Rejection:
         """Answer an admitted GET or HEAD, for `Resource.render`; a Rejection changes nothing.
 
+        Raises QueryError.
+
         Args:
             request: the request.
             book: the state of the account.
@@ -88,10 +90,7 @@ class StatePages:
             order_id: of the order, for ORDERS; None for the list.
             query: the query of the URL.
         """
-        try:
-            work = _find_work(book, page, order_id, query)
-        except QueryError as error:
-            return Rejection(400, str(error))
+        work = _find_work(book, page, order_id, query)
         if book.is_building:
             return BUILDING
         if self._under_way >= MAX_ANSWERS:

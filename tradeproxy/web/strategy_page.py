@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.strategies import read_account
 from tradeproxy.book.strategy_views import (
     describe_strategy,
@@ -15,15 +12,12 @@ from tradeproxy.book.strategy_views import (
     list_notes,
 )
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.parameters import QueryError, read_parameters, read_switch
 from tradeproxy.downstream.snapshot import encode_compact
-from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, is_strategy_name
 
 if TYPE_CHECKING:
     from tradeproxy.book.book import Book
+    from tradeproxy.query.strategies import StrategiesRequest
     from tradeproxy.web.answer import Work
-
-DEFAULT_LIMIT = 100
 
 MAX_BYTES = 512 * 1024
 """Bytes of the strategies on one page. A page with more ends early, with a cursor."""
@@ -32,36 +26,6 @@ STEP_POSITIONS = 50
 """Positions after which a step ends: each takes some 30 microseconds."""
 
 COMPUTING = Rejection(503, "the strategies are being computed", retry_after=1)
-
-
-@dataclass(frozen=True, slots=True)
-class StrategiesRequest:
-    """A page of strategies. Empty sets do not restrict."""
-
-    names: frozenset[str]
-    symbols: frozenset[str]
-    lots: bool
-    limit: int
-    after: str
-    """The last strategy on the page before; "" for the first page."""
-
-
-def parse_strategies_request(query: bytes) -> StrategiesRequest:
-    """Parse the query of `/strategies`. Raises QueryError."""
-    given = read_parameters(query, ("strategy", "symbols", "lots", "limit", "cursor"))
-    limit = given.get("limit", str(DEFAULT_LIMIT))
-    if re.fullmatch("[0-9]{1,4}", limit) is None or not 1 <= int(limit) <= MAX_STRATEGIES:
-        raise QueryError(f"limit: is not a number from 1 to {MAX_STRATEGIES}")
-    after = given.get("cursor", "")
-    if after and not is_strategy_name(after):
-        raise QueryError("cursor: is not the cursor of a page of strategies")
-    return StrategiesRequest(
-        frozenset(_split(given.get("strategy", ""))),
-        frozenset(normalize_symbol(symbol) for symbol in _split(given.get("symbols", ""))),
-        read_switch({"lots": "1", **given}, "lots"),
-        int(limit),
-        after,
-    )
 
 
 def list_strategies(book: Book, request: StrategiesRequest) -> Work:
@@ -124,7 +88,3 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
 def _behind(names: list[str], after: str) -> list[str]:
     """Return the names behind one of them; all if it is gone."""
     return names[names.index(after) + 1 :] if after in names else names
-
-
-def _split(text: str) -> list[str]:
-    return [part for part in (part.strip() for part in text.split(",")) if part]

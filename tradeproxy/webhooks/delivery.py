@@ -23,11 +23,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.downstream.filters import Filter, read_traits
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.hub.locate import UnrecoverablePositionError
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.query.filters import Filter, read_traits
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.runtime.log_throttle import is_logged
 from tradeproxy.webhooks.formats import build_request
