@@ -9,7 +9,7 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 from stat import S_ISFIFO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.client import Client, RefusedError
     from tradeproxy.client.resume import StatusData
+    from tradeproxy.runtime.reactor import Reactor
 
 SIGNALLED = 128
 """The exit status after signal N is this plus N, as POSIX shells report it: 130 for ^C."""
@@ -133,7 +134,7 @@ async def _follow(
     sink: Sink,
     notices: Notices,
     explain: Callable[[RefusedError], str],
-    reactor: Any,
+    reactor: Reactor,
 ) -> None:
     use_monotonic_clock(reactor)
     printing = Deferred.fromCoroutine(_print_updates(client, sink, notices, explain))

@@ -36,12 +36,13 @@ from tradeproxy.client.base import (
 from tradeproxy.client.snapshot import MAX_STATE_SIZE
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
+from tradeproxy.runtime.reactor import get_reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twisted.internet.interfaces import IStreamClientEndpoint
+    from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
     from twisted.web.client import URI
 
@@ -62,7 +63,7 @@ class TwistedClient(BaseClient):
         self,
         url: str,
         *,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
         endpoint: IStreamClientEndpoint | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
@@ -75,10 +76,8 @@ class TwistedClient(BaseClient):
             options: See ClientOptions.
         """
         super().__init__(url, options)
-        if reactor is None:
-            from twisted.internet import reactor
-        self._reactor: Any = reactor
-        self._endpoint = _build_endpoint(url, reactor) if endpoint is None else endpoint
+        self._reactor: IReactorTime = get_reactor() if reactor is None else reactor
+        self._endpoint = _build_endpoint(url, self._reactor) if endpoint is None else endpoint
 
     async def _open(self, url: str) -> ClientProtocol:
         factory = WebSocketClientFactory(url, useragent=USER_AGENT, reactor=self._reactor)
@@ -288,7 +287,7 @@ async def _fetch(agent: Agent, url: str, headers: Headers) -> tuple[int, bytes]:
     return response.code, await body.whole
 
 
-def _build_endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:
+def _build_endpoint(url: str, reactor: IReactorTime) -> IStreamClientEndpoint:
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.simulator.orders import Order
     from tradeproxy.simulator.simulator import Simulator
 
@@ -176,7 +177,7 @@ class DemoService(SimulatorService):
     """
 
     def __init__(
-        self, simulator: Simulator, description: str, reactor: Any, *, outage: bool = False
+        self, simulator: Simulator, description: str, reactor: Reactor, *, outage: bool = False
     ) -> None:
         super().__init__(simulator, description, reactor)
         OrderFlow(simulator, reactor, simulator.random).setServiceParent(self)

@@ -14,6 +14,8 @@ from tradeproxy.simulator.web import ApiSite
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
+    from tradeproxy.runtime.reactor import Reactor
+
 __all__ = ["Simulator", "SimulatorService"]
 
 
@@ -26,7 +28,7 @@ class SimulatorService(MultiService):
         reactor: The reactor.
     """
 
-    def __init__(self, simulator: Simulator, description: str, reactor: Any) -> None:
+    def __init__(self, simulator: Simulator, description: str, reactor: Reactor) -> None:
         super().__init__()
         self._simulator = simulator
         strports.service(description, ApiSite(simulator), reactor=reactor).setServiceParent(self)

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from tradeproxy.config.accounts import BaseUrl
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.hub.account import Account
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.upstream.keys import AccountKeys
     from tradeproxy.upstream.session import StreamListener
 
@@ -356,7 +357,7 @@ class UpstreamFactory(WebSocketClientFactory):
     noisy = False
 
     def __init__(
-        self, keys: AccountKeys, account: Account, listener: StreamListener, reactor: Any
+        self, keys: AccountKeys, account: Account, listener: StreamListener, reactor: IReactorTime
     ) -> None:
         """Create the factory.
 
@@ -391,7 +392,7 @@ class UpstreamFactory(WebSocketClientFactory):
 
 
 def upstream_endpoint(
-    base_url: BaseUrl, reactor: Any, proxy: ConnectProxy | None = None
+    base_url: BaseUrl, reactor: Reactor, proxy: ConnectProxy | None = None
 ) -> IStreamClientEndpoint:
     """Return the endpoint of an account's stream. TLS verifies the certificate and the name.
 

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+    from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
     from twisted.web._newclient import Request
     from twisted.web.client import URI
     from twisted.web.iweb import IResponse
 
     from tradeproxy.config.connect_proxy import ConnectProxy
+    from tradeproxy.runtime.reactor import Reactor
 
 
 CONNECT_TIMEOUT = 10.0
@@ -47,7 +48,7 @@ class EndlessHeadError(Exception):
     """An answer has a head over MAX_HEAD_SIZE, or over MAX_HEADERS."""
 
 
-def build_agent(reactor: Any, proxy: ConnectProxy | None = None) -> Agent:
+def build_agent(reactor: Reactor, proxy: ConnectProxy | None = None) -> Agent:
     """Return an agent that verifies certificate and name against the platform's trust store."""
     agent: Agent = Agent.usingEndpointFactory(
         reactor, _EndpointFactory(reactor, proxy), build_pool(reactor)
@@ -56,7 +57,7 @@ def build_agent(reactor: Any, proxy: ConnectProxy | None = None) -> Agent:
 
 
 def build_pool(
-    reactor: Any, on_endless_head: Callable[[], None] | None = None
+    reactor: IReactorTime, on_endless_head: Callable[[], None] | None = None
 ) -> HTTPConnectionPool:
     """Return a pool that keeps no connection open.
 
@@ -77,7 +78,7 @@ def build_pool(
 class _EndpointFactory:
     """Makes the agent check certificates as ServerIdentity does, and use the HTTP proxy."""
 
-    def __init__(self, reactor: Any, proxy: ConnectProxy | None) -> None:
+    def __init__(self, reactor: Reactor, proxy: ConnectProxy | None) -> None:
         self._reactor = reactor
         self._proxy = proxy
 
@@ -175,7 +176,7 @@ class _Pool(HTTPConnectionPool):
     _log = Logger()
     _endless_heads = 0
 
-    def __init__(self, reactor: Any, persistent: bool) -> None:
+    def __init__(self, reactor: IReactorTime, persistent: bool) -> None:
         super().__init__(reactor, persistent)
         self.on_endless_head: Callable[[], None] = self._log_endless_head
 

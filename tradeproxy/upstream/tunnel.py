@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from tradeproxy.config.connect_proxy import ConnectProxy
+    from tradeproxy.runtime.reactor import Reactor
 
 MAX_HEAD_SIZE = 16_384
 """Bytes of an HTTP proxy's answer to CONNECT."""
@@ -47,7 +48,7 @@ class ProxyError(ConnectError):
 
 
 def build_endpoint(
-    host: str, port: int, proxy: ConnectProxy | None, reactor: Any, timeout: float
+    host: str, port: int, proxy: ConnectProxy | None, reactor: Reactor, timeout: float
 ) -> IStreamClientEndpoint:
     """Return the endpoint of a server's TCP port, through the HTTP proxy if that serves it.
 
@@ -68,7 +69,7 @@ class TunnelEndpoint:
     """Connects through an HTTP proxy. It fails with ProxyError if there is no tunnel."""
 
     def __init__(
-        self, host: str, port: int, proxy: ConnectProxy, reactor: Any, timeout: float
+        self, host: str, port: int, proxy: ConnectProxy, reactor: Reactor, timeout: float
     ) -> None:
         """Create the endpoint; `build_endpoint` describes the arguments."""
         self._host = host

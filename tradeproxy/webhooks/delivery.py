@@ -42,6 +42,7 @@ from tradeproxy.wire.position import Cursor, FromTime, LastEvents, compute_check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
     from tradeproxy.config.webhooks import WebhookSettings
@@ -83,7 +84,7 @@ class Delivery:
         account: Account,
         sender: Sender,
         node: str,
-        clock: Any,
+        clock: IReactorTime,
         random: Callable[[], float],
         on_stopped: Callable[[str], None],
         stats: DeliveryStats | None = None,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.webhooks import ReceiverUrl
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.webhooks.formats import OutgoingRequest
 
 REQUEST_TIMEOUT = 15.0
@@ -71,7 +72,7 @@ class HttpSender:
         self,
         url: ReceiverUrl,
         allow_http: bool,
-        reactor: Any,
+        reactor: Reactor,
         proxy: ConnectProxy | None,
         wall_clock: Callable[[], float],
     ) -> None:

@@ -20,9 +20,12 @@ from tradeproxy.webhooks.state import DeliveryState
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from twisted.internet.interfaces import IReactorTime
+
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.webhooks import WebhookSettings
     from tradeproxy.hub.account import Account
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.webhooks.positions import StoredPosition
     from tradeproxy.webhooks.sender import Sender
     from tradeproxy.webhooks.state import DeliveryStats
@@ -45,7 +48,7 @@ class Webhooks(Service):
         accounts: Mapping[str, Account],
         build_sender: Callable[[WebhookSettings], Sender],
         node: str,
-        clock: Any,
+        clock: IReactorTime,
         random: Callable[[], float],
     ) -> None:
         """Send nothing before the start.
@@ -191,7 +194,7 @@ def _read_position(account: Account, name: str) -> StoredPosition | None:
 
 def build_sender(
     webhook: WebhookSettings,
-    reactor: Any,
+    reactor: Reactor,
     proxy: ConnectProxy | None,
     wall_clock: Callable[[], float],
 ) -> Sender:
