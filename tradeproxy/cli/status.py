@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.cli import proxy
+from tradeproxy.cli.ask import AskError
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.tail_output import format_status
 from tradeproxy.cli.times import format_local_time
@@ -47,7 +48,7 @@ def main(arguments: Namespace) -> int:
     try:
         document = proxy.fetch_status(url, token)
         lines = list(describe_status(document))
-    except proxy.NoStatusError as error:
+    except AskError as error:
         print(
             json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
         )
@@ -61,7 +62,7 @@ def main(arguments: Namespace) -> int:
 
 
 def describe_status(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines for a document of /status.json. Raises NoStatusError for another shape."""
+    """Yield the lines for a document of /status.json. Raises AskError for another shape."""
     try:
         yield f"running since {format_local_time(document['started'])}"
         for name, account in document["accounts"].items():
@@ -72,7 +73,7 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
         slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
         yield f"clients: {clients['count']}{slow}"
     except (LookupError, TypeError, AttributeError):
-        raise proxy.NoStatusError("this version cannot read the proxy's status") from None
+        raise AskError("this version cannot read the proxy's status") from None
 
 
 def _describe_webhook(webhook: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import CancelledError, Deferred
 
 from tradeproxy.cli import proxy
+from tradeproxy.cli.ask import explain_rejected_token
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.tail_output import JsonLines, LastUpdates, Notices, Sink, Table
@@ -114,7 +115,7 @@ def main(arguments: Namespace) -> None:
 
     def explain(error: RefusedError) -> str:
         if error.code in (CloseCode.TOKEN_REFUSED.code, 401):
-            return proxy.explain_rejected_token(token)
+            return explain_rejected_token(token)
         accounts = proxy.list_accounts(url, token) if error.code == 404 else []
         return f"{error}; accounts here: {', '.join(accounts)}" if accounts else str(error)
 
