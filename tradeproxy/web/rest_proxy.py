@@ -23,6 +23,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from tradeproxy.downstream.admission import Rejection
+from tradeproxy.runtime.http_body import discard_body
 from tradeproxy.web.errors import render_error
 
 if TYPE_CHECKING:
@@ -260,10 +261,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
         request = self._request
         if not MIN_STATUS <= response.code <= MAX_STATUS:
             self._send_error(502, "Alpaca sent an invalid status; it may have carried this out")
-            discarded = Protocol()
-            response.deliverBody(discarded)
-            transport: Any = discarded.transport
-            transport.abortConnection()
+            discard_body(response)
             return
         request.setResponseCode(response.code, _UNPRINTABLE.sub(b"", response.phrase))
         request.defaultContentType = None
