@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TextIO
 from tradeproxy.cli import period as periods
 from tradeproxy.cli.export_formats import ParquetError, write_csv, write_lines, write_parquet
 from tradeproxy.cli.findings import print_findings
-from tradeproxy.cli.journal_reader import find_newest_time, open_read_only, read_events
 from tradeproxy.cli.order_strategies import BookStrategies, RuleStrategies
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
@@ -29,7 +28,9 @@ from tradeproxy.config.storage import read_journal
 from tradeproxy.config.values import flag
 from tradeproxy.journal.access import check_access
 from tradeproxy.journal.base import JournalError
+from tradeproxy.journal.file_reader import find_newest_time, open_read_only, read_payloads
 from tradeproxy.journal.schema import SchemaError
+from tradeproxy.tradelog.columns import read_logged_event
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
@@ -81,9 +82,10 @@ def main(arguments: Namespace) -> None:
     progress = ProgressBar(sys.stderr, "exporting", is_shown=is_shown)
     try:
         with closing(open_read_only(path)) as connection:
-            events = read_events(connection, path, period.begin, period.end, progress.show)
+            payloads = read_payloads(connection, path, period.begin, period.end, progress.show)
+            events: Iterator[LoggedEvent] = map(read_logged_event, payloads)
             if arguments.kind == "trades":
-                events = (event for event in events if event.data.get("event") in TRADES)
+                events = filter(_is_trade, events)
             strategies = BookStrategies(connection, rule) if has_book else RuleStrategies(rule)
             count = _write(events, arguments, period, strategies.find)
             newest = "" if count else _describe_newest(connection, path, period)
@@ -105,6 +107,10 @@ def main(arguments: Namespace) -> None:
         others = "; --kind all includes other events" if kind == "trade" else ""
         report = f"no {kind}s {period} in {path}, {newest}{others}"
     sys.stderr.write(escape_unprintable(f"{arguments.account}: {report}") + "\n")
+
+
+def _is_trade(event: LoggedEvent) -> bool:
+    return event.data.get("event") in TRADES
 
 
 def _write(
