@@ -12,7 +12,6 @@ from tests.book.strategy_frames import START, UUID, frame, order, read, report_f
 from tests.support.journals import DAY, SqliteCase
 from tradeproxy.book.book import APPLY_EVERY, WRITE_EVERY, Book
 from tradeproxy.book.fill_store import MemoryFillStore
-from tradeproxy.book.importing import ImportPage
 from tradeproxy.book.strategies import (
     MAX_ASSIGNMENTS,
     AssignmentError,
@@ -234,19 +233,6 @@ class KeptTests(SqliteCase):
             begin_again()
             self.strategies.book.take(read(fill))
             self.assertEqual(self.quantities(), {"alpha": "1", "beta": "5"})
-
-    def test_other_account_begins_without_imported_fills(self) -> None:
-        """Only events recorded whose the fills are, so an import without any stayed."""
-        self.account.identify("account-1")
-        event = read(report_fill(order("1"), "a", "5", "2"))
-        self.strategies.take_page(ImportPage(event.orders, event.executions))
-        self.book.save()
-        self.build()
-        self.assertEqual(self.quantities(), {"alpha": "5"})
-        self.account.identify("account-2")
-        self.assertFalse(self.book.catch_up())
-        self.build()
-        self.assertEqual(self.quantities(), {})
 
     def test_other_account_begins_without_fills(self) -> None:
         """The strategies of one account say nothing of another one's."""

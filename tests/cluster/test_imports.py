@@ -32,8 +32,8 @@ def make_page(*names: str) -> ImportPage:
     )
 
 
-class SharedImportTests(BooksCase):
-    """Each node has what the leader imports."""
+class ImportsCase(BooksCase):
+    """Nodes that know their account."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -51,6 +51,10 @@ class SharedImportTests(BooksCase):
         """Append a page with fills of strategies, and give the nodes a second."""
         self.successResultOf(self.append(member, make_page(*names)))
         self.advance(1)
+
+
+class SharedImportTests(ImportsCase):
+    """Each node has what the leader imports."""
 
     def check(self, *names: str, place: str) -> None:
         """Each node must have these strategies, once, besides that of the log."""
@@ -195,3 +199,19 @@ class SharedImportTests(BooksCase):
         self.check("a", "b", place="b")
         self.share(self.leader, "c")
         self.check("a", "b", "c", place="c")
+
+
+class ImportWithoutEventsTests(ImportsCase):
+    """The same before the first event."""
+
+    def publish(self, member: Member, order_id: str) -> None:
+        """Receive nothing."""
+
+    def test_another_account_begins_without_imported_fills(self) -> None:
+        """Only events recorded whose the fills of a book are, so these stayed."""
+        self.share(self.leader, "a")
+        self.advance(2)  # the books are written
+        self.leader.account.identify("another account")
+        self.advance(3)
+        for member in self.members:
+            self.assertEqual(self.quantities(member), {})
