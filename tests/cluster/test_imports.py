@@ -208,7 +208,10 @@ class ImportWithoutEventsTests(ImportsCase):
         """Receive nothing."""
 
     def test_another_account_begins_without_imported_fills(self) -> None:
-        """Only events recorded whose the fills of a book are, so these stayed."""
+        """They stayed: only events recorded whose the fills are.
+
+        A node that had started before the log did not know the account either.
+        """
         self.share(self.leader, "a")
         self.advance(2)  # the books are written
         self.leader.account.identify("another account")

@@ -178,12 +178,14 @@ class RedisJournal(JournalBase):
         """
         self.end = lease.last
         self._bounds = lease.epoch, lease.bounds
-        self._imports.observe(lease.imports)
         if lease.epoch == self.epoch:
             self._assignments.observe(lease.assignments)
             self.replica.adopt_lost_through(lease.bounds.get(ROLLED_BACK))
             if not self.outbox.is_leading:
                 self.adopt_bounds(lease.bounds)
+                # It was not known yet if the log began after this node.
+                self.account_id = lease.bounds.get("account_id", self.account_id)
+        self._imports.observe(lease.imports)
         if lease.epoch != self.epoch or lease.last < last:
             self._tailer.recheck()
         if lease.owner not in (None, self.redis_log.owner):

@@ -41,7 +41,7 @@ MAX_ENTRIES = 500
 ROLLED_BACK = "rolled back"
 """The key for the highest time of the events that the log has lost (microseconds since 1970)."""
 
-CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK)
+CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK, "account_id")
 """The metadata that every check of the lease returns."""
 
 
