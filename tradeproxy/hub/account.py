@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tradeproxy.hub.buffer import BufferedEvent
     from tradeproxy.hub.replication import NodeRole
     from tradeproxy.hub.trade_log_state import TradeLogState
-    from tradeproxy.journal.base import Batch, Journal, Log, Row
+    from tradeproxy.journal.base import Batch, ImportLog, Journal, Log, Row
     from tradeproxy.wire.event import Event
     from tradeproxy.wire.proxy_status import Gap, JournalStatus
 
@@ -352,6 +352,11 @@ class Account:
         """Prepare to connect to Alpaca in place of another node, which may have missed events."""
         self.mark_upstream_down("connecting")
         self._has_streamed = False
+
+    @property
+    def import_log(self) -> ImportLog | None:
+        """The imports that nodes share; None if no other node shares the log."""
+        return self.journal.import_log
 
     @property
     def open_gap(self) -> Gap | None:
