@@ -66,16 +66,20 @@ def is_newer(known: OrderEntry, order: BookOrder, updated: int) -> bool:
 class Orders:
     """The orders of one account. Open families are here; `load` finds those of the store."""
 
-    def __init__(self, load: Callable[[str], list[OrderEntry]], next_num: int = 1) -> None:
+    def __init__(
+        self, load: Callable[[str], list[OrderEntry]], next_num: int | None = None
+    ) -> None:
         """Begin without orders.
 
         Args:
             load: returns all orders of the family that an order id is in, each with its document;
                 none if it is unknown.
-            next_num: the number of the next new order.
+            next_num: the number of the next new order; None if the store has no orders.
         """
         self._load = load
-        self.next_num = next_num
+        # The hashes of all orders' ids, until `forget_seen`: most look-ups are for a new one.
+        self._seen: set[int] | None = set() if next_num is None else None
+        self.next_num = next_num or 1
         self._entries: dict[str, OrderEntry] = {}
         self._legs: dict[str, list[str]] = {}
         self._closed: set[str] = set()
@@ -94,10 +98,15 @@ class Orders:
         return self._entries.get(order_id)
 
     def _find(self, order_id: str) -> OrderEntry | None:
-        if (entry := self._entries.get(order_id)) is None:
+        entry = self._entries.get(order_id)
+        if entry is None and (self._seen is None or hash(order_id) in self._seen):
             self.adopt(self._load(order_id))
             entry = self._entries.get(order_id)
         return entry
+
+    def forget_seen(self) -> None:
+        """Free what was kept of each order while the whole log was read."""
+        self._seen = None
 
     def legs(self, parent_id: str) -> list[OrderEntry]:
         """Return the legs in memory of an order, in the order of their first event."""
@@ -169,6 +178,8 @@ class Orders:
         self, order: BookOrder, seq: int, last: int, updated: int, parent_id: str | None
     ) -> OrderEntry:
         num, self.next_num = self.next_num, self.next_num + 1
+        if self._seen is not None:
+            self._seen.add(hash(order.id))
         return OrderEntry(
             num,
             order.id,

@@ -132,6 +132,10 @@ class Strategies:
         """Forget the changes: they are saved."""
         self._store.clear_changes()
 
+    def forget_seen(self) -> None:
+        """Free what was kept of each order while the whole log was read."""
+        self._store.forget_seen()
+
     @property
     def unsaved(self) -> int:
         """How many fills there are to save."""
