@@ -26,7 +26,7 @@ from tradeproxy.web.state_query import (
     parse_orders_request,
     parse_timeline_after,
 )
-from tradeproxy.web.strategy_page import list_strategies, parse_strategies_request
+from tradeproxy.web.strategy_page import catch_up, list_strategies, parse_strategies_request
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
@@ -137,11 +137,12 @@ def _guard(work: Work) -> Work:
 
 
 def _show_state(book: Book) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     if book.is_building:
         return BUILDING
-    snapshot = book.snapshot()
+    pending = book.snapshot()
+    while (snapshot := pending.made) is None:
+        yield
     return [
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
         *_array("orders", [order.document for order in snapshot.orders]),
@@ -156,8 +157,7 @@ def _show_state(book: Book) -> Work:
 
 
 def _list_positions(book: Book) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     if book.is_building:
         return BUILDING
     return [
@@ -168,8 +168,7 @@ def _list_positions(book: Book) -> Work:
 
 
 def _list_orders(book: Book, request: OrdersRequest) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     after, examined, size = request.after, 0, 0
     documents: list[bytes] = []
     while True:
@@ -191,8 +190,7 @@ def _list_orders(book: Book, request: OrdersRequest) -> Work:
 
 
 def _show_order(book: Book, order_id: str, after: int) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     order = book.order(order_id)
     if order is None:
         return Rejection(404, "there is no such order")
@@ -214,8 +212,7 @@ def _show_order(book: Book, order_id: str, after: int) -> Work:
 
 
 def _list_events(book: Book, request: EventsRequest) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     epoch = book.account.journal.epoch
     documents: list[bytes] = []
     before, examined, size = request.before, 0, 0

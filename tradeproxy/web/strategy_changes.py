@@ -39,9 +39,12 @@ def render_assignment(
         return Rejection(400, str(error))
     if ("strategy" in given) == ("undo" in given):
         return Rejection(400, "strategy: is missing; undo=1 undoes an assignment")
-    book.catch_up()
+    try:
+        is_current = book.catch_up()
+    except UnreadableError:
+        return UNREADABLE
     strategies = book.strategies
-    if strategies is None:
+    if strategies is None or not is_current:
         return BUILDING
     role = book.account.role
     if role is not None and not role.is_leader:
