@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from tradeproxy.runtime.connect_errors import describe_connect_error
+from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,12 @@ def ask_proxy(
         raise AskError(f"{url}: {document['message']}")
     except (ValueError, LookupError, TypeError, RecursionError):
         raise AskError(f"{url}: HTTP {status}, but not the answer of a tradeproxy") from None
+
+
+def print_error(error: AskError, *, as_json: bool) -> None:
+    """Print the line of an error, or a JSON object with it."""
+    line = str(error)
+    print(json.dumps({"error": line}) if as_json else escape_unprintable(line))
 
 
 def explain_rejected_token(token: str) -> str:
