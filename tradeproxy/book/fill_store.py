@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from decimal import Decimal  # noqa: TC003  # msgspec reads the types of an Opening
+from decimal import Decimal  # msgspec reads the types of an Opening
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
