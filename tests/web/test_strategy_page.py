@@ -202,11 +202,15 @@ class StrategyChangeTests(StateTestCase):
         self.assertEqual(self.post("orders/1?strategy=evil", **headers).status, 403)
         self.assertEqual(self.fetch("/strategies")["strategies"][0]["name"], "alpha")
 
-    def test_follower_refuses_assignments(self) -> None:
-        """Only the leader writes to the log that nodes share."""
+    def test_follower_refuses_assignments_and_imports(self) -> None:
+        """Only the leader writes to the log that nodes share. Each node shows how far it is."""
         self.trade("1", "fill")
+        importer = self.books["paper"].importer = FakeImporter()
         self.paper.role = NodeRole(0.0)
         self.assertEqual(self.post("orders/1?strategy=a").status, 409)
+        self.assertEqual(self.post("import").status, 409)
+        self.assertEqual(importer.starts, 0)
+        self.assertEqual(self.fetch("/strategies/import")["state"], "idle")
 
     def test_import_is_started_by_post_only(self) -> None:
         """GET shows how far it is."""

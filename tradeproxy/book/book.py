@@ -175,6 +175,8 @@ class Book:
             self._tables = self.account.journal.tables
             if self._tables is None:
                 self._tables = self._temporary = TemporaryTables()
+            if (import_log := self.account.import_log) is not None:
+                import_log.on_pages = self._pages_came
             self._restart()
 
     def stop(self) -> None:
@@ -404,6 +406,10 @@ class Book:
     def _rows_came(self) -> None:
         if self._planned is None and self._phase is Phase.CURRENT:
             self._planned = self._clock.callLater(APPLY_EVERY, self._run)
+
+    def _pages_came(self) -> None:
+        if self._phase is Phase.CURRENT:
+            self._plan()
 
     def _hurry(self) -> None:
         """Apply in the next turn what waits for APPLY_EVERY."""

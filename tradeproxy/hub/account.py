@@ -14,7 +14,7 @@ from tradeproxy.hub.buffer import BufferedEvent, EventBuffer
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.hub.replication import NodeRole, StreamState
 from tradeproxy.hub.trade_log_state import TradeLogState
-from tradeproxy.journal.base import Batch, Journal, Log, Row, UnreadableError
+from tradeproxy.journal.base import Batch, ImportLog, Journal, Log, Row, UnreadableError
 from tradeproxy.runtime.stats import BATCH_SIZE_BOUNDS, LATENCY_BOUNDS, Histogram, SlowestSeries
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.position import Cursor, compute_check
@@ -345,6 +345,11 @@ class Account:
         """Prepare to connect to Alpaca in place of another node, which may have missed events."""
         self.mark_upstream_down("connecting")
         self._has_streamed = False
+
+    @property
+    def import_log(self) -> ImportLog | None:
+        """The imports that nodes share; None if no other node shares the log."""
+        return self.journal.import_log
 
     @property
     def open_gap(self) -> Gap | None:

@@ -94,6 +94,35 @@ class Tables(Protocol):
         """
 
 
+class NotLeadingError(Exception):
+    """Another node leads the account: only the leader may change what nodes share."""
+
+
+class ImportLog(Protocol):
+    """The pages of an account's imports, which all of its nodes get in one order."""
+
+    generation: int
+    """It changes when pages that were read before are no longer valid."""
+    on_pages: Callable[[], None]
+    """Called when there are more pages."""
+
+    @property
+    def count(self) -> int:
+        """How many pages there are of this account."""
+
+    def read(self, number: int) -> bytes:
+        """Return a page by its number, from 0 on."""
+
+    async def sync(self) -> None:
+        """Get the pages that there are by now. Raises UnreadableError or NotLeadingError."""
+
+    async def append(self, page: bytes) -> None:
+        """Append a page for all nodes. Raises UnreadableError or NotLeadingError.
+
+        After an error the page may be there. Appended again, it is there twice.
+        """
+
+
 class Log(Protocol):
     """The durable, ordered log of one account, as its readers have it. Hashed by identity.
 
@@ -135,6 +164,8 @@ class Log(Protocol):
     status: JournalStatus
     tables: Tables | None
     """The tables that the book has in the journal's file; None if the log is not in a file."""
+    import_log: ImportLog | None
+    """The imports that nodes share; None if no other node shares the log."""
     is_loaded: bool
     """Whether the whole log can be read here. False while a node still loads it from Redis."""
 
@@ -254,6 +285,7 @@ class JournalBase(Metadata, ABC):
         super().__init__(base_url)
         self.dates = dates
         self.tables: Tables | None = None
+        self.import_log: ImportLog | None = None
         # The epoch that this process began, and when, by `dates.clock`: until it is corrected.
         self._begun: tuple[str, float] | None = None
         self.duplicates = 0

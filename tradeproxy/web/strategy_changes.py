@@ -40,8 +40,7 @@ def render_assignment(
     strategies = book.strategies
     if strategies is None:
         return BUILDING
-    role = book.account.role
-    if role is not None and not role.is_leader:
+    if not _may_change(book):
         return FOLLOWER
     try:
         strategies.assign(order_id, given.get("strategy", ""))
@@ -64,6 +63,8 @@ def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejecti
     if book.importer is None:
         return NO_IMPORT
     if request.method == b"POST":
+        if not _may_change(book):
+            return FOLLOWER
         book.importer.start()
     progress = book.importer.progress
     return _render(
@@ -77,6 +78,12 @@ def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejecti
             "reason": progress.reason,
         },
     )
+
+
+def _may_change(book: Book) -> bool:
+    """Whether this node may change what the nodes of the account share."""
+    role = book.account.role
+    return role is None or role.is_leader
 
 
 def _render(request: Request, document: dict[str, Any]) -> bytes:
