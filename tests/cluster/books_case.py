@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.book.strategy_frames import order, report_fill
 from tests.book.support import parse
 from tests.support.nodes import LEASE_KEY, Member, NodesCase
+from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.book.strategy_views import group_holdings
@@ -23,7 +24,7 @@ class BooksCase(NodesCase):
     def start_with_book(self) -> Member:
         """Return a node that competes for the lease, with its book."""
         member = self.start_node()
-        book = self.books[member] = Book(member.account, self.clock)
+        book = self.books[member] = Book(member.account, self.clock, Ticks())
         book.start()
         self.addCleanup(book.stop)
         self.advance(2)

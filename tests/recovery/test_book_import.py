@@ -8,6 +8,7 @@ from tests.recovery.recovery_case import OrdersTestCase
 from tests.support.journals import journal_at
 from tests.support.redisjournals import UNLIMITED_LEASE, leading_journal
 from tests.support.redislog import SyncRedis, done
+from tests.support.ticks import Ticks
 from tests.upstream.support import BASE_URL, KEYS, keys_of, memory_agent
 from tradeproxy.book.book import Book
 from tradeproxy.book.importing import ImportState
@@ -61,7 +62,7 @@ class BookImportTests(OrdersTestCase):
             self.clock,
             self.account.dates,
         )
-        self.book = Book(self.account, self.clock)
+        self.book = Book(self.account, self.clock, Ticks())
         self.book.start()
         self.addCleanup(self.book.stop)
         self.importer = BookImport(self.book, rest, self.clock)

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 MAX_ASSIGNMENTS = 4000
 """Assignments of an account. They are one text of the journal's metadata: 1 MiB at most."""
 
-MAX_CATCH_UP = 256
-"""Fills that are applied to stale holdings before an answer."""
+ANSWER_FILLS = 128
+"""Fills that are applied to stale holdings before an answer: about three milliseconds."""
 
 WORK_FILLS = 64
 """Fills that one step of `work` applies: about two milliseconds."""
@@ -137,6 +137,10 @@ class Strategies:
         self._unsaved_orders = 0
         self._store.clear_changes()
 
+    def forget_seen(self) -> None:
+        """Free what was kept of each order while the whole log was read."""
+        self._store.forget_seen()
+
     @property
     def unsaved(self) -> int:
         """How many fills and imported orders there are to save."""
@@ -150,7 +154,7 @@ class Strategies:
     def is_current(self) -> bool:
         """Finish what is left to compute if it is little; return whether that was all."""
         self._take_assignments()
-        return self.book.is_current or not self.book.work(MAX_CATCH_UP)
+        return self.book.is_current or not self.book.work(ANSWER_FILLS)
 
     def render(
         self, positions: Callable[[], tuple[PositionView, ...]], revision: int

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.book.book import Book
+    from tradeproxy.book.snapshot import PendingSnapshot
     from tradeproxy.book.views import BookSnapshot, PositionView
     from tradeproxy.downstream.feed import Feed
 
@@ -103,8 +104,12 @@ class SnapshotInsert:
         epoch = self._book.account.log.epoch
         feed.insert(self._send(feed, self._take(feed), epoch))
 
-    def _take(self, feed: Feed) -> BookSnapshot | None:
-        """Return the state after the feed's position; None if the book is not there."""
+    def _take(self, feed: Feed) -> PendingSnapshot | bytes | None:
+        """Return the state after the feed's position.
+
+        While the book is not there, return what Feed.insert takes: b"" for the next turn, None for
+        a later one.
+        """
         book = self._book
         try:
             book.catch_up()
@@ -112,23 +117,27 @@ class SnapshotInsert:
                 return None
             if book.seq > feed.position and not self._is_replay:
                 feed.skip_to(book.seq)
-            return book.snapshot() if book.seq == feed.position else None
+            if book.seq == feed.position:
+                return book.snapshot()
         except (ReplacedLogError, UnreadableError):
             return None
+        return b"" if book.seq < feed.position else None
 
     def _send(
-        self, feed: Feed, snapshot: BookSnapshot | None, epoch: str
+        self, feed: Feed, pending: PendingSnapshot | bytes | None, epoch: str
     ) -> Iterator[bytes | None]:
         log = self._book.account.log
         deadline = self._clock.seconds() + BUILD_TIMEOUT
-        while snapshot is None:
+        while pending is None or isinstance(pending, bytes):
             if self._clock.seconds() >= deadline:
                 self._on_not_ready()
                 return
             if not self._book.is_building and self._book.seq > feed.position:
                 return  # events come first; the feed then catches up once more
-            yield None
-            epoch, snapshot = log.epoch, self._take(feed)
+            yield pending
+            epoch, pending = log.epoch, self._take(feed)
+        while (snapshot := pending.made) is None:
+            yield b""
         for part in split(snapshot, self._book.account.name, self._wanted):
             if log.epoch != epoch:
                 return

@@ -26,7 +26,7 @@ from tradeproxy.query.state import (
 from tradeproxy.query.strategies import parse_strategies_request
 from tradeproxy.web.answer import Answer
 from tradeproxy.web.routes import StatePage
-from tradeproxy.web.strategy_page import list_strategies
+from tradeproxy.web.strategy_page import catch_up, list_strategies
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
@@ -136,11 +136,12 @@ def _guard(work: Work) -> Work:
 
 
 def _show_state(book: Book) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     if book.is_building:
         return BUILDING
-    snapshot = book.snapshot()
+    pending = book.snapshot()
+    while (snapshot := pending.made) is None:
+        yield
     return [
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
         *_array("orders", [order.document for order in snapshot.orders]),
@@ -155,8 +156,7 @@ def _show_state(book: Book) -> Work:
 
 
 def _list_positions(book: Book) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     if book.is_building:
         return BUILDING
     return [
@@ -167,8 +167,7 @@ def _list_positions(book: Book) -> Work:
 
 
 def _list_orders(book: Book, request: OrdersRequest) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     after, examined, size = request.after, 0, 0
     documents: list[bytes] = []
     while True:
@@ -190,8 +189,7 @@ def _list_orders(book: Book, request: OrdersRequest) -> Work:
 
 
 def _show_order(book: Book, order_id: str, after: int) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     order = book.order(order_id)
     if order is None:
         return Rejection(404, "there is no such order")
@@ -213,8 +211,7 @@ def _show_order(book: Book, order_id: str, after: int) -> Work:
 
 
 def _list_events(book: Book, request: EventsRequest) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     epoch = book.account.log.epoch
     documents: list[bytes] = []
     before, examined, size = request.before, 0, 0

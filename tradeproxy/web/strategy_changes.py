@@ -36,9 +36,12 @@ def render_assignment(
     given = read_parameters(query, ("strategy", "undo"))
     if ("strategy" in given) == ("undo" in given):
         return Rejection(400, "strategy: is missing; undo=1 undoes an assignment")
-    book.catch_up()
+    try:
+        is_current = book.catch_up()
+    except UnreadableError:
+        return UNREADABLE
     strategies = book.strategies
-    if strategies is None:
+    if strategies is None or not is_current:
         return BUILDING
     if not _may_change(book):
         return FOLLOWER

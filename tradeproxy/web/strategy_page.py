@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING
 
 from tradeproxy.book.strategies import read_account
 from tradeproxy.book.strategy_views import (
-    describe_strategy,
+    describe_position,
+    describe_sums,
     group_holdings,
     list_differences,
     list_notes,
+    select_positions,
 )
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from tradeproxy.book.book import Book
     from tradeproxy.query.strategies import StrategiesRequest
     from tradeproxy.web.answer import Work
@@ -28,10 +32,17 @@ STEP_POSITIONS = 50
 COMPUTING = Rejection(503, "the strategies are being computed", retry_after=1)
 
 
-def list_strategies(book: Book, request: StrategiesRequest) -> Work:
-    """Make the page, in steps: strategies on later ones may be newer. May raise UnreadableError."""
+def catch_up(book: Book) -> Generator[None, None, None]:
+    """Let the book apply the rows that the log has now. Raises UnreadableError."""
+    last = book.account.log.last
     yield
-    book.catch_up()
+    while not book.catch_up() and book.seq < last and not book.is_building:
+        yield
+
+
+def list_strategies(book: Book, request: StrategiesRequest) -> Work:
+    """Make the page, in steps: what comes later in it may be newer. May raise UnreadableError."""
+    yield from catch_up(book)
     strategies = book.strategies
     if strategies is None or not strategies.is_current():
         return COMPUTING
@@ -40,28 +51,26 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
     groups = group_holdings(strategies.book)
     names = _behind(list(groups), request.after)
     documents: list[bytes] = []
-    size = positions = 0
+    size = count = 0
     last = ""
     for name in names:
         if request.names and name not in request.names:
             continue
         if len(documents) >= request.limit or size >= MAX_BYTES:
             break
-        own = groups[name]
-        document = describe_strategy(
-            name,
-            own,
-            day,
-            account,
-            symbols=request.symbols,
-            lots=request.lots,
-            all_positions=bool(request.names),
-        )
-        documents.append(encode_compact(document))
+        own, positions = groups[name], []
+        listed = select_positions(own, day, request.symbols, all_positions=bool(request.names))
+        for symbol, holding in listed:
+            document = describe_position(symbol, holding, day, account, lots=request.lots)
+            positions.append(encode_compact(document))
+            count += 1
+            if count % STEP_POSITIONS == 0:
+                yield
+        sums = encode_compact(describe_sums(name, own, day, lots=request.lots))
+        documents.append(b'%b,"positions":[%b]}' % (sums[:-1], b",".join(positions)))
         size += len(documents[-1])
-        last, positions = name, positions + len(own)
-        if positions >= STEP_POSITIONS:
-            positions = 0
+        last, count = name, count + 1
+        if count % STEP_POSITIONS == 0:
             yield
     else:
         last = ""
