@@ -133,7 +133,7 @@ class Book:
         They are made in steps. Many clients that connect at once get the same one.
         """
         builder = self._builder
-        state, first, cursor = builder.state, self.account.journal.first, self.cursor
+        state, first, cursor = builder.state, self.account.log.first, self.cursor
         strategies: tuple[bytes, ...] = ()
         if builder.strategies is not None:
             strategies = builder.strategies.render(self.positions, state.revision)
@@ -195,7 +195,7 @@ class Book:
 
     def _ask(self, question: Callable[[BookReader], _T]) -> _T:
         builder = self._builder
-        if self.is_building or self.account.journal.epoch != builder.epoch:
+        if self.is_building or self.account.log.epoch != builder.epoch:
             raise UnreadableError
         try:
             return question(builder.read())

@@ -106,8 +106,8 @@ class Strategies:
     def _open(self, tables: Tables) -> TableFillStore:
         """Return the records, without those of another account."""
         store = TableFillStore(tables)
-        journal = self._account.journal
-        owner = {"base_url": journal.base_url, "account_id": journal.account_id or ""}
+        log = self._account.log
+        owner = {"base_url": log.base_url, "account_id": log.account_id or ""}
         known = {key: store.get_meta(key) for key in owner}
         if any(known[key] and value and known[key] != value for key, value in owner.items()):
             tables.run(clear_strategies, writes=True)
@@ -116,10 +116,10 @@ class Strategies:
 
     def _record_owner(self) -> None:
         """Store whose records these are. A new log has no account's id until Alpaca tells it."""
-        journal = self._account.journal
-        self._store.put_meta("base_url", journal.base_url)
-        if journal.account_id:
-            self._store.put_meta("account_id", journal.account_id)
+        log = self._account.log
+        self._store.put_meta("base_url", log.base_url)
+        if log.account_id:
+            self._store.put_meta("account_id", log.account_id)
 
     @property
     def has_changes(self) -> bool:
@@ -277,7 +277,7 @@ class Strategies:
             raise AssignmentError("a strategy's name has 1 to 128 printable characters")
         if not self.book.is_known(order_id):
             raise UnknownOrderError
-        assignments = _read_assignments(self._account.journal.get_metadata(ASSIGNMENTS))
+        assignments = _read_assignments(self._account.log.get_metadata(ASSIGNMENTS))
         assignments.pop(order_id, None)
         if strategy:
             if len(assignments) >= MAX_ASSIGNMENTS:
@@ -285,12 +285,12 @@ class Strategies:
             assignments[order_id] = strategy
         # The journal takes ASCII only.
         text = encode(assignments).decode()
-        self._account.journal.set_metadata(ASSIGNMENTS, _to_ascii(text))
+        self._account.set_metadata(ASSIGNMENTS, _to_ascii(text))
         self._take_assignments()
 
     def _take_assignments(self) -> None:
         """Apply what was assigned by hand, here or on another node."""
-        text = self._account.journal.get_metadata(ASSIGNMENTS)
+        text = self._account.log.get_metadata(ASSIGNMENTS)
         if text == self._assigned:
             return
         old, new = _read_assignments(self._store.get_meta(ASSIGNMENTS)), _read_assignments(text)
