@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 FAILED = 2
 """The exit status if no proxy answers, or if the import fails."""
