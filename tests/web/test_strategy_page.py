@@ -11,6 +11,7 @@ from tests.support.state import StateTestCase, order_event, parts
 from tradeproxy.book.executions import read_strategy_event
 from tradeproxy.book.importing import ImportProgress, ImportState
 from tradeproxy.hub.replication import NodeRole
+from tradeproxy.query.strategies import parse_strategies_request
 from tradeproxy.web import strategy_page
 from tradeproxy.wire.event import format_time
 
@@ -90,7 +91,7 @@ class StrategyPageTests(StateTestCase):
             self.trade(order_id, "fill", client_order_id=name)
         book = self.books["paper"]
         self.assertTrue(book.catch_up())
-        request = strategy_page.parse_strategies_request(b"")
+        request = parse_strategies_request(b"")
         whole = list_strategies_to_end(strategy_page.list_strategies(book, request))
         assert isinstance(whole, list)
         self.assertEqual(b"".join(whole).count(b'"qty":"10","side"'), 2)
@@ -106,7 +107,7 @@ class StrategyPageTests(StateTestCase):
         """A turn of the reactor passed between the two: an event of that turn could be missing."""
         self.trade("1", "fill", client_order_id="alpha-1")
         book = self.books["paper"]
-        work = strategy_page.list_strategies(book, strategy_page.parse_strategies_request(b""))
+        work = strategy_page.list_strategies(book, parse_strategies_request(b""))
         next(work)
         while True:
             self.trade("1", "fill", client_order_id="alpha-1")
