@@ -65,6 +65,7 @@ def describe(book: Book) -> dict[str, Any]:
         "open": snapshot.orders,
         "positions": snapshot.positions,
         "fills": snapshot.fills,
+        "strategies": snapshot.strategies,
         "orders": orders,
         "events": events,
         "timelines": {order.id: book.timeline(order.id, 0, 100) for order in orders},

@@ -29,6 +29,7 @@ from tradeproxy.query.filters import (
     read_filter,
     read_traits,
 )
+from tradeproxy.query.parameters import QueryError
 from tradeproxy.query.stream import (
     HistoryQuery,
     SubscribeOptions,
@@ -143,13 +144,13 @@ class FilterQueryTests(SynchronousTestCase):
 
     @settings(deadline=None, derandomize=True)
     @given(st.dictionaries(st.sampled_from(["symbols", "events", "client_order_id_prefix"]), TEXT))
-    def test_read_filter_any_text_returns_or_raises_value_error(
+    def test_read_filter_any_text_returns_or_raises_query_error(
         self, given: dict[str, str]
     ) -> None:
         """Any text is a filter, or an error whose text names a parameter."""
         try:
             self.assertEqual(read_filter(given) is None, not given)
-        except ValueError as error:
+        except QueryError as error:
             self.assertIn(str(error).partition(":")[0], given)
 
 

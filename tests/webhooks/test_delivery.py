@@ -478,6 +478,19 @@ class ReplaceTests(WebhookTestCase):
         self.assert_sent(1, 2)
         self.assertEqual(self.stats.sent, 2)
 
+    def test_wider_settings_send_no_event_that_was_passed_over(self) -> None:
+        """The position behind unwanted events is seldom stored, and the reload continued there.
+
+        So the receiver got events of the hour before, which it had not asked for then.
+        """
+        self.advance(LOOK_INTERVAL)
+        for n in range(1, 4):
+            self.publish_now(n, event="canceled")
+        self.advance(30)
+        self.webhooks.replace((webhook_with(EVENTS="new,fill,canceled"),))
+        self.publish_now(4, event="canceled")
+        self.assert_sent(4)
+
     def test_removed_webhook_sends_nothing_more(self) -> None:
         """It has no state any more either."""
         self.webhooks.replace(())

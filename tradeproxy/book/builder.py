@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.book import store
-from tradeproxy.book.fields import read_event
+from tradeproxy.book.fields import BookEvent, read_event
+from tradeproxy.book.orders import OrderEntry
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.state import BookState
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.book.writer import BookWriter
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
-from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.journal.base import Row, Tables, TrimmedError, UnreadableError
 from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.position import LastEvents
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.book.fields import BookEvent
-    from tradeproxy.book.orders import OrderEntry
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row, Tables
-    from tradeproxy.wire.strategy_rule import StrategyRule
+from tradeproxy.wire.strategy_rule import StrategyRule
 
 APPLY_EVERY = 0.25
 """Seconds that new rows wait, so that one step applies many. A question does not wait."""
@@ -127,7 +121,7 @@ class BookBuilder:
     def start(self) -> None:
         """Continue from the stored state, or build it again, in turns of the reactor to come."""
         if self.phase is Phase.IDLE:
-            self._tables = self.account.journal.tables
+            self._tables = self.account.log.tables
             if self._tables is None:
                 self._tables = self._temporary = TemporaryTables()
             if (import_log := self.account.import_log) is not None:
@@ -172,7 +166,7 @@ class BookBuilder:
     @property
     def rows_behind(self) -> int:
         """Rows of the log that are not applied yet."""
-        return max(self.account.journal.last - self.tail.position, 0)
+        return self.account.lag(self.tail.position)
 
     @property
     def tables(self) -> Tables:
@@ -182,7 +176,7 @@ class BookBuilder:
 
     def read(self) -> BookReader:
         """Return what answers a question now."""
-        return BookReader(self.account.journal, self.state, self.tables)
+        return BookReader(self.account.log, self.state, self.tables)
 
     def catch_up(self) -> bool:
         """See Book.catch_up."""
@@ -258,14 +252,14 @@ class BookBuilder:
                 assert_never(self.phase)
 
     def _open(self) -> None:
-        journal = self.account.journal
-        if not journal.is_loaded:
+        log = self.account.log
+        if not log.is_loaded:
             raise UnreadableError
         meta = self.tables.run(store.load_meta)
         self.strategies = Strategies(self.account, self.tables, self._rule)
-        self.epoch = journal.epoch
+        self.epoch = log.epoch
         cursor = meta.get("cursor") or None
-        if self.tail.start_at(cursor, LastEvents(journal.last)):
+        if self.tail.start_at(cursor, LastEvents(log.last)):
             next_num = int(meta.get("next_num", "1"))
             self.state = BookState(self._load_family, self.tail.position, next_num)
             self.state.high = int(meta.get("high", "0"))
@@ -285,9 +279,9 @@ class BookBuilder:
             return
         for position in self.tables.run(store.load_positions):
             self.state.positions.adopt(position)
-        journal = self.account.journal
+        log = self.account.log
         for seq in self.tables.run(store.load_meta).get("fills", "").split():
-            row = journal.row(int(seq))
+            row = log.row(int(seq))
             if row is not None:
                 self.state.load_fill(row)
         self.phase = Phase.BUILDING
@@ -354,11 +348,11 @@ class BookBuilder:
             self._report_failure()
 
     def _plan_trim(self) -> None:
-        if self._planned is None and self.account.journal.first != self._trimmed:
+        if self._planned is None and self.account.log.first != self._trimmed:
             self.plan()
 
     def _trim(self) -> None:
-        first = self.account.journal.first
+        first = self.account.log.first
         if first != self._trimmed and not self.state.has_changes:
             more = self.tables.run(
                 lambda sql: store.trim(sql, first, store.CLEAR_STEP // 2), writes=True

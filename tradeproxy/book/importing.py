@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import MsgspecError, Struct
 from msgspec.json import Decoder, encode
 
-from tradeproxy.book.executions import Execution, OrderLinks  # noqa: TC001  # msgspec reads them
+from tradeproxy.book.executions import Execution, OrderLinks  # msgspec reads them
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import is_time
 

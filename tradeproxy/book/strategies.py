@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import date
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, decode, encode
@@ -13,7 +17,7 @@ from tradeproxy.book.executions import (
     concerns_strategies,
     read_strategy_event,
 )
-from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.fields import BookEvent, normalize_symbol
 from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.fill_tables import TableFillStore, clear_strategies
 from tradeproxy.book.importing import ImportPage
@@ -21,22 +25,18 @@ from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
 from tradeproxy.book.positions import SLACK
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
+from tradeproxy.book.views import PositionView
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Row, Tables
 from tradeproxy.journal.metadata import ASSIGNMENTS
 from tradeproxy.wire.amount import parse_amount
-from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, OTHER_STRATEGIES, is_strategy_name
+from tradeproxy.wire.strategy_rule import (
+    MAX_STRATEGIES,
+    OTHER_STRATEGIES,
+    StrategyRule,
+    is_strategy_name,
+)
 from tradeproxy.wire.trade_date import trade_date
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable
-    from datetime import date
-    from decimal import Decimal
-
-    from tradeproxy.book.fields import BookEvent
-    from tradeproxy.book.views import PositionView
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row, Tables
-    from tradeproxy.wire.strategy_rule import StrategyRule
 
 MAX_ASSIGNMENTS = 4000
 """Assignments of an account. They are one text of the journal's metadata: 1 MiB at most."""
@@ -106,8 +106,8 @@ class Strategies:
     def _open(self, tables: Tables) -> TableFillStore:
         """Return the records, without those of another account."""
         store = TableFillStore(tables)
-        journal = self._account.journal
-        owner = {"base_url": journal.base_url, "account_id": journal.account_id or ""}
+        log = self._account.log
+        owner = {"base_url": log.base_url, "account_id": log.account_id or ""}
         known = {key: store.get_meta(key) for key in owner}
         if any(known[key] and value and known[key] != value for key, value in owner.items()):
             tables.run(clear_strategies, writes=True)
@@ -116,10 +116,10 @@ class Strategies:
 
     def _record_owner(self) -> None:
         """Store whose records these are. A new log has no account's id until Alpaca tells it."""
-        journal = self._account.journal
-        self._store.put_meta("base_url", journal.base_url)
-        if journal.account_id:
-            self._store.put_meta("account_id", journal.account_id)
+        log = self._account.log
+        self._store.put_meta("base_url", log.base_url)
+        if log.account_id:
+            self._store.put_meta("account_id", log.account_id)
 
     @property
     def has_changes(self) -> bool:
@@ -277,7 +277,7 @@ class Strategies:
             raise AssignmentError("a strategy's name has 1 to 128 printable characters")
         if not self.book.is_known(order_id):
             raise UnknownOrderError
-        assignments = _read_assignments(self._account.journal.get_metadata(ASSIGNMENTS))
+        assignments = _read_assignments(self._account.log.get_metadata(ASSIGNMENTS))
         assignments.pop(order_id, None)
         if strategy:
             if len(assignments) >= MAX_ASSIGNMENTS:
@@ -285,12 +285,12 @@ class Strategies:
             assignments[order_id] = strategy
         # The journal takes ASCII only.
         text = encode(assignments).decode()
-        self._account.journal.set_metadata(ASSIGNMENTS, _to_ascii(text))
+        self._account.set_metadata(ASSIGNMENTS, _to_ascii(text))
         self._take_assignments()
 
     def _take_assignments(self) -> None:
         """Apply what was assigned by hand, here or on another node."""
-        text = self._account.journal.get_metadata(ASSIGNMENTS)
+        text = self._account.log.get_metadata(ASSIGNMENTS)
         if text == self._assigned:
             return
         old, new = _read_assignments(self._store.get_meta(ASSIGNMENTS)), _read_assignments(text)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tradeproxy.runtime.connect_errors import describe_connect_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tradeproxy.wire.printable import escape_unprintable
 
 _T = TypeVar("_T")
 
@@ -85,6 +84,12 @@ def ask_proxy(
         raise AskError(f"{url}: {document['message']}")
     except (ValueError, LookupError, TypeError, RecursionError):
         raise AskError(f"{url}: HTTP {status}, but not the answer of a tradeproxy") from None
+
+
+def print_error(error: AskError, *, as_json: bool) -> None:
+    """Print the line of an error, or a JSON object with it."""
+    line = str(error)
+    print(json.dumps({"error": line}) if as_json else escape_unprintable(line))
 
 
 def explain_rejected_token(token: str) -> str:

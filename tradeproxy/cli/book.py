@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy
-from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.progress import ProgressBar
-from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 FAILED = 2
 """The exit status if no proxy answers, or if the import fails."""
@@ -43,10 +36,7 @@ def main(arguments: Namespace) -> int:
 
     Raises SystemExit for a wrong setting.
     """
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = proxy.find_url(env, arguments.url, arguments.account)
-    token = proxy.read_token(env, arguments.token_file)
-    print_findings(env.findings)
+    url, token = proxy.read_access(arguments)
     bar = ProgressBar(sys.stderr, "fills", is_shown=sys.stderr.isatty())
     try:
         answer = ask_proxy("POST", url, "/strategies/import", token)

@@ -9,16 +9,19 @@ import os
 import re
 import sqlite3
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from tradeproxy.cli import period as periods
 from tradeproxy.cli.export_formats import ParquetError, write_csv, write_lines, write_parquet
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.order_strategies import BookStrategies, RuleStrategies
+from tradeproxy.cli.period import Period
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
@@ -30,18 +33,11 @@ from tradeproxy.journal.access import check_access
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.file_reader import find_newest_time, open_read_only, read_payloads
 from tradeproxy.journal.schema import SchemaError
-from tradeproxy.tradelog.columns import read_logged_event
+from tradeproxy.tradelog.columns import LoggedEvent, read_logged_event
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
 from tradeproxy.wire.strategy_rule import parse_rule
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterator
-
-    from tradeproxy.cli.period import Period
-    from tradeproxy.tradelog.columns import LoggedEvent
 
 TRADES = frozenset({"fill", "partial_fill", "trade_bust", "trade_correct"})
 """The kinds of event that report, cancel or correct an execution."""

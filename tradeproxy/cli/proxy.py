@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tradeproxy.cli.ask import MAX_SECONDS, AskError, ask_proxy
+from tradeproxy.cli.findings import print_findings
 from tradeproxy.config.addresses import PORT
+from tradeproxy.config.env import Environment
 from tradeproxy.config.files import read_text
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser
-
-    from tradeproxy.config.env import Environment
 
 STREAM_PATH = "/trade-updates-"
 
@@ -74,6 +73,18 @@ def read_token(env: Environment, file: str | None) -> str:
     if not token:
         raise SystemExit("--token-file: is empty")
     return token
+
+
+def read_access(arguments: Namespace) -> tuple[str, str]:
+    """Return the URL of the account's stream, and the token or "". Prints what is wrong.
+
+    Raises SystemExit.
+    """
+    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
+    url = find_url(env, arguments.url, arguments.account)
+    token = read_token(env, arguments.token_file)
+    print_findings(env.findings)
+    return url, token
 
 
 def list_accounts(stream_url: str, token: str) -> list[str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 from urllib.parse import quote, urlencode
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, ask_proxy
-from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.ask import AskError, ask_proxy, print_error
 from tradeproxy.cli.state_output import (
     format_csv,
     format_order,
@@ -27,13 +25,7 @@ from tradeproxy.cli.state_output import (
     list_timeline_cells,
 )
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
-from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import TextIO
 
 FAILED = 2
 """The exit status if no proxy answers, or if it refuses the request."""
@@ -125,10 +117,7 @@ def main(arguments: Namespace) -> int:
     """
     if arguments.watch and arguments.csv:
         raise SystemExit("--watch: cannot be combined with --csv")
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = proxy.find_url(env, arguments.url, arguments.account)
-    token = proxy.read_token(env, arguments.token_file)
-    print_findings(env.findings)
+    url, token = proxy.read_access(arguments)
     replace_unencodable(sys.stdout, JSON_ESCAPE if arguments.json else "replace")
     report = _find_report(arguments)
 
@@ -138,8 +127,7 @@ def main(arguments: Namespace) -> int:
     try:
         text = make()
     except AskError as error:
-        line = str(error)
-        print(json.dumps({"error": line}) if arguments.json else escape_unprintable(line))
+        print_error(error, as_json=arguments.json)
         return FAILED
     if arguments.watch:
         watch(make, text, sys.stdout)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError
+from tradeproxy.cli.ask import AskError, print_error
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.tail_output import format_status
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
 
 TROUBLE = 1
 """The exit status if an account has a problem."""
@@ -49,9 +47,7 @@ def main(arguments: Namespace) -> int:
         document = proxy.fetch_status(url, token)
         lines = list(describe_status(document))
     except AskError as error:
-        print(
-            json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
-        )
+        print_error(error, as_json=arguments.json)
         return UNREACHABLE
     if arguments.json:
         print(json.dumps(document, indent=2))

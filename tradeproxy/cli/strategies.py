@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from argparse import SUPPRESS
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, ask_proxy
-from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.ask import AskError, ask_proxy, print_error
 from tradeproxy.cli.table import format_table, printable
-from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
 
 FAILED = 2
 """The exit status if no proxy answers, or if it refuses the request."""
@@ -54,10 +47,7 @@ def main(arguments: Namespace) -> int:
 
     Raises SystemExit for a wrong setting.
     """
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = proxy.find_url(env, arguments.url, arguments.account)
-    token = proxy.read_token(env, arguments.token_file)
-    print_findings(env.findings)
+    url, token = proxy.read_access(arguments)
     try:
         if arguments.action == "assign":
             print(escape_unprintable(_assign(url, token, arguments.order, arguments.name)))
@@ -65,9 +55,7 @@ def main(arguments: Namespace) -> int:
         document = fetch_strategies(url, token)
         lines = list(format_strategies(document))
     except AskError as error:
-        print(
-            json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
-        )
+        print_error(error, as_json=arguments.json)
         return FAILED
     print(json.dumps(document, indent=2) if arguments.json else "\n".join(lines))
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 import txaio
@@ -11,8 +12,9 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import deferLater
-from twisted.web.client import Agent, ResponseFailed
+from twisted.web.client import URI, Agent, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -37,12 +39,6 @@ from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
 from tradeproxy.runtime.http_body import BodyError, read_body
 from tradeproxy.runtime.reactor import get_reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-    from twisted.web.client import URI
 
 MAX_UNREAD = 256
 """The maximum of unread messages.

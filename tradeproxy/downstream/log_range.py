@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.subscription import NOT_KEPT
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.query.stream import UntilId, UntilTime
+from tradeproxy.query.stream import HistoryQuery, UntilId, UntilTime
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.position import AfterId
-
-if TYPE_CHECKING:
-    from tradeproxy.hub.account import Account
-    from tradeproxy.query.stream import HistoryQuery
 
 
 @dataclass(frozen=True, slots=True)

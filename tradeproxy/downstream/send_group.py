@@ -16,22 +16,17 @@ what sending costs. A send group checks it once, at the join, and sends to its m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.downstream.encoder import FrameEncoder
-    from tradeproxy.hub.account import Account
-    from tradeproxy.hub.broadcaster import Subscriber
-    from tradeproxy.journal.base import Batch
-
+from tradeproxy.hub.account import Account
+from tradeproxy.hub.broadcaster import Subscriber
+from tradeproxy.journal.base import Batch
 
 MAX_GROUP_SIZE = 500
 """Members of one group. The loop over them does not yield; more clients form another group."""

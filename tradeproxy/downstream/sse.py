@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.web.server import NOT_DONE_YET
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET, Request
 
+from tradeproxy.book.book import Book
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import encoder
+from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_info import read_client_info
 from tradeproxy.downstream.client_log import DROPPED, LOST
-from tradeproxy.downstream.clients import ClientStats
+from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.feed import Feed
+from tradeproxy.downstream.log_range import LogRange
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.request_head import free_head
 from tradeproxy.downstream.snapshot import Part, SnapshotInsert
 from tradeproxy.downstream.subscription import NOT_KEPT
-from tradeproxy.journal.base import Batch
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Batch, Row
+from tradeproxy.query.stream import HistoryQuery
 from tradeproxy.wire.close_codes import CloseCode
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-    from twisted.web.server import Request
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.config.settings import Limits
-    from tradeproxy.downstream.admission import Grant
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.downstream.log_range import LogRange
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row
-    from tradeproxy.query.stream import HistoryQuery
 
 HEARTBEAT = 15
 """Seconds between two heartbeats. They keep idle connections open in reverse proxies and NATs."""

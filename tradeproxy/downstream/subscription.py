@@ -6,28 +6,23 @@ Instead it gets one `hello` with the whole state once it has caught up, so its m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
+from tradeproxy.book.book import Book
+from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.feed import Feed
-from tradeproxy.downstream.snapshot import SnapshotInsert
+from tradeproxy.downstream.log_reader import LogReader
+from tradeproxy.downstream.snapshot import Part, SnapshotInsert
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.base import Batch, Row, UnreadableError
+from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.wire.close_codes import MAX_REASON_BYTES, CloseCode
 from tradeproxy.wire.proxy_status import ReplayState, encode_position, encode_replay
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.downstream.encoder import FrameEncoder
-    from tradeproxy.downstream.log_reader import LogReader
-    from tradeproxy.downstream.snapshot import Part
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Batch, Row
-    from tradeproxy.query.stream import SubscribeOptions
 
 NOT_KEPT = "events at this place were not kept"
 POSITION_INTERVAL = 15

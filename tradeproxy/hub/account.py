@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.hub.book_status import BookStatus
 from tradeproxy.hub.broadcaster import Broadcaster
-from tradeproxy.hub.buffer import EventBuffer
+from tradeproxy.hub.buffer import BufferedEvent, EventBuffer
 from tradeproxy.hub.gaps import Gaps
-from tradeproxy.hub.replication import StreamState
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.hub.replication import NodeRole, StreamState
+from tradeproxy.hub.trade_log_state import TradeLogState
+from tradeproxy.journal.base import Batch, ImportLog, Journal, Log, Row, UnreadableError
 from tradeproxy.runtime.stats import BATCH_SIZE_BOUNDS, LATENCY_BOUNDS, Histogram, SlowestSeries
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.position import Cursor, compute_check
 from tradeproxy.wire.proxy_status import (
+    Gap,
     GapOutcome,
+    JournalStatus,
     UpstreamStatus,
     encode_hello,
     encode_journal,
     encode_upstream,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.book_status import BookStatus
-    from tradeproxy.hub.buffer import BufferedEvent
-    from tradeproxy.hub.replication import NodeRole
-    from tradeproxy.hub.trade_log_state import TradeLogState
-    from tradeproxy.journal.base import Batch, ImportLog, Journal, Log, Row
-    from tradeproxy.wire.event import Event
-    from tradeproxy.wire.proxy_status import Gap, JournalStatus
 
 INTERNAL_ERROR = "an error of the proxy's own: see its log"
 """The reason in status frames and in /readyz after a bug has stopped something."""

@@ -6,13 +6,9 @@ survives a crash. All times are microseconds since 1970.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from tradeproxy.journal.base import Journal
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN, read_time
 from tradeproxy.runtime.dates import SECOND
-
-if TYPE_CHECKING:
-    from tradeproxy.journal.base import Journal
 
 SYNTHETIC_AHEAD = 60 * SECOND
 """Microseconds by which the time of events made of orders is saved in advance."""

@@ -19,17 +19,13 @@ then finds what came after the new journal began, and the gap is LOST.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from tradeproxy.hub.completeness import Completeness
+from tradeproxy.journal.base import Journal
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from tradeproxy.journal.base import Journal
 
 GAPS_KEPT = 20
 """How many gaps a hello frame lists: the last ones."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Log
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.position import (
     AfterId,
@@ -14,10 +16,6 @@ from tradeproxy.wire.position import (
     Position,
     compute_check,
 )
-
-if TYPE_CHECKING:
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Log
 
 
 class UnrecoverablePositionError(Exception):

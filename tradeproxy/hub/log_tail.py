@@ -7,17 +7,12 @@ gets every row at least once, through restarts too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.wire.position import AfterId
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row
-    from tradeproxy.wire.position import Position
+from tradeproxy.journal.base import Row
+from tradeproxy.wire.position import AfterId, Position
 
 
 class ReplacedLogError(Exception):

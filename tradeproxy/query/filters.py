@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.journal.base import Batch, Row
 from tradeproxy.query.parameters import QueryError
 from tradeproxy.wire.event import EVENT_KINDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from tradeproxy.journal.base import Batch, Row
 
 NAMES = ("symbols", "events", "client_order_id_prefix")
 """The query parameters of a filter."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 from tradeproxy.book.views import EventQuery, OrderKey, OrderQuery, OrderScope
 from tradeproxy.query.filters import NAMES as FILTERS
 from tradeproxy.query.filters import Filter, read_filter
 from tradeproxy.query.parameters import (
+    Query,
     QueryError,
     check_id,
     parse_time,
     read_parameters,
 )
-
-if TYPE_CHECKING:
-    from tradeproxy.query.parameters import Query
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500

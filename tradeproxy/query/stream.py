@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tradeproxy.query import filters
+from tradeproxy.query.filters import Filter
 from tradeproxy.query.parameters import (
     LAST_EVENT_ID,
+    Query,
     QueryError,
     check_id,
     parse_time,
@@ -16,12 +18,6 @@ from tradeproxy.query.parameters import (
     read_switch,
 )
 from tradeproxy.wire.position import AfterId, AfterTime, FromTime, LastEvents, Position
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.query.filters import Filter
-    from tradeproxy.query.parameters import Query
 
 MAX_REPLAY = 1_000_000
 """Events: the most that `replay` can request."""

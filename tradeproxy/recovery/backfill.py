@@ -6,30 +6,23 @@ some seconds. Times are microseconds since 1970, unless a unit is given.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.history import PATIENCE, HistoryReader
 from tradeproxy.recovery.identity import identify_account, require_estimate
-from tradeproxy.recovery.order_backfill import MARGIN
+from tradeproxy.recovery.order_backfill import MARGIN, OrderBackfill
+from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.proxy_status import GapOutcome
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.recovery.order_backfill import OrderBackfill
-    from tradeproxy.recovery.synthetic import SyntheticEvents
-    from tradeproxy.upstream.rest import RestClient
-    from tradeproxy.wire.event import Event
-
 
 OVERLAP = 300 * SECOND
 """The request starts this long before the time up to which the log is complete.

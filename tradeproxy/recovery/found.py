@@ -5,15 +5,11 @@ An event that may be older than the first stream is not counted: nothing has omi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec.structs import replace
 
+from tradeproxy.hub.account import Account
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.frame import Recovered, with_mark
-
-if TYPE_CHECKING:
-    from tradeproxy.hub.account import Account
-    from tradeproxy.wire.event import Event
 
 MAX_SEEN = 10_000
 """Events of a search whose keys are kept. Those before them are in the journal."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from tradeproxy.hub.account import Account
 from tradeproxy.recovery.reconcile import is_id
 from tradeproxy.runtime.dates import CONFIRM_AFTER, SECOND
-from tradeproxy.upstream.rest import RestRefusedError, RestResponse, RestUnavailableError
-
-if TYPE_CHECKING:
-    from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.rest import RestClient
+from tradeproxy.upstream.rest import (
+    RestClient,
+    RestRefusedError,
+    RestResponse,
+    RestUnavailableError,
+)
 
 
 async def identify_account(account: Account, rest: RestClient) -> int:

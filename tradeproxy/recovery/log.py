@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tradeproxy.journal.base import Log, Row
+from tradeproxy.journal.base import Log, Row
 
 ROWS_A_READ = 1000
 """Rows of the log per read."""

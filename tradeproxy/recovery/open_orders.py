@@ -9,22 +9,17 @@ open in the log for ever.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from msgspec.structs import astuple
 
+from tradeproxy.hub.account import Account
 from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
-from tradeproxy.recovery.reconcile import find_missed_events, is_id, read_order_state
+from tradeproxy.recovery.reconcile import Document, find_missed_events, is_id, read_order_state
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders
 from tradeproxy.recovery.unreadable import UnreadableOrders
+from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.event import OrderState, is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.recovery.reconcile import Document
-    from tradeproxy.upstream.rest import RestClient
 
 MAX_REMEMBERED = 1000
 """Orders without an event in the log that are remembered: about 100 bytes of metadata each."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.delivered import (
     DeliveredEvent,
@@ -15,6 +17,7 @@ from tradeproxy.recovery.delivered import (
     summarize_delivered,
 )
 from tradeproxy.recovery.log import find_start, read_rows
+from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.reconcile import (
     Document,
     find_missed_events,
@@ -23,17 +26,8 @@ from tradeproxy.recovery.reconcile import (
 )
 from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.recovery.open_orders import OpenOrders
-    from tradeproxy.upstream.rest import RestClient
-    from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.upstream.rest import RestClient, RestUnavailableError
+from tradeproxy.wire.event import Event, OrderState
 
 MARGIN = 60 * SECOND
 """Our log is read from this long before the request's start.

@@ -5,16 +5,20 @@ The buffering ends at a deadline. Events that are found later are delivered late
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from tradeproxy.config.settings import RecoveryMode
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.book.book import Book
+from tradeproxy.config.settings import RecoveryMode, RecoverySettings
+from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.recovery.backfill import TRIES, Backfill, BackfillResult
 from tradeproxy.recovery.book_seed import BookSeed
 from tradeproxy.recovery.found import FoundEvents
@@ -26,22 +30,11 @@ from tradeproxy.recovery.outage import Outage
 from tradeproxy.recovery.reconcile import read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.config.settings import RecoverySettings
-    from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.rest import RestClient
 
 FIRST_RETRY, MAX_RETRY = 1.0, 60.0
 """Seconds before a retry: the first delay, and the maximum. The delay doubles each time."""

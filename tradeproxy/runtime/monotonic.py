@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.reactor import Reactor
 
 CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Linux's CLOCK_BOOTTIME also counts while the machine sleeps: a lease expires and a connection

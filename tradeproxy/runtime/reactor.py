@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from types import FrameType
+from typing import cast
 
 from twisted.internet.interfaces import (
     IReactorCore,
@@ -13,10 +15,6 @@ from twisted.internet.interfaces import (
     IReactorThreads,
     IReactorTime,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
 
 
 class Reactor(

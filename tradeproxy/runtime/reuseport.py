@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application import strports
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.tcp import makeBinding
 
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.tls_policy import require_forward_secrecy
-
-if TYPE_CHECKING:
-    from twisted.application.internet import StreamServerEndpointService
-    from twisted.internet.interfaces import IProtocolFactory
-
-    from tradeproxy.runtime.reactor import Reactor
 
 
 def build_listener(

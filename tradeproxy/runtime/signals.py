@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReactorFromThreads
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorFromThreads
-
-    from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.reactor import Reactor
 
 TERMINAL = "/dev/tty"
 """Names the controlling terminal of the process that opens it (POSIX, 10.1)."""

@@ -6,19 +6,14 @@ Twisted's handlers stop the reactor at every signal, and raise an error if it is
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from types import FrameType
 
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
-    from twisted.application.service import IService
-
-    from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.reactor import Reactor
 
 
 def shorten_stop(service: IService) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application import strports
 from twisted.application.service import MultiService
-from twisted.internet.defer import gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.simulator.simulator import Simulator
 from tradeproxy.simulator.web import ApiSite
-
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
-    from tradeproxy.runtime.reactor import Reactor
 
 __all__ = ["Simulator", "SimulatorService"]
 

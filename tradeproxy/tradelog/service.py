@@ -16,32 +16,27 @@ next one begins again at the checkpoint, and the files' ends show what they have
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.hub.trade_log_state import TradeLogState
-from tradeproxy.journal.base import JournalError, TrimmedError, UnreadableError
+from tradeproxy.journal.base import JournalError, Row, TrimmedError, UnreadableError
 from tradeproxy.journal.file import describe_os_error
 from tradeproxy.tradelog.checkpoints import Checkpoint
+from tradeproxy.tradelog.day_files import DayFiles
+from tradeproxy.tradelog.lines import Line, LineFormat
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.position import AfterId, Cursor, LastEvents
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row
-    from tradeproxy.tradelog.day_files import DayFiles
-    from tradeproxy.tradelog.lines import Line, LineFormat
 
 T = TypeVar("T")
 

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
-from twisted.web.client import Agent, HTTPConnectionPool
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, Request
+from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
+from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.tunnel import build_endpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
-    from twisted.web._newclient import Request
-    from twisted.web.client import URI
-    from twisted.web.iweb import IResponse
-
-    from tradeproxy.config.connect_proxy import ConnectProxy
-    from tradeproxy.runtime.reactor import Reactor
-
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connect, and again for the answer of an HTTP proxy."""

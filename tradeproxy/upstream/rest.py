@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as OverdueError
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
 
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.http_body import BodyError, BodyReader, discard_body
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError
 from tradeproxy.upstream.http_date import parse_date
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.amount import read_float, read_int
-from tradeproxy.wire.credentials import KeyPair, OAuthToken, list_secrets
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, list_secrets
 from tradeproxy.wire.quote import MAX_WORD, quote_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-    from twisted.web.iweb import IAgent, IResponse
-
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.upstream.keys import AccountKeys
-    from tradeproxy.wire.credentials import Credentials
 
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without data from Alpaca. Its event streams send a comment more often than that."""

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tradeproxy.hub.account import Account
+from tradeproxy.hub.replication import NodeRole
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import describe_gap, format_seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.hub.replication import NodeRole
-    from tradeproxy.webhooks.state import DeliveryStats
 
 NO_CLIENTS: Mapping[str, int] = MappingProxyType({})
 

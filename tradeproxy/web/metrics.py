@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from tradeproxy.downstream.clients import Clients
+from tradeproxy.hub.account import Account
+from tradeproxy.runtime.stats import Histogram
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.event import EVENT_KINDS, OTHER_KIND
 from tradeproxy.wire.proxy_status import GapOutcome
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from prometheus_client import Metric
-
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.hub.account import Account
-    from tradeproxy.runtime.stats import Histogram
-    from tradeproxy.webhooks.state import DeliveryStats
 
 WEBHOOK_COUNTERS: tuple[tuple[str, str, Callable[[DeliveryStats], int]], ...] = (
     (

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tradeproxy.downstream.clients import Clients, ClientStats
+from tradeproxy.hub.account import Account
 from tradeproxy.runtime.stats import SERIES_LENGTH, SERIES_STEP
 from tradeproxy.web.health import readyz
 from tradeproxy.web.routes import account_paths
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from tradeproxy.downstream.clients import Clients, ClientStats
-    from tradeproxy.hub.account import Account
-    from tradeproxy.webhooks.state import DeliveryStats
 
 MAX_LISTED = 200
 """Clients that are listed; `count` includes all."""
