@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy
 from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
 FAILED = 2
 """The exit status if no proxy answers, or if the import fails."""
@@ -49,18 +52,30 @@ def main(arguments: Namespace) -> int:
     print_findings(env.findings)
     bar = ProgressBar(sys.stderr, "fills", is_shown=sys.stderr.isatty())
     try:
-        answer = ask_proxy("POST", url, "/strategies/import", token)
+        line = _run_import(partial(ask_proxy, stream_url=url, token=token), bar)
+        status = 0
+    except AskError as error:
+        line, status = str(error), FAILED
+    bar.clear()
+    print(escape_unprintable(line))
+    return status
+
+
+def _run_import(
+    ask: Callable[..., dict[str, Any]],
+    bar: ProgressBar,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Follow an import to its end, and return the line about it. Raises AskError."""
+    try:
+        answer = ask("POST", path="/strategies/import")
         while answer.get("state") == "running":
-            bar.show(float(answer["fraction"]))
-            time.sleep(POLL_EVERY)
-            answer = ask_proxy("GET", url, "/strategies/import", token)
-        bar.clear()
+            bar.show(min(max(float(answer["fraction"]), 0), 1))
+            sleep(POLL_EVERY)
+            answer = ask("GET", path="/strategies/import")
         if answer["state"] != "done":
             reason = answer["reason"] or "the proxy was restarted"
             raise AskError(f"the import stopped: {reason}; the same command continues it")
-        print(f"{answer['fills']} fills, {answer['new']} of them new")
-    except (AskError, LookupError, TypeError, ValueError) as error:
-        bar.clear()
-        print(escape_unprintable(str(error)))
-        return FAILED
-    return 0
+        return f"{answer['fills']} fills, {answer['new']} of them new"
+    except SHAPE_ERRORS:
+        raise AskError("this version cannot read the proxy's answer") from None

@@ -83,7 +83,7 @@ def main(arguments: Namespace) -> None:
         with closing(open_read_only(path)) as connection:
             events = read_events(connection, path, period.begin, period.end, progress.show)
             if arguments.kind == "trades":
-                events = (event for event in events if event.data.get("event") in TRADES)
+                events = (event for event in events if is_trade(event))
             strategies = BookStrategies(connection, rule) if has_book else RuleStrategies(rule)
             count = _write(events, arguments, period, strategies.find)
             newest = "" if count else _describe_newest(connection, path, period)
@@ -105,6 +105,12 @@ def main(arguments: Namespace) -> None:
         others = "; --kind all includes other events" if kind == "trade" else ""
         report = f"no {kind}s {period} in {path}, {newest}{others}"
     sys.stderr.write(escape_unprintable(f"{arguments.account}: {report}") + "\n")
+
+
+def is_trade(event: LoggedEvent) -> bool:
+    """Return whether an event is an execution, or corrects one. Its data may have any types."""
+    kind = event.data.get("event") if isinstance(event.data, dict) else None
+    return isinstance(kind, str) and kind in TRADES
 
 
 def _write(

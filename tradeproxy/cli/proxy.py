@@ -104,9 +104,10 @@ def list_accounts(stream_url: str, token: str) -> list[str]:
     `stream_url` is as find_url returns it. It blocks for some seconds at most.
     """
     try:
-        return sorted(fetch_status(stream_url.rpartition(STREAM_PATH)[0], token)["accounts"])
+        accounts = fetch_status(stream_url.rpartition(STREAM_PATH)[0], token)["accounts"]
     except NoStatusError:
         return []
+    return sorted(accounts) if isinstance(accounts, dict) else []
 
 
 def explain_rejected_token(token: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.tail_output import format_status
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
@@ -24,6 +25,8 @@ TROUBLE = 1
 
 UNREACHABLE = 2
 """The exit status if no proxy answers, or if it rejects the token."""
+
+UNREADABLE = "this version cannot read the proxy's status"
 
 MAX_GAPS = 3
 """The newest gaps of an account that are shown."""
@@ -47,15 +50,17 @@ def main(arguments: Namespace) -> int:
     try:
         document = proxy.fetch_status(url, token)
         lines = list(describe_status(document))
+        text = (
+            write_document(document)
+            if arguments.json
+            else "\n".join(map(escape_unprintable, lines))
+        )
     except proxy.NoStatusError as error:
         print(
             json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
         )
         return UNREACHABLE
-    if arguments.json:
-        print(json.dumps(document, indent=2))
-    else:
-        print("\n".join(map(escape_unprintable, lines)))
+    print(text)
     is_ready = all(account["ready"] for account in document["accounts"].values())
     return 0 if is_ready else TROUBLE
 
@@ -71,8 +76,16 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
         clients = document["clients"]
         slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
         yield f"clients: {clients['count']}{slow}"
-    except (LookupError, TypeError, AttributeError):
-        raise proxy.NoStatusError("this version cannot read the proxy's status") from None
+    except SHAPE_ERRORS:
+        raise proxy.NoStatusError(UNREADABLE) from None
+
+
+def write_document(document: dict[str, Any]) -> str:
+    """Return a document as JSON. Raises NoStatusError for one that is nested too deeply."""
+    try:
+        return json.dumps(document, indent=2)
+    except RecursionError:
+        raise proxy.NoStatusError(UNREADABLE) from None
 
 
 def _describe_webhook(webhook: dict[str, Any]) -> str:
