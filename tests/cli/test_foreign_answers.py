@@ -48,7 +48,9 @@ def nest(depth: int) -> Any:
     return nested
 
 
-values = documents | st.sampled_from([300, 900]).map(nest) | st.builds(list) | st.builds(dict)
+values: st.SearchStrategy[Any] = (
+    documents | st.sampled_from([300, 900]).map(nest) | st.builds(list) | st.builds(dict)
+)
 
 
 def list_places(document: Any) -> list[tuple[Any, ...]]:

@@ -29,6 +29,7 @@ from tradeproxy.downstream.session import (
     SetStatus,
 )
 from tradeproxy.downstream.subscription import Subscription
+from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin
 from tradeproxy.wire.close_codes import CloseCode
@@ -82,7 +83,11 @@ class ConnectionContext:
 
 
 class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    CloseTimeoutMixin, FrameBudgetMixin, FragmentLimitMixin, WebSocketServerProtocol
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FrameBudgetMixin,
+    FragmentLimitMixin,
+    WebSocketServerProtocol,
 ):
     """One client: runs its session and its subscription over one connection."""
 

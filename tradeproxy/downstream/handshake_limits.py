@@ -59,7 +59,7 @@ class HandshakeThrottle:
                 seconds at a time.
         """
         self._clock = clock
-        self._per_turn = per_turn
+        self.per_turn = per_turn
         self._make_room = make_room
         self._remaining = per_turn
         self._waiting: dict[Any, list[tuple[Callable[[bytes], None], bytes]]] = {}
@@ -101,9 +101,9 @@ class HandshakeThrottle:
 
     def _next_turn(self) -> None:
         self._is_scheduled = False
-        self._remaining = self._per_turn
+        self._remaining = self.per_turn
         # A client that is deferred again meanwhile is not handled twice in this turn.
-        for transport in tuple(islice(self._waiting, self._per_turn)):
+        for transport in tuple(islice(self._waiting, self.per_turn)):
             if not self._make_room():
                 self._schedule(ROOM_RETRY)
                 return

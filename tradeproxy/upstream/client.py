@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin, PongLimitMixin
 from tradeproxy.runtime.socket_limit import unwrap
@@ -95,7 +96,12 @@ _CAUSES = {
 
 
 class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    CloseTimeoutMixin, FrameBudgetMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FrameBudgetMixin,
+    FragmentLimitMixin,
+    PongLimitMixin,
+    WebSocketClientProtocol,
 ):
     """Connects one UpstreamSession to one WebSocket connection.
 
