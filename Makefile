@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo run test lint types coverage check attacks audit chaos kill webhooks joins cluster \
-	handover conformance interop mutants deploy dashboard promtool bench bench-tls latency stalled \
+	handover conformance interop formats mutants deploy dashboard promtool bench bench-tls latency stalled \
 	soak versions packages release settings clean
 
 demo: $(VENV)/.runtime
@@ -90,6 +90,10 @@ conformance: $(VENV)/.development
 # writes the tables in docs/.
 interop: $(VENV)/.development
 	$(BIN)/python -m tests.system.interop $(CLIENTS)
+
+# What webhooks send, against the types of the receivers' packages on npm, installed into .interop.
+formats: $(VENV)/.development
+	$(BIN)/trial tests.system.webhook_types
 
 # The dashboard in Chromium. It writes screenshots to build/dashboard/.
 dashboard: $(VENV)/.development

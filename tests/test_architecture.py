@@ -24,6 +24,7 @@ AMBIENT = ("os", "time", "random")
 
 PURE = (
     "tradeproxy.wire",
+    "tradeproxy.query",
     "tradeproxy.client.resume",
     "tradeproxy.client.aio",
     "tradeproxy.config.values",
@@ -42,9 +43,6 @@ PURE = (
     "tradeproxy.recovery.delivered",
     "tradeproxy.downstream.session",
     "tradeproxy.downstream.admission",
-    "tradeproxy.downstream.filters",
-    "tradeproxy.downstream.query",
-    "tradeproxy.downstream.parameters",
     "tradeproxy.downstream.encoder",
     "tradeproxy.tradelog.columns",
     "tradeproxy.tradelog.csv_text",
@@ -57,7 +55,6 @@ PURE = (
     "tradeproxy.webhooks.signature",
     "tradeproxy.webhooks.state",
     "tradeproxy.webhooks.watch",
-    "tradeproxy.web.state_query",
 )
 """Modules with a name that begins so are values in, values out: no network, no clock."""
 
@@ -178,6 +175,17 @@ def graph_of_rooms(modules: Iterable[Module]) -> dict[str, set[str]]:
     return rooms
 
 
+def find_reached_parts(module: Module) -> list[str]:
+    """Return a line for every use of an account's journal or gaps, which are the hub's."""
+    return [
+        f"{module.name}:{node.lineno} uses {ast.unparse(node)}"
+        for node in ast.walk(ast.parse(module.source))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("journal", "gaps")
+        and ast.unparse(node.value).endswith("account")
+    ]
+
+
 def find_cycle(graph: Mapping[str, set[str]]) -> list[str]:
     """Return the modules of one import cycle; empty where there is none."""
     try:
@@ -274,6 +282,21 @@ class CycleTests(SynchronousTestCase):
             Module("tradeproxy.b", "from tradeproxy import a"),
         ]
         self.assertEqual(set(find_cycle(graph_of_files(modules))), {"tradeproxy.a", "tradeproxy.b"})
+
+
+class AccountTests(SynchronousTestCase):
+    """Only the hub writes into the parts of an account. Others read, or call its methods."""
+
+    def test_no_other_room_uses_journal_or_gaps(self) -> None:
+        """`Account.log` is the journal without the methods that write."""
+        modules = [each for each in read_modules("tradeproxy") if each.room != "hub"]
+        self.assertEqual([line for each in modules for line in find_reached_parts(each)], [])
+
+    def test_use_of_journal_is_found(self) -> None:
+        """The account may be a local name or an attribute."""
+        for source in ("account.journal.append(x)", "self._account.gaps", "book.account.journal"):
+            self.assertEqual(len(find_reached_parts(Module("tradeproxy.web.site", source))), 1)
+        self.assertEqual(find_reached_parts(Module("tradeproxy.web.site", "account.log.last")), [])
 
 
 class LibraryTests(SynchronousTestCase):

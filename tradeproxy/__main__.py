@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.cli.check import CheckResult
     from tradeproxy.config.settings import Settings
+    from tradeproxy.runtime.reactor import Reactor
 
 
 SIMULATED_ACCOUNT = "00000000-0000-4000-8000-000000000000"
@@ -223,13 +224,13 @@ def _serve(arguments: Namespace, rest: Sequence[str]) -> None:
 
 
 def _simulate(port: int) -> None:
-    from twisted.internet import reactor
-
     from tradeproxy import logs
     from tradeproxy.runtime.monotonic import use_monotonic_clock
+    from tradeproxy.runtime.reactor import get_reactor
     from tradeproxy.runtime.stop_signals import watch_stop_signals
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
+    reactor = get_reactor()
     use_monotonic_clock(reactor)
     watch_stop_signals(reactor)
     description = endpoints.describe_tcp("127.0.0.1", port)
@@ -239,7 +240,7 @@ def _simulate(port: int) -> None:
     simulator = Simulator(reactor, SystemRandom(), account_id=SIMULATED_ACCOUNT)
     service = SimulatorService(simulator, description, reactor)
 
-    async def serve(reactor: Any) -> None:
+    async def serve(reactor: Reactor) -> None:
         service.startService()
         # Named, because this module's name is another one with `python -m`.
         log = Logger("tradeproxy.__main__")
@@ -268,7 +269,7 @@ def _check(env_file: str | None) -> None:
         raise SystemExit(1)
 
 
-async def _check_connections(settings: Settings, reactor: Any) -> list[CheckResult]:
+async def _check_connections(settings: Settings, reactor: Reactor) -> list[CheckResult]:
     from tradeproxy.cli.check import check_login, check_redis
 
     results = [] if settings.redis is None else [await check_redis(settings.redis, reactor)]

@@ -13,11 +13,13 @@ from dataclasses import replace
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
@@ -27,9 +29,6 @@ from tradeproxy.config.env import Environment, Findings
 from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
 from tradeproxy.runtime.log_throttle import OURS, is_library_information
 from tradeproxy.wire.proxy_status import format_seconds
-
-if TYPE_CHECKING:
-    from twisted.logger import ILogObserver, LogEvent
 
 LONGEST = 1000
 """Characters of a message or of one of its values. Our own messages are shorter."""

@@ -6,7 +6,7 @@ import os
 import time
 from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -56,12 +56,13 @@ if TYPE_CHECKING:
     from tradeproxy.config.storage import JournalSettings
     from tradeproxy.config.trade_log import TradeLogSettings
     from tradeproxy.journal.base import Journal
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.runtime.socket_limit import SocketLimit
 
 
 def build_service(
     settings: Settings,
-    reactor: Any,
+    reactor: Reactor,
     sockets: SocketLimit | None = None,
     wall_clock: Callable[[], float] = time.time,
     source: SettingsSource | None = None,
@@ -167,12 +168,12 @@ def build_service(
         )
         reload = Reload(settings, source.read_again, targets)
         HangupService(reactor, reload.run).setServiceParent(proxy)
-    journals = [account.journal for account in accounts.values()]
-    GcService(lambda: sum(journal.last for journal in journals), reactor).setServiceParent(proxy)
+    logs = [account.log for account in accounts.values()]
+    GcService(lambda: sum(log.last for log in logs), reactor).setServiceParent(proxy)
     return proxy
 
 
-def _node(settings: Settings, reactor: Any) -> Node | None:
+def _node(settings: Settings, reactor: Reactor) -> Node | None:
     if settings.redis is None:
         return None
     # Its packages are an extra: a proxy without Redis does not install them.
@@ -185,7 +186,7 @@ def _journal(
     account: AccountSettings,
     settings: JournalSettings,
     node: Node | None,
-    reactor: Any,
+    reactor: Reactor,
     dates: Dates,
 ) -> Journal:
     if node is not None:
@@ -207,7 +208,7 @@ def _upstream_service(
     account: Account,
     rest: RestClient,
     settings: Settings,
-    reactor: Any,
+    reactor: Reactor,
     book: Book | None,
 ) -> UpstreamService:
     recovery = Recovery(account, rest, settings.recovery, reactor, book)
@@ -222,7 +223,7 @@ def _upstream_service(
 
 
 def _trade_logs(
-    settings: TradeLogSettings, accounts: Iterable[Account], reactor: Any
+    settings: TradeLogSettings, accounts: Iterable[Account], reactor: Reactor
 ) -> MultiService:
     # A disk or a network file system may take seconds for a write.
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
@@ -235,14 +236,16 @@ def _trade_logs(
     return services
 
 
-def _passthrough(settings: Settings, agent: IAgent, clients: Clients, reactor: Any) -> RestProxy:
+def _passthrough(
+    settings: Settings, agent: IAgent, clients: Clients, reactor: Reactor
+) -> RestProxy:
     urls = {account.name: account.base_url.rest for account in settings.accounts}
     own_pages = Admission(settings.allowed_hosts, (), Tokens(()))
     return RestProxy(agent, urls, own_pages, clients, reactor)
 
 
 def _simulator_service(
-    account: AccountSettings, reactor: Any, wall_clock: Callable[[], float]
+    account: AccountSettings, reactor: Reactor, wall_clock: Callable[[], float]
 ) -> Service:
     # Only the demo needs the simulator, so no other start imports it.
     from tradeproxy.simulator.demo import DemoService

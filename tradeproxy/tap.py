@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.python import usage
 
@@ -19,6 +19,7 @@ from tradeproxy.reload.reload import ignore_level
 from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.monotonic import use_monotonic_clock
+from tradeproxy.runtime.reactor import get_reactor
 from tradeproxy.runtime.rlimits import (
     count_free_files,
     forbid_core_dumps,
@@ -167,13 +168,11 @@ def journal_warnings(settings: Settings) -> list[str]:
 
 def makeService(options: Options) -> IService:
     """Build the service. Opens nothing, because twistd forks later, and opens its log."""
-    # The import installs a reactor. It waits until twistd has installed the chosen one.
-    from twisted.internet import reactor as chosen
-
     from tradeproxy.service import OrderedService, build_service
     from tradeproxy.upstream.resolver import DaemonResolver
 
-    reactor: Any = chosen  # mypy does not know all interfaces that a reactor provides
+    # This installs a reactor. It waits until twistd has installed the chosen one.
+    reactor = get_reactor()
     use_monotonic_clock(reactor)
     drop_log_context()
     keep_files_private(getattr(options, "parent", None) or {})

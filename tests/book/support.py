@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.journals import SqliteCase
+from tests.support.ticks import Ticks
 from tests.support.trading import BEGIN, Trading
-from tradeproxy.book.book import APPLY_EVERY, WRITE_EVERY, Book
-from tradeproxy.book.views import EventQuery, OrderKey, OrderQuery, OrderScope, OrderView
+from tradeproxy.book.book import Book
+from tradeproxy.book.builder import APPLY_EVERY
+from tradeproxy.book.views import (
+    BookSnapshot,
+    EventQuery,
+    OrderKey,
+    OrderQuery,
+    OrderScope,
+    OrderView,
+)
+from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Journal, Row
 from tradeproxy.wire.event import Event
@@ -24,9 +34,17 @@ def parse(frame: bytes) -> Event:
     return message.event
 
 
+def make_snapshot(book: Book) -> BookSnapshot:
+    """Return the snapshot of a book without waiting for its steps."""
+    pending = book.snapshot()
+    while pending.made is None:
+        pending.step()
+    return pending.made
+
+
 def describe(book: Book) -> dict[str, Any]:
     """Return all that a book answers."""
-    snapshot = book.snapshot()
+    snapshot = make_snapshot(book)
     orders: list[OrderView] = []
     key: OrderKey | None = None
     while True:
@@ -47,6 +65,7 @@ def describe(book: Book) -> dict[str, Any]:
         "open": snapshot.orders,
         "positions": snapshot.positions,
         "fills": snapshot.fills,
+        "strategies": snapshot.strategies,
         "orders": orders,
         "events": events,
         "timelines": {order.id: book.timeline(order.id, 0, 100) for order in orders},
@@ -61,19 +80,20 @@ class BookCase(SqliteCase):
     def setUp(self) -> None:
         super().setUp()
         self.trading = Trading(1)
+        self.ticks = Ticks()
         self.start()
 
     def start(self, journal: Journal | None = None, **options: Any) -> None:
         """Begin a life of the process."""
         self.journal = self.open(**options) if journal is None else journal
         self.account = Account("paper", self.journal, self.clock)
-        self.book = Book(self.account, self.clock)
+        self.book = Book(self.account, self.clock, self.ticks)
         self.book.start()
         self.build()
 
     def new_book(self) -> None:
         """Have another book in place of one that was stopped."""
-        self.book = Book(self.account, self.clock)
+        self.book = Book(self.account, self.clock, self.ticks)
         self.book.start()
         self.build()
 

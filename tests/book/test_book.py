@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.book.support import BookCase, parse
+from tests.book.support import BookCase, make_snapshot, parse
 from tests.support.trading import Trading
-from tradeproxy.book.book import APPLY_EVERY
+from tradeproxy.book.builder import APPLY_EVERY
 
 
 class LifeTests(BookCase):
@@ -96,4 +96,4 @@ class CostTests(BookCase):
         snapshot = self.book.snapshot()
         self.assertIs(self.book.snapshot(), snapshot)
         self.live(1)
-        self.assertEqual(self.book.snapshot().seq, 21)
+        self.assertEqual(make_snapshot(self.book).seq, 21)

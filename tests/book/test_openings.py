@@ -14,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.book.strategy_frames import START, order, report_fill
 from tests.book.support import parse
 from tests.support.journals import dates_of, journal_at
-from tradeproxy.book.book import Book, Seed
+from tests.support.ticks import Ticks
+from tradeproxy.book.book import Book
+from tradeproxy.book.seeding import Seed
 from tradeproxy.hub.account import Account
 from tradeproxy.wire.event import format_time
 
@@ -66,7 +68,7 @@ class OpeningTests(SynchronousTestCase):
         self.journal = journal_at(None, self.clock, dates=dates_of(self.clock))
         self.journal.open()
         self.account = Account("paper", self.journal, self.clock)
-        self.book = Book(self.account, self.clock)
+        self.book = Book(self.account, self.clock, Ticks())
         self.book.start()
         while self.book.is_building:
             self.clock.advance(0)
@@ -91,7 +93,7 @@ class OpeningTests(SynchronousTestCase):
 
     def ask(self) -> Seed:
         """Begin a request."""
-        seed = self.book.begin_seed()
+        seed = self.book.seeding.begin()
         assert seed is not None
         return seed
 
@@ -99,8 +101,8 @@ class OpeningTests(SynchronousTestCase):
         """Take an answer."""
         fields = {"symbol": "AAPL", "asset_class": "us_equity", "avg_entry_price": "7"}
         document = json.dumps(fields | {"qty": f"{qty}"}).encode()
-        self.book.seed_positions(seed, [("AAPL", document)] if qty else [])
-        self.book.finish_seed(seed)
+        self.book.seeding.take_positions(seed, [("AAPL", document)] if qty else [])
+        self.book.seeding.finish(seed)
 
     def quantities(self) -> dict[str, Decimal]:
         """Return what each strategy holds."""

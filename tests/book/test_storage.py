@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from tests.book.support import BookCase
+from tests.book.support import BookCase, make_snapshot
 from tests.support.journals import Connections, memory_journal
 from tests.support.trading import Trading
 from tradeproxy.book.book import Book
@@ -113,7 +113,7 @@ class FailureTests(BookCase):
         self.connections.fail("BEGIN", sqlite3.SQLITE_FULL)
         self.live(30)
         self.clock.pump([1.0, 1.0])
-        self.assertEqual(self.book.snapshot().seq, 50)
+        self.assertEqual(make_snapshot(self.book).seq, 50)
         self.assert_is_account()
         self.connections.fail("BEGIN", None)
         self.clock.pump([1.0, 1.0, 1.0])
@@ -144,14 +144,14 @@ class TrimTests(BookCase):
         self.trading = Trading(5)
         self.start(max_events=50)
         self.live(600)
-        open_before = {view.id: view.document for view in self.book.snapshot().orders}
+        open_before = {view.id: view.document for view in make_snapshot(self.book).orders}
         for _ in range(5):
             self.clock.advance(TRIM_EVERY)
         self.live(1)
         for _ in range(5):
             self.settle()
         self.assertGreater(self.journal.first, 500)
-        after = {view.id: view.document for view in self.book.snapshot().orders}
+        after = {view.id: view.document for view in make_snapshot(self.book).orders}
         self.assertTrue(set(after) <= set(open_before) | set(self.trading.orders))
         self.assertTrue(
             self.trading.open_ids

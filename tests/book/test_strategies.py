@@ -33,6 +33,9 @@ NAMES = {
 SYMBOLS = {"AAPL": ("AAPL", 1), "BTC/USD": ("BTCUSD", 1), "AAPL250321P00200000": (None, 100)}
 """Symbols as orders have them, each as positions have it and with its multiplier."""
 
+UNITS = {"BTC/USD": Decimal("0.000000001")}
+"""The quantity of one unit of the model, if it is not 1. Crypto has nine decimals."""
+
 STEP = 37 * 60_000_000 * 60
 """Microseconds between two possible times: each is on a trade date of its own, or nearly."""
 
@@ -142,7 +145,8 @@ def list_frames(life: Life) -> list[bytes]:
                 "event_id": f"event {done.ref}",
                 "timestamp": format_time(START + done.step * STEP),
             }
-            qty, price = str(done.units), str(Decimal(done.cents) / 100)
+            qty = f"{done.units * UNITS.get(each.symbol, Decimal(1)):f}"
+            price = str(Decimal(done.cents) / 100)
             frames.append(report_fill(documents[number], done.ref, qty, price, **report))
             amend = {
                 "execution_id": f"new {done.ref}",
@@ -159,6 +163,12 @@ def list_frames(life: Life) -> list[bytes]:
                     report_fill(documents[number], done.ref, qty, price, **(report | amend))
                 )
     return frames
+
+
+def find_unit(symbol: str) -> Fraction:
+    """Return the quantity of one unit of a position's symbol."""
+    found = (unit for name, unit in UNITS.items() if SYMBOLS[name][0] == symbol)
+    return Fraction(next(found, Decimal(1)))
 
 
 def find_strategy(life: Life, each: PlainOrder) -> str:
@@ -239,14 +249,16 @@ class RandomLivesTests(SynchronousTestCase):
         for place in places:
             own = [fill for fill in fills if (fill.strategy, fill.symbol) == place]
             plain, holding = add_up(own, TODAY), book.holdings[place]
-            factor = holding.multiplier
-            self.assertEqual(factor, SYMBOLS.get(place[1], ("", 1))[1], place)
+            self.assertEqual(holding.multiplier, SYMBOLS.get(place[1], ("", 1))[1], place)
+            unit = find_unit(place[1])
+            factor = Fraction(holding.multiplier) * unit
             self.assertEqual(
-                [(lot.time, lot.qty, Fraction(lot.price)) for lot in holding.lots], plain.lots
+                [(lot.time, Fraction(lot.qty) / unit, lot.price) for lot in holding.lots],
+                plain.lots,
             )
             for day, gain in plain.realized.items():
-                self.assertEqual(Fraction(holding.realized_on(day)), gain * Fraction(factor))
-            total = sum(plain.realized.values(), Fraction(0)) * Fraction(factor)
+                self.assertEqual(Fraction(holding.realized_on(day)), gain * factor)
+            total = sum(plain.realized.values(), Fraction(0)) * factor
             self.assertEqual(Fraction(holding.realized), total)
             for day in (max(fill.day for fill in own), TODAY):
                 if day > date.min:
@@ -270,11 +282,12 @@ class RandomLivesTests(SynchronousTestCase):
         fills = [fill for fill in list_fills(life) if fill.order[0] != OPENING]
         for symbol in {fill.symbol for fill in fills}:
             own = [holding for place, holding in book.holdings.items() if place[1] == symbol]
+            units = sum(fill.units for fill in fills if fill.symbol == symbol)
             self.assertEqual(
-                sum(holding.qty for holding in own),
-                sum(fill.units for fill in fills if fill.symbol == symbol),
+                Fraction(sum((holding.qty for holding in own), ZERO)), units * find_unit(symbol)
             )
             paid = sum(fill.units * fill.price for fill in fills if fill.symbol == symbol)
+            paid *= find_unit(symbol)
             lots = [lot for holding in own for lot in holding.lots]
             held = sum((Fraction(lot.qty * lot.price) for lot in lots), Fraction(0))
             gain = sum((Fraction(h.realized / h.multiplier) for h in own), Fraction(0))

@@ -10,7 +10,9 @@ from typing import Any
 
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tests.support.journals import DAY, SqliteCase
-from tradeproxy.book.book import APPLY_EVERY, WRITE_EVERY, Book
+from tests.support.ticks import Ticks
+from tradeproxy.book.book import Book
+from tradeproxy.book.builder import APPLY_EVERY
 from tradeproxy.book.fill_store import MemoryFillStore
 from tradeproxy.book.strategies import (
     MAX_ASSIGNMENTS,
@@ -20,6 +22,7 @@ from tradeproxy.book.strategies import (
 )
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings
+from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.event import format_time
@@ -78,7 +81,7 @@ class KeptTests(SqliteCase):
         """Begin a life of the process."""
         self.journal = self.open()
         self.account = Account("paper", self.journal, self.clock)
-        self.book = Book(self.account, self.clock, rule=parse_rule(self.rule))
+        self.book = Book(self.account, self.clock, Ticks(), parse_rule(self.rule))
         self.book.start()
         self.build()
 
@@ -206,11 +209,11 @@ class KeptTests(SqliteCase):
         """Alpaca's first answer counts, later ones do not."""
         position = {"symbol": "AAPL", "asset_class": "us_equity", "avg_entry_price": "7"}
         for qty in ("5", "6"):
-            seed = self.book.begin_seed()
+            seed = self.book.seeding.begin()
             assert seed is not None
             document = json.dumps(position | {"qty": qty}).encode()
-            self.book.seed_positions(seed, [("AAPL", document)])
-            self.book.finish_seed(seed)
+            self.book.seeding.take_positions(seed, [("AAPL", document)])
+            self.book.seeding.finish(seed)
             self.clock.advance(2)
         self.assertEqual(self.quantities(), {"(none)": "5"})
         self.kill()

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -15,13 +16,15 @@ from unittest.mock import patch
 from pyarrow import parquet
 
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
-from tradeproxy.cli import export, export_formats, journal_reader
+from tradeproxy.cli import export, export_formats
 from tradeproxy.cli.order_strategies import RuleStrategies
 from tradeproxy.cli.times import find_zone_name, format_moment, from_microseconds, get_day_bounds
 from tradeproxy.config.command import name_command
+from tradeproxy.journal import file_reader
 from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import SchemaError
+from tradeproxy.tradelog.columns import LoggedEvent, read_logged_event
 from tradeproxy.tradelog.csv_text import format_cell
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
@@ -34,16 +37,20 @@ FAR_FUTURE = 2**62
 """A time after every event, in microseconds since 1970."""
 
 
+def read_events(
+    connection: sqlite3.Connection, path: Path, begin: int, end: int
+) -> Iterator[LoggedEvent]:
+    """Return the events as export reads them."""
+    return map(read_logged_event, file_reader.read_payloads(connection, path, begin, end))
+
+
 class ReadEventsTests(JournalCase):
-    """read_events, while the proxy has the journal open."""
+    """read_payloads, while the proxy has the journal open."""
 
     def read(self, begin: int = 0, end: int = FAR_FUTURE) -> list[bytes]:
-        connection = journal_reader.open_read_only(self.path)
+        connection = file_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        return [
-            exported.raw
-            for exported in journal_reader.read_events(connection, self.path, begin, end)
-        ]
+        return [exported.raw for exported in read_events(connection, self.path, begin, end)]
 
     def test_period_includes_begin_and_excludes_end(self) -> None:
         """The events are in the order of the journal, byte for byte."""
@@ -82,9 +89,7 @@ class ReadEventsTests(JournalCase):
         """Between two queries of the reader, the proxy can truncate its write-ahead log."""
         journal = self.open()
         journal.append(events(*range(1200)))
-        reading = journal_reader.read_events(
-            journal_reader.open_read_only(self.path), self.path, 0, FAR_FUTURE
-        )
+        reading = read_events(file_reader.open_read_only(self.path), self.path, 0, FAR_FUTURE)
         next(reading)
         journal.append(events(*range(1200, 1300)))
         self.assertTrue(journal.status.durable)
@@ -100,9 +105,9 @@ class ReadEventsTests(JournalCase):
         journal.append(events(*range(20)))
         for n in (20, 21):
             journal.append(events(n))
-        connection = journal_reader.open_read_only(self.path)
+        connection = file_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        reading = journal_reader.read_events(connection, self.path, 0, FAR_FUTURE)
+        reading = read_events(connection, self.path, 0, FAR_FUTURE)
         found = [next(reading).raw]
         self.clock.advance(TRIM_EVERY)
         found += [exported.raw for exported in reading]
@@ -111,7 +116,7 @@ class ReadEventsTests(JournalCase):
     def test_connection_is_read_only(self) -> None:
         """SQLite rejects a write."""
         self.open()
-        connection = journal_reader.open_read_only(self.path)
+        connection = file_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
         error = self.assertRaises(
             sqlite3.OperationalError, connection.execute, "DELETE FROM events"
@@ -126,14 +131,14 @@ class ReadEventsTests(JournalCase):
                 connection.execute(f"PRAGMA user_version = {version}")
             connection.close()
             before = self.path.read_bytes()
-            error = self.assertRaises(SchemaError, journal_reader.open_read_only, self.path)
+            error = self.assertRaises(SchemaError, file_reader.open_read_only, self.path)
             self.assertIn(word, str(error))
             self.assertEqual(self.path.read_bytes(), before)
 
     def test_foreign_schema_is_rejected(self) -> None:
         """The rules are the proxy's: no code, no missing table, and no trust in the schema."""
         self.open().close()
-        connection = journal_reader.open_read_only(self.path)
+        connection = file_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
         self.assertEqual(connection.execute("PRAGMA trusted_schema").fetchone(), (0,))
         for statement, error in (
@@ -142,7 +147,7 @@ class ReadEventsTests(JournalCase):
         ):
             with sqlite3.connect(self.path) as other:
                 other.execute(statement)
-            self.assertRaises(error, journal_reader.open_read_only, self.path)
+            self.assertRaises(error, file_reader.open_read_only, self.path)
             with sqlite3.connect(self.path) as other:
                 other.execute("DROP VIEW IF EXISTS v")
 
@@ -156,11 +161,9 @@ class WriteCsvTests(JournalCase):
         assert isinstance(update, TradeUpdate)
         self.open().append([update.event])
         out = io.StringIO()
-        connection = journal_reader.open_read_only(self.path)
+        connection = file_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export_formats.write_csv(
-            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out, BY_RULE
-        )
+        export_formats.write_csv(read_events(connection, self.path, 0, FAR_FUTURE), out, BY_RULE)
         return out.getvalue()
 
     def test_text_is_no_formula_and_number_stays_number(self) -> None:
@@ -216,11 +219,9 @@ class WriteCsvTests(JournalCase):
         assert isinstance(update, TradeUpdate)
         journal.append([update.event])
         out = io.StringIO()
-        connection = journal_reader.open_read_only(self.path)
+        connection = file_reader.open_read_only(self.path)
         self.addCleanup(connection.close)
-        export_formats.write_csv(
-            journal_reader.read_events(connection, self.path, 0, FAR_FUTURE), out, BY_RULE
-        )
+        export_formats.write_csv(read_events(connection, self.path, 0, FAR_FUTURE), out, BY_RULE)
         [row] = csv.DictReader(io.StringIO(out.getvalue()))
         self.assertEqual(
             {name: text for name, text in row.items() if text},

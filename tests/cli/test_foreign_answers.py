@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli import test_state, test_strategies
 from tests.support.frames import FILL
-from tradeproxy.cli import book, export, proxy, state, status, strategies, tail_output
+from tradeproxy.cli import ask, book, export, proxy, state, status, strategies, tail_output
 from tradeproxy.cli.ask import AskError
 from tradeproxy.cli.export_formats import write_csv, write_lines, write_parquet
 from tradeproxy.cli.progress import ProgressBar
@@ -194,13 +194,13 @@ class ForeignAnswerTests(SynchronousTestCase):
     def test_status_of_any_shape(self, document: Any) -> None:
         """`tradeproxy status`, and the list of accounts after a wrong name in `tail`."""
         body = json.dumps(document).encode()
-        self.patch(proxy, "call_within", lambda *_: (200, body))
+        self.patch(ask, "call_within", lambda *_: (200, body))
         try:
             fetched = proxy.fetch_status("ws://localhost:1", "")
             list(status.describe_status(fetched))
             status.write_document(fetched)
             all(account["ready"] for account in fetched["accounts"].values())
-        except proxy.NoStatusError as error:
+        except AskError as error:
             self.assertNotIn("\n", str(error))
         ", ".join(proxy.list_accounts("ws://localhost:1/trade-updates-paper", ""))
 

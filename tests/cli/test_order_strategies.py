@@ -11,7 +11,9 @@ from argparse import ArgumentParser
 from tests.book.strategy_frames import START, UUID, frame, order, report_fill
 from tests.book.support import parse
 from tests.support.journals import SqliteCase
-from tradeproxy.book.book import WRITE_EVERY, Book
+from tests.support.ticks import Ticks
+from tradeproxy.book.book import Book
+from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.cli import export
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.retention import TRIM_EVERY
@@ -46,7 +48,7 @@ class ExportStrategyTests(SqliteCase):
 
     def follow(self) -> Book:
         """Have a book that is current."""
-        book = Book(self.account, self.clock)
+        book = Book(self.account, self.clock, Ticks())
         book.start()
         while book.is_building:
             self.clock.advance(0)

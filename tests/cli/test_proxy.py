@@ -8,7 +8,8 @@ from threading import Thread
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.cli.proxy import NoStatusError, fetch_status
+from tradeproxy.cli.ask import AskError
+from tradeproxy.cli.proxy import fetch_status
 
 
 class FetchStatusTests(SynchronousTestCase):
@@ -33,7 +34,7 @@ class FetchStatusTests(SynchronousTestCase):
         server = Thread(target=serve, daemon=True)
         server.start()
         try:
-            with self.assertRaises(NoStatusError) as caught:
+            with self.assertRaises(AskError) as caught:
                 fetch_status(f"ws://127.0.0.1:{listening.getsockname()[1]}", "", 0.3)
         finally:
             is_over.append(True)

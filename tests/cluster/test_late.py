@@ -62,7 +62,7 @@ class DelayedReplyTests(NodesCase):
         for n in range(3, 803):
             leader.account.publish_recovered(event(n))
         leader.account.flush()
-        leader.account.gaps.check_through(time_of(5000))
+        leader.account.completeness.check_through(time_of(5000))
         leader.account.gaps.settle(GapOutcome.RECOVERED)
         delay.deliver()
         leader.kill()
@@ -76,7 +76,9 @@ class DelayedReplyTests(NodesCase):
         node.account.mark_upstream_up()
         gap = node.account.gaps.current
         assert gap is not None
-        self.assertEqual((gap.begin, node.account.gaps.backfill_from), (time_of(1), time_of(1)))
+        self.assertEqual(
+            (gap.begin, node.account.completeness.backfill_from), (time_of(1), time_of(1))
+        )
 
 
 def _runs_script(command: Command, name: str) -> bool:

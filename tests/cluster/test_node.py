@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from twisted.application.service import Service
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +13,7 @@ from tests.support.redislog import UNUSED_SETTINGS
 from tradeproxy.cluster.node import Node
 from tradeproxy.config.storage import JournalSettings
 from tradeproxy.hub.account import Account
+from tradeproxy.runtime.reactor import Reactor
 
 
 class NodeTests(SynchronousTestCase):
@@ -21,7 +24,7 @@ class NodeTests(SynchronousTestCase):
         names = set()
         for _ in range(2):
             clock = Clock()
-            node = Node(UNUSED_SETTINGS, clock)
+            node = Node(UNUSED_SETTINGS, cast(Reactor, clock))
             journals = [
                 node.journal(name, BASE_URL, JournalSettings(), dates_of(clock))
                 for name in ("paper", "live")
@@ -34,7 +37,7 @@ class NodeTests(SynchronousTestCase):
     def test_new_node_is_follower_without_timers(self) -> None:
         """Nothing connects before the start, and the role is known already."""
         clock = Clock()
-        node = Node(UNUSED_SETTINGS, clock)
+        node = Node(UNUSED_SETTINGS, cast(Reactor, clock))
         journal = node.journal("paper", BASE_URL, JournalSettings(), dates_of(clock))
         account = Account("paper", journal, clock)
         leadership = node.leadership(account, Service)

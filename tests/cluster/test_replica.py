@@ -48,7 +48,9 @@ class InitialReadTests(ReplicaCase):
         super().setUp()
         self.leader = self.start_node(max_events=10)
         self.leader.publish(*range(1, 21))
-        self.leader.account.gaps.check_through(time_of(20))  # saves metadata, with the latest time
+        self.leader.account.completeness.check_through(
+            time_of(20)
+        )  # saves metadata, with the latest time
 
     def test_first_since_after_initial_read_finds_row(self) -> None:
         """Each row once had the log's latest time: a client got all of them."""

@@ -12,8 +12,8 @@ from jsonschema import Draft7Validator
 
 from tests.support.state import StateTestCase, order_event
 from tradeproxy import __version__
+from tradeproxy.query.state import DEFAULT_LIMIT, MAX_LIMIT
 from tradeproxy.web.routes import StatePage
-from tradeproxy.web.state_query import DEFAULT_LIMIT, MAX_LIMIT
 
 FILE = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 CONTRACT: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))

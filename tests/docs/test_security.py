@@ -18,13 +18,12 @@ CONSTANT = re.compile(r"^(MAX_[A-Z_]+)\b.* = ", re.MULTILINE)
 
 OTHERS = {
     # Bounds of what we choose ourselves, not of what comes from outside.
-    "tradeproxy.book.book:MAX_CATCH_UP",
-    "tradeproxy.book.book:MAX_STEP",
+    "tradeproxy.book.builder:MAX_STEP",
     "tradeproxy.book.fill_tables:MAX_CACHED",
     "tradeproxy.book.reader:MAX_EXAMINED",
     "tradeproxy.book.reader:MAX_FOUND",
+    "tradeproxy.book.snapshot:MAX_STEP",
     "tradeproxy.book.state:MAX_FILLS",
-    "tradeproxy.book.strategies:MAX_CATCH_UP",
     "tradeproxy.cli.state:MAX_LIMIT",
     "tradeproxy.cli.state:MAX_PAGES",
     "tradeproxy.cli.state_output:MAX_ID",

@@ -10,11 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import Connections, event, events, memory_journal
 from tests.support.memory import StrictClock
 from tradeproxy.downstream.encoder import cursor_encoder, plain_encoder
-from tradeproxy.downstream.filters import Filter
 from tradeproxy.downstream.log_reader import LogReader
-from tradeproxy.downstream.query import SubscribeOptions
 from tradeproxy.downstream.subscription import SharedEncoders, Subscription
 from tradeproxy.hub.account import Account
+from tradeproxy.query.filters import Filter
+from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.position import AfterId, LastEvents, Position
 

@@ -76,37 +76,43 @@ class GapsTests(MemoryCase):
     def test_complete_through_prefers_times_by_alpacas_clock(self) -> None:
         """Our own clock may be ahead, so that a gap would begin after the last event."""
         self.gaps.end_gap(time_of(3600))
-        self.gaps.check_through(time_of(1))
-        self.assertEqual(self.gaps.complete_through, time_of(1))
+        self.gaps.completeness.check_through(time_of(1))
+        self.assertEqual(self.gaps.completeness.complete_through, time_of(1))
         self.journal.append(events(2))
-        self.assertEqual(self.gaps.complete_through, time_of(2))
+        self.assertEqual(self.gaps.completeness.complete_through, time_of(2))
 
     def test_backfill_from_starts_at_last_check_or_open_gap(self) -> None:
         """Later events and restarts do not move it; an open gap that is older does."""
-        self.assertIsNone(self.gaps.backfill_from)
+        self.assertIsNone(self.gaps.completeness.backfill_from)
         self.journal.append(events(1))
-        self.assertEqual(self.gaps.backfill_from, time_of(1))
-        self.gaps.check_through(time_of(5))
-        self.gaps.check_through(time_of(4))
+        self.assertEqual(self.gaps.completeness.backfill_from, time_of(1))
+        self.gaps.completeness.check_through(time_of(5))
+        self.gaps.completeness.check_through(time_of(4))
         self.journal.append(events(9))
         self.assertEqual(
-            (self.gaps.backfill_from, self.restart().backfill_from), (time_of(5), time_of(5))
+            (self.gaps.completeness.backfill_from, self.restart().completeness.backfill_from),
+            (time_of(5), time_of(5)),
         )
         self.gaps.begin_gap()
-        self.assertEqual(self.gaps.backfill_from, time_of(5))
-        self.gaps.check_through(time_of(20))
-        self.assertEqual(self.gaps.backfill_from, time_of(9))
+        self.assertEqual(self.gaps.completeness.backfill_from, time_of(5))
+        self.gaps.completeness.check_through(time_of(20))
+        self.assertEqual(self.gaps.completeness.backfill_from, time_of(9))
 
     def test_start_log_after_account_change_is_complete_from_now(self) -> None:
         """The log belongs to another account, and has no gap before its start."""
         self.journal.append(events(1))
         self.journal.identify("one")
         self.journal.identify("two")
-        self.assertIsNone(self.gaps.complete_through)
-        self.gaps.check_through(BACK)
-        self.assertEqual((self.gaps.backfill_from, self.gaps.complete_through), (BACK, BACK))
-        self.gaps.check_through(BACK + 2)
-        self.assertEqual((self.gaps.current, self.gaps.complete_through), (None, BACK + 2))
+        self.assertIsNone(self.gaps.completeness.complete_through)
+        self.gaps.completeness.check_through(BACK)
+        self.assertEqual(
+            (self.gaps.completeness.backfill_from, self.gaps.completeness.complete_through),
+            (BACK, BACK),
+        )
+        self.gaps.completeness.check_through(BACK + 2)
+        self.assertEqual(
+            (self.gaps.current, self.gaps.completeness.complete_through), (None, BACK + 2)
+        )
 
     def test_gap_every_change_is_announced(self) -> None:
         """Beginning, end and outcome are announced; an unchanged outcome is not."""
@@ -133,7 +139,7 @@ class GapsTests(MemoryCase):
 
     def test_counts_of_gaps_and_events_are_by_outcome(self) -> None:
         """Another reason is not another outcome. /metrics has these counts since the start."""
-        self.assertEqual((self.gaps.found_in_gaps, self.gaps.found_by_checks), (0, 0))
+        self.assertEqual((self.gaps.found["gap"], self.gaps.found["check"]), (0, 0))
         self.journal.append(events(1))
         for outcome in (GapOutcome.LOST, GapOutcome.RECOVERED):
             self.gaps.begin_gap()
@@ -152,30 +158,32 @@ class GapsTests(MemoryCase):
                 GapOutcome.RECOVERED: 1,
             },
         )
-        self.assertEqual((self.gaps.found_in_gaps, self.gaps.found_by_checks), (4, 3))
+        self.assertEqual((self.gaps.found["gap"], self.gaps.found["check"]), (4, 3))
         self.assertEqual([gap.events for gap in self.gaps], [2, 2])
 
     def test_orders_through_is_the_latest_time(self) -> None:
         """Events made of orders must not be made again after a restart."""
-        self.assertIsNone(self.gaps.orders_through)
+        self.assertIsNone(self.gaps.completeness.orders_through)
         for made, latest in ((5, 5), (4, 5), (6, 6)):
-            self.gaps.check_orders_through(time_of(made))
-            self.assertEqual(self.restart().orders_through, time_of(latest))
+            self.gaps.completeness.check_orders_through(time_of(made))
+            self.assertEqual(self.restart().completeness.orders_through, time_of(latest))
 
     def test_synthetic_until_is_a_minute_ahead_of_the_latest_event(self) -> None:
         """So a gap of many orders costs one commit. A crash must not hide that there are some."""
-        self.assertIsNone(self.gaps.synthetic_until)
+        self.assertIsNone(self.gaps.completeness.synthetic_until)
         minute = 60_000_000
         for made, until in ((5, 5), (4, 5), (65, 5), (66, 66)):
-            self.gaps.record_synthetic(time_of(made))
-            self.assertEqual(self.restart().synthetic_until, time_of(until) + minute, made)
+            self.gaps.completeness.record_synthetic(time_of(made))
+            self.assertEqual(
+                self.restart().completeness.synthetic_until, time_of(until) + minute, made
+            )
 
     def test_damaged_metadata_counts_as_none(self) -> None:
         """The journal is then checked from its newest event on; the account must still start."""
         self.journal.append(events(1))
         self.journal.set_metadata("checked through", "yesterday")
-        self.assertIsNone(self.gaps.checked_through)
-        self.assertEqual(self.gaps.backfill_from, time_of(1))
+        self.assertIsNone(self.gaps.completeness.checked_through)
+        self.assertEqual(self.gaps.completeness.backfill_from, time_of(1))
 
     def test_begin_gap_while_open_extends_it(self) -> None:
         """Until all missed events are found it is one gap, with its first beginning."""
@@ -243,13 +251,13 @@ class UnknownBeginTests(MemoryCase):
         """It is announced as null. The backfill starts where the new journal begins."""
         self.gaps.begin_gap()
         self.gaps.correct_times()
-        self.assertEqual(self.gaps.backfill_from, self.journal.complete_from)
+        self.assertEqual(self.gaps.completeness.backfill_from, self.journal.complete_from)
         self.clock.advance(100)
         self.gaps.end_gap(BACK)
         self.assertEqual(self.gaps.current, Gap(None, BACK))
         data = json.loads(self.frames[-1])["data"]
         self.assertEqual((data["begin"], data["outcome"]), (None, "pending"))
-        self.assertEqual(self.gaps.backfill_from, self.journal.complete_from)
+        self.assertEqual(self.gaps.completeness.backfill_from, self.journal.complete_from)
 
     def test_gap_of_unknown_begin_survives_restart_until_settled(self) -> None:
         """Then the next gap begins at the stream or at the last event, as ever."""
@@ -280,9 +288,12 @@ class DamagedNotesTests(MemoryCase):
                 journal.set_metadata(key, text)
             gaps = Gaps(journal, lambda _: None)
             gaps.begin_gap()
-            self.assertEqual((gaps.complete_through, gaps.backfill_from, gaps.current), (None,) * 3)
+            self.assertEqual(
+                (gaps.completeness.complete_through, gaps.completeness.backfill_from, gaps.current),
+                (None,) * 3,
+            )
             gaps.end_gap(time_of(0))
-            self.assertEqual(gaps.complete_through, time_of(0))
+            self.assertEqual(gaps.completeness.complete_through, time_of(0))
 
 
 class WrongClockTests(MemoryCase):
@@ -295,12 +306,12 @@ class WrongClockTests(MemoryCase):
         journal = self.open()
         gaps = Gaps(journal, lambda _: None)
         gaps.end_gap(round(self.now * 1_000_000))
-        self.assertEqual(gaps.complete_through, round(self.now * 1_000_000))
+        self.assertEqual(gaps.completeness.complete_through, round(self.now * 1_000_000))
         self.clock.advance(10)
         journal.dates.observe(NOW)
         self.clock.advance(40)
         self.assertTrue(journal.dates.observe(NOW + 40))
-        self.assertEqual(gaps.complete_through, round((NOW - 10) * 1_000_000))
+        self.assertEqual(gaps.completeness.complete_through, round((NOW - 10) * 1_000_000))
 
     def test_gap_in_the_future_begins_at_last_known_time(self) -> None:
         """A wrong clock began it. Its end moves too, so that it does not end before it begins."""
@@ -351,14 +362,14 @@ class ReplicatedGapsTests(MemoryCase):
         self.assertEqual(self.gaps.outcomes[GapOutcome.PENDING], 0)
         self.gaps.begin_gap()
         self.assertEqual(self.gaps.current, Gap(7, None, GapOutcome.OPEN, 2, "HTTP 500"))
-        self.assertEqual(self.gaps.complete_through, 7)
+        self.assertEqual(self.gaps.completeness.complete_through, 7)
 
     def test_replicate_saves_beginning_of_open_gap(self) -> None:
         """This node may have to start the next log from its own state."""
         self.gaps.replicate([Gap(3, 4, GapOutcome.LOST), Gap(7)])
-        self.assertEqual(self.gaps.complete_through, 7)
+        self.assertEqual(self.gaps.completeness.complete_through, 7)
         self.gaps.replicate([Gap(3, 4, GapOutcome.LOST), Gap(7, 9, GapOutcome.RECOVERED)])
-        self.assertIsNone(self.gaps.complete_through)
+        self.assertIsNone(self.gaps.completeness.complete_through)
 
     def test_replicate_more_than_limit_keeps_the_last(self) -> None:
         """Only the last 20 gaps are kept, as on the leader."""

@@ -26,7 +26,7 @@ from tests.support.processes import PATIENCE, SOURCES, Command, free_port
 from tests.support.sockets import SocketTestCase
 from tradeproxy.cli import tail
 from tradeproxy.client import AccountSnapshot, Client, RefusedError, StateError, Update, aio
-from tradeproxy.downstream.query import MAX_REPLAY
+from tradeproxy.query.stream import MAX_REPLAY
 
 reactor: Any = chosen  # of many interfaces, which mypy does not know
 COUNT = 300

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import deferLater
@@ -17,6 +16,7 @@ from twisted.web.client import Agent, readBody
 
 from tests.integration.test_tls import CertificateTestCase
 from tests.support.processes import Command, free_port
+from tests.support.reactor import reactor
 from tests.support.receiver import Behavior, Received, Receiver
 from tests.support.sockets import SocketTestCase
 from tests.support.webhooks import webhook_with

@@ -290,7 +290,7 @@ class LostJournalTests(BookmarkCase):
             gaps = Gaps(journal, lambda _: None)
             gaps.begin_gap()
             self.assertEqual(gaps.current, Gap(time_of(199)))
-            self.assertEqual(gaps.backfill_from, time_of(150))
+            self.assertEqual(gaps.completeness.backfill_from, time_of(150))
             journal.append(events(200))
             journal.close()
             again = self.open()

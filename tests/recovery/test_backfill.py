@@ -36,7 +36,7 @@ class BackfillTestCase(ScriptedCase):
         self.synthetic = SyntheticEvents(self.journal)
         self.clock.advance(self.age)
         self.begin = self.now
-        self.account.gaps.check_through(self.begin)
+        self.account.completeness.check_through(self.begin)
         self.clock.advance(50)
 
     def new_backfill(
@@ -49,7 +49,7 @@ class BackfillTestCase(ScriptedCase):
             self.account,
             self.rest,
             self.clock,
-            OpenOrders(self.journal, self.rest),
+            OpenOrders(self.account, self.rest),
             lambda event: deliver(event, Recovered.ORDERS),
             slack,
         )
@@ -105,10 +105,10 @@ class RangeTests(RangeTestCase):
     def test_gap_in_the_future_is_not_settled(self) -> None:
         """Its range is empty: an answer without events proves nothing."""
         end = self.now + SECOND
-        self.account.gaps.check_through(end - 1)
+        self.account.completeness.check_through(end - 1)
         result = self.outcome(self.new_backfill().run())
         self.assertEqual((result.outcome, result.through), (GapOutcome.RECOVERED, end))
-        self.account.gaps.check_through(end)
+        self.account.completeness.check_through(end)
         self.assertIn("in the future", self.fail_with(self.new_backfill()))
 
 
@@ -305,16 +305,16 @@ class CoveredBackfillTests(BackfillTestCase):
 
     def test_history_covers_what_was_made_until_a_minute_before_it(self) -> None:
         """What was made earlier is forgotten, also if it was known to an earlier backfill."""
-        self.account.gaps.record_synthetic(self.made_at - MINUTE)
+        self.account.completeness.record_synthetic(self.made_at - MINUTE)
         self.outcome(self.new_backfill().run())
         self.assertEqual(self.found, [])
-        self.account.gaps.check_through(self.begin + 1)
+        self.account.completeness.check_through(self.begin + 1)
         self.outcome(self.new_backfill().run())
         self.assertEqual(self.list_kinds(), [("canceled", Recovered.EVENTS)])
 
     def test_history_is_not_read_while_the_log_is_not_current(self) -> None:
         """The newest events made of orders may not be in it yet."""
-        self.account.gaps.record_synthetic(self.begin)
+        self.account.completeness.record_synthetic(self.begin)
         self.journal.is_current = False
         self.assertEqual(self.fail_with(self.new_backfill()), "the journal cannot be read")
         self.journal.is_current = True

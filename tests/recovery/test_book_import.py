@@ -6,11 +6,16 @@ from pathlib import Path
 
 from tests.recovery.recovery_case import OrdersTestCase
 from tests.support.journals import journal_at
+from tests.support.redisjournals import UNLIMITED_LEASE, leading_journal
+from tests.support.redislog import SyncRedis, done
+from tests.support.ticks import Ticks
 from tests.upstream.support import BASE_URL, KEYS, keys_of, memory_agent
 from tradeproxy.book.book import Book
 from tradeproxy.book.importing import ImportState
 from tradeproxy.book.strategy_views import group_holdings
+from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Journal
 from tradeproxy.recovery import book_import
 from tradeproxy.recovery.book_import import BookImport
 from tradeproxy.runtime.dates import Dates
@@ -30,16 +35,26 @@ class BookImportTests(OrdersTestCase):
             self.advance(2)
         self.fills = sum(each.fill is not None for each in self.alpaca.executions())
         self.stop()
+        self.log: Journal = self.open_journal()
+        self.addCleanup(lambda: self.log.close())
+        self.begin()
+
+    def open_journal(self) -> Journal:
+        """Return a journal that is open and empty."""
         path = Path(self.mktemp()) / "paper.sqlite3"
         dates = Dates(self.clock.seconds, self.clock.seconds)
-        self.journal = journal_at(path, self.clock, dates=dates)
-        self.journal.open()
-        self.addCleanup(self.journal.close)
+        journal = journal_at(path, self.clock, dates=dates)
+        journal.open()
+        return journal
+
+    def begin_again(self) -> None:
+        """End the life of the book and begin another one, as a restart does."""
+        self.book.stop()
         self.begin()
 
     def begin(self) -> None:
         """Begin a life of the book and of its importer."""
-        self.account = Account("paper", self.journal, self.proxy_clock)
+        self.account = Account("paper", self.log, self.proxy_clock)
         rest = RestClient(
             memory_agent(self.host, self.clock),
             BASE_URL,
@@ -47,7 +62,7 @@ class BookImportTests(OrdersTestCase):
             self.clock,
             self.account.dates,
         )
-        self.book = Book(self.account, self.clock)
+        self.book = Book(self.account, self.clock, Ticks())
         self.book.start()
         self.addCleanup(self.book.stop)
         self.importer = BookImport(self.book, rest, self.clock)
@@ -92,8 +107,7 @@ class BookImportTests(OrdersTestCase):
         while self.importer.progress.fills < 10:
             self.advance(1)
         self.advance(1)
-        self.book.stop()
-        self.begin()
+        self.begin_again()
         self.importer.start()
         self.complete()
         progress = self.importer.progress
@@ -109,3 +123,70 @@ class BookImportTests(OrdersTestCase):
         progress = self.importer.progress
         self.assertEqual(progress.state, ImportState.FAILED)
         self.assertTrue(progress.reason)
+
+
+class SharedBookImportTests(BookImportTests):
+    """The same with a log in Redis, where another node continues."""
+
+    def open_journal(self) -> Journal:
+        """Return the journal of a node that leads, and knows the account."""
+        self.redis = SyncRedis(self.clock)
+        return self.lead()
+
+    def lead(self) -> RedisJournal:
+        """Return the journal of another node, which takes the lease."""
+        journal = leading_journal(self.redis, dates=self.dates())
+        if journal.account_id is None:
+            journal.identify("paper account")
+        self.copy_imports(journal)
+        return journal
+
+    def copy_imports(self, journal: RedisJournal) -> None:
+        """Check the lease, as a node does twice a second."""
+        state = done(journal.redis_log.query_lease(UNLIMITED_LEASE, acquire=True))
+        journal.observe_lease(state, frozenset(), journal.last)
+
+    def dates(self) -> Dates:
+        return Dates(self.clock.seconds, self.clock.seconds)
+
+    def begin_again(self) -> None:
+        """End this node; another one leads with what is in Redis."""
+        self.book.stop()
+        self.log.close()
+        self.log = self.lead()
+        self.begin()
+
+    def test_node_that_does_not_lead_any_more_ends_the_import(self) -> None:
+        """The command prints that, and the next leader continues behind the last page."""
+        self.importer.start()
+        while self.importer.progress.fills < 10:
+            self.advance(1)
+        self.advance(1)
+        former, importer = self.log, self.importer
+        self.log = self.lead()
+        while importer.progress.state is ImportState.RUNNING:
+            self.advance(1)
+        self.assertEqual(importer.progress.state, ImportState.FAILED)
+        self.assertIn("does not lead", importer.progress.reason)
+        self.book.stop()
+        former.close()
+        self.begin()
+        self.importer.start()
+        self.complete()
+        self.assertEqual(self.importer.progress.fills, self.fills - 10)
+        self.assertEqual(self.quantities(), {"alpha": "0", "beta": "60"})
+
+    def test_import_waits_while_redis_is_away(self) -> None:
+        """A restart of Redis must not end an import of an hour."""
+        assert isinstance(self.log, RedisJournal)
+        [client, *_] = self.redis.clients
+        self.importer.start()
+        while self.importer.progress.fills < 10:
+            self.advance(1)
+        client.cut()
+        self.advance(10)
+        self.assertEqual(self.importer.progress.state, ImportState.RUNNING)
+        client.restore()
+        self.complete()
+        self.assertEqual(self.importer.progress.state, ImportState.DONE)
+        self.assertEqual(self.quantities(), {"alpha": "0", "beta": "60"})

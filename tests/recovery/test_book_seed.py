@@ -8,7 +8,9 @@ from typing import Any
 
 from twisted.web.server import Request
 
+from tests.book.support import make_snapshot
 from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
+from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.simulator.faults import FaultKind
@@ -19,7 +21,7 @@ class BookCase(OrdersTestCase):
     """An account with a book, whose Alpaca is the simulator."""
 
     def new_book(self) -> Book:
-        self.book = Book(self.account, self.clock)
+        self.book = Book(self.account, self.clock, Ticks())
         self.book.start()
         self.addCleanup(self.book.stop)
         return self.book
@@ -35,7 +37,7 @@ class BookCase(OrdersTestCase):
 
     def open_orders(self) -> list[str]:
         """Return the ids of the open orders in the book, without the test's own first event."""
-        return [view.id for view in self.book.snapshot().orders if view.id != "order 0"]
+        return [view.id for view in make_snapshot(self.book).orders if view.id != "order 0"]
 
     def shift(self, symbol: str, qty: str) -> None:
         """Change a position at Alpaca without an event, as a corporate action does."""
@@ -150,7 +152,7 @@ class OffTests(RecoveryTestCase):
     mode = RecoveryMode.OFF
 
     def new_book(self) -> Book:
-        self.book = Book(self.account, self.clock)
+        self.book = Book(self.account, self.clock, Ticks())
         self.book.start()
         self.addCleanup(self.book.stop)
         return self.book
@@ -163,4 +165,4 @@ class OffTests(RecoveryTestCase):
         self.advance(2000)
         self.assertEqual(asked, [])
         self.assertFalse(self.book.is_complete)
-        self.assertEqual([view.id for view in self.book.snapshot().orders], ["order 0"])
+        self.assertEqual([view.id for view in make_snapshot(self.book).orders], ["order 0"])

@@ -66,7 +66,7 @@ class StreamCheckTests(RecoveryTestCase):
             with capturedLogs() as logs:
                 self.advance(INTERVAL)
             self.assertEqual([formatEvent(event) for event in logs], [])
-            self.assertEqual(self.account.gaps.found_by_checks, 0)
+            self.assertEqual(self.account.gaps.found["check"], 0)
             self.assertEqual({number for number, _ in self.delivered()}, {7, *streamed})
 
     def test_omitted_event_after_the_first_one_of_the_stream_is_reported(self) -> None:
@@ -81,7 +81,7 @@ class StreamCheckTests(RecoveryTestCase):
             self.advance(INTERVAL)
         lines = [formatEvent(event) or "" for event in logs]
         self.assertEqual(sum("stream omitted 1 event," in line for line in lines), 1, lines)
-        self.assertEqual(self.account.gaps.found_by_checks, 1)
+        self.assertEqual(self.account.gaps.found["check"], 1)
 
     def test_failed_requests_log_no_secrets(self) -> None:
         """The log holds neither keys nor URLs."""

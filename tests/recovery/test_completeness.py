@@ -55,7 +55,7 @@ class FirstStreamTests(RecoveryTestCase):
         self.assertEqual((self.delivered(), tuple(self.account.gaps)), ([(1, None)], ()))
         self.host.hanging = False
         self.advance(60)
-        self.assertIsNotNone(self.account.gaps.checked_through)
+        self.assertIsNotNone(self.account.completeness.checked_through)
 
     def test_outage_after_account_change_is_recovered(self) -> None:
         """The other account's log was removed, and with it the time up to which it was complete."""
@@ -102,7 +102,7 @@ class AlpacaClockTests(RecoveryTestCase):
             self.advance(6)
             self.assertEqual(self.gap.outcome, GapOutcome.RECOVERED)
             self.assertEqual(self.delivered()[-2:], [(number, None), (number + 1, None)])
-            checked = self.account.gaps.checked_through
+            checked = self.account.completeness.checked_through
             assert checked is not None
             self.assertLess(abs(checked / SECOND - self.clock.seconds()), 10)
 

@@ -78,9 +78,9 @@ class FoundEventsTests(FoundCase):
     def test_event_made_of_order_is_recorded(self) -> None:
         """The history will have the same change, as another event."""
         self.deliver(event(11))
-        self.assertIsNone(self.account.gaps.synthetic_until)
+        self.assertIsNone(self.account.completeness.synthetic_until)
         self.deliver(event(12), source=Recovered.ORDERS)
-        self.assertIsNotNone(self.account.gaps.synthetic_until)
+        self.assertIsNotNone(self.account.completeness.synthetic_until)
 
     def test_each_search_counts_from_zero(self) -> None:
         """An event that is buffered too was not missed. `count` counts each event once."""
@@ -89,12 +89,12 @@ class FoundEventsTests(FoundCase):
         self.deliver(event(11), event(12))
         self.found.count()
         self.found.count()
-        self.assertEqual((self.found.total, self.account.gaps.found_by_checks), (1, 1))
+        self.assertEqual((self.found.total, self.account.gaps.found["check"]), (1, 1))
         self.found.begin_search()
         self.assertEqual((self.found.total, self.found.newest), (0, None))
         self.deliver(event(13))
         self.found.count()
-        self.assertEqual((self.found.total, self.account.gaps.found_by_checks), (1, 2))
+        self.assertEqual((self.found.total, self.account.gaps.found["check"]), (1, 2))
 
     def test_newest_event_of_history_shows_silence(self) -> None:
         """It is the newest one, in whatever order they come."""

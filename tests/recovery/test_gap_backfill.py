@@ -42,7 +42,7 @@ class GapTests(ScheduleTestCase):
         self.wires.advance(400)
         self.assertEqual(self.gap_state, (GapOutcome.ORDERS, 0))
         self.log(self.build(1))
-        self.assertEqual(self.account.gaps.checked_through, begin)
+        self.assertEqual(self.account.completeness.checked_through, begin)
         self.asked.clear()
         self.wires.advance(64)
         self.assertEqual(len(self.list_times(HISTORY)), 2)
@@ -238,7 +238,7 @@ class ConnectionTests(ScheduleTestCase):
         self.come_up()
         self.bring(event)
         self.wires.advance(30)
-        self.assertEqual(self.account.gaps.found_by_checks, 1)
+        self.assertEqual(self.account.gaps.found["check"], 1)
         self.assertFalse(self.account.is_mute)
 
     def test_stop_ends_all_requests(self) -> None:

@@ -46,13 +46,13 @@ class IdentifyAccountTests(RestClientTestCase):
         self.journal.append([event(1, at=format_time(AT_EIGHT + 1))])
         self.successResultOf(self.identify(self.answer_id("one")))
         self.assertEqual(
-            (self.journal.epoch, self.account.gaps.complete_through), (epoch, AT_EIGHT + 1)
+            (self.journal.epoch, self.account.completeness.complete_through), (epoch, AT_EIGHT + 1)
         )
         self.account.gaps.begin_gap()
         self.successResultOf(self.identify(self.answer_id("two")))
         self.assertNotEqual(self.journal.epoch, epoch)
         self.assertEqual(
-            (self.account.gaps.current, self.account.gaps.backfill_from), (None, AT_EIGHT)
+            (self.account.gaps.current, self.account.completeness.backfill_from), (None, AT_EIGHT)
         )
 
     def test_identify_invalid_id_keeps_log(self) -> None:
@@ -134,10 +134,10 @@ class UncertainClockTests(RestClientTestCase):
         """Only a backfill knows that nothing is missing up to now."""
         self.confirm()
         checked = round(self.clock.seconds() * SECOND)
-        self.account.gaps.check_through(checked)
+        self.account.completeness.check_through(checked)
         self.clock.advance(100)
         self.successResultOf(self.identify())
-        self.assertEqual(self.account.gaps.checked_through, checked)
+        self.assertEqual(self.account.completeness.checked_through, checked)
 
     def test_identify_corrects_beginning_of_log(self) -> None:
         """The log began by the machine's clock, which is ahead."""

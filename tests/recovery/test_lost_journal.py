@@ -92,7 +92,7 @@ class LostJournalTests(LostJournalCase):
                 asked.append(parse_time(request.args[b"since"][0].decode()) or 0)
 
         self.stop_for_two_minutes(1)
-        known = self.account.gaps.backfill_from
+        known = self.account.completeness.backfill_from
         assert known is not None
         self.path.unlink()
         self.override(record)
@@ -133,7 +133,7 @@ class UnknownBeginTests(LostJournalCase):
         self.advance(120)
         self.assertEqual((self.gap.outcome, self.gap.reason), (GapOutcome.LOST, UNKNOWN_BEGIN))
         self.assertIn(2, [number for number, _ in self.delivered()])
-        self.assertLess(self.account.gaps.backfill_from or 0, self.clock.seconds() * SECOND)
+        self.assertLess(self.account.completeness.backfill_from or 0, self.clock.seconds() * SECOND)
 
     def test_first_start_asks_for_nothing(self) -> None:
         """There is neither journal nor bookmark."""

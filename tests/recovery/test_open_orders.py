@@ -164,7 +164,7 @@ class OpenOrdersTests(ScriptedCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.open_orders = OpenOrders(self.journal, self.rest)
+        self.open_orders = OpenOrders(self.account, self.rest)
 
     def remember(self, *orders: dict[str, Any]) -> dict[str, str]:
         """Remember orders of which the log is complete up to START.
@@ -212,7 +212,7 @@ class OpenOrdersTests(ScriptedCase):
             self.assertEqual(self.compare(), [])
             self.assertEqual(self.count_requests(), count)
         self.assertEqual(self.open_orders.read_states(), {})
-        self.assertEqual(OpenOrders(self.journal, self.rest).read_states(), {})
+        self.assertEqual(OpenOrders(self.account, self.rest).read_states(), {})
 
     def test_fills_of_known_state_are_not_repeated(self) -> None:
         """The order was filled in part when it was remembered."""

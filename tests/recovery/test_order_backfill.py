@@ -37,7 +37,7 @@ class OrderBackfillTests(ScriptedCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.open_orders = OpenOrders(self.journal, self.rest)
+        self.open_orders = OpenOrders(self.account, self.rest)
         self.made: list[Event] = []
 
     def new_backfill(self, slack: int = 0) -> OrderBackfill:

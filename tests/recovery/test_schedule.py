@@ -119,7 +119,7 @@ class EventsModeCheckTests(ScheduleTestCase):
         self.bring(self.build(1))
         with capturedLogs() as logs:
             self.wires.advance(300)
-        self.assertEqual(self.account.gaps.found_by_checks, 1)
+        self.assertEqual(self.account.gaps.found["check"], 1)
         lines = [formatEvent(each) or "" for each in logs]
         (line,) = [line for line in lines if "omitted" in line]
         self.assertIn("the stream omitted 1 event, delivered late", line)
@@ -167,9 +167,9 @@ class UncertainDateTests(ScheduleTestCase):
         """Half a minute later, a second one confirms it."""
         self.come_up()
         self.wires.advance(29)
-        self.assertIsNone(self.account.gaps.checked_through)
+        self.assertIsNone(self.account.completeness.checked_through)
         self.wires.advance(2)
-        self.assertIsNotNone(self.account.gaps.checked_through)
+        self.assertIsNotNone(self.account.completeness.checked_through)
 
 
 class CompareTests(ScheduleTestCase):
@@ -190,9 +190,9 @@ class CompareTests(ScheduleTestCase):
         self.by_id["O"] = build_order(0, "canceled", self.now)
         self.come_up()
         self.wires.advance(29.5)
-        self.assertEqual(self.account.gaps.found_by_checks, 0)
+        self.assertEqual(self.account.gaps.found["check"], 0)
         self.wires.advance(0.5)
-        self.assertEqual(self.account.gaps.found_by_checks, 1)
+        self.assertEqual(self.account.gaps.found["check"], 1)
 
     def test_event_found_after_backfill_is_counted(self) -> None:
         """It belongs to no gap: nothing shows when the order closed."""
@@ -202,4 +202,4 @@ class CompareTests(ScheduleTestCase):
         self.lose()
         self.clock.advance(10)
         self.come_up()
-        self.assertEqual(self.account.gaps.found_by_checks, 1)
+        self.assertEqual(self.account.gaps.found["check"], 1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import CannotListenError
@@ -15,8 +15,10 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, free_port
+from tests.support.reactor import reactor
 from tradeproxy.config.endpoints import complete, describe_tcp, has_ipv6_loopback
 from tradeproxy.runtime import reuseport
+from tradeproxy.runtime.reactor import Reactor
 
 
 class Door(Factory):
@@ -88,7 +90,7 @@ class PortTests(TestCase):
         """The address and the backlog are unchanged."""
         memory = MemoryReactor()
         reuseport.build_listener(
-            describe_tcp("127.0.0.1", 80), Factory(), memory, reuse_port=True
+            describe_tcp("127.0.0.1", 80), Factory(), cast(Reactor, memory), reuse_port=True
         ).startService()
         [(_, _, backlog, interface)] = memory.tcpServers
         self.assertEqual((backlog, interface), (4096, "127.0.0.1"))
@@ -97,6 +99,6 @@ class PortTests(TestCase):
         """A Unix socket has no port to share."""
         memory = MemoryReactor()
         reuseport.build_listener(
-            "unix:/run/x.sock:mode=600", Factory(), memory, reuse_port=True
+            "unix:/run/x.sock:mode=600", Factory(), cast(Reactor, memory), reuse_port=True
         ).startService()
         self.assertEqual(len(memory.unixServers), 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 from cryptography.x509 import DNSName, GeneralName, IPAddress, UniformResourceIdentifier
 from service_identity import CertificateError, VerificationError
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString, wrapClientTLS
 from twisted.internet.error import ConnectionClosed
@@ -18,6 +17,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.support.certificates import Authority
+from tests.support.reactor import reactor
 from tests.support.sockets import SocketTestCase
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.upstream.http import build_agent

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from OpenSSL import SSL
-from twisted.internet import _sslverify, reactor
+from twisted.internet import _sslverify
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.support.certificates import Authority
 from tests.support.processes import free_port
+from tests.support.reactor import reactor
 from tradeproxy.runtime.reuseport import build_listener
 
 OLD_VERSIONS = {"TLSv1": SSL.TLS1_VERSION, "TLSv1.1": SSL.TLS1_1_VERSION}

@@ -7,13 +7,13 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import CannotListenError
 
 from tests.simulator.support import SimulatorTestCase
 from tests.simulator.test_exchange import market
 from tests.support.frames import AUTHENTICATE, LISTEN
+from tests.support.reactor import reactor
 from tests.support.sockets import SocketTestCase
 from tradeproxy.simulator.demo import (
     OUTAGE_AFTER,

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from tests.support.frames import AUTH
 from tests.support.journals import Connections, memory_journal
 from tests.support.memory import CLIENT, Wires, fake_time
+from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -164,13 +165,16 @@ class ProxyTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = fake_time(self)
         self.disk = Connections()  # under the journal of `paper`
+        self.ticks = Ticks()  # of the books
         self.paper = Account(
             "paper", memory_journal(self.clock, "paper", connect=self.disk), self.clock
         )
         self.live = Account("live", memory_journal(self.clock, "live"), self.clock)
         accounts = {"paper": self.paper, "live": self.live}
         self.books = {
-            name: Book(account, self.clock) for name, account in accounts.items() if self.has_books
+            name: Book(account, self.clock, self.ticks)
+            for name, account in accounts.items()
+            if self.has_books
         }
         self.factory = DownstreamFactory(self.limits, self.clock, books=self.books)
         self.service = DownstreamService(self.factory.clients, self.clock)

@@ -23,13 +23,14 @@ def leading_journal(redis: SyncRedis, name: str = "paper", **options: Any) -> Re
     It takes the lease from the node that has it.
     """
     clients = redis.make_client(), redis.make_client()
+    dates = options.pop("dates", None) or dates_of(redis.clock)
     defaults = {"base_url": BASE_URL, "max_age": 7 * DAY, "max_events": 1_000_000}
     journal = RedisJournal(
         name,
         clients,
         f"node {next(_node_numbers)}",
         redis.clock,
-        dates_of(redis.clock),
+        dates,
         **{**defaults, **options},
     )
     redis.execute("DEL", f"tradeproxy:{{{name}}}:lease")

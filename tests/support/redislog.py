@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import hiredis
 from twisted.internet.defer import Deferred
@@ -23,6 +23,7 @@ from txredisapi import ResponseError
 from tests.support.redis import PROGRAM, need_redis
 from tradeproxy.cluster.redis_client import RETRY, RedisClient
 from tradeproxy.config.storage import RedisSettings
+from tradeproxy.runtime.reactor import Reactor
 
 T = TypeVar("T")
 
@@ -245,7 +246,7 @@ class SyncRedisClient(RedisClient):
     """A client whose replies arrive synchronously; once open it is up, unless the test cuts it."""
 
     def __init__(self, redis: SyncRedis) -> None:
-        super().__init__(UNUSED_SETTINGS, redis.clock)
+        super().__init__(UNUSED_SETTINGS, cast(Reactor, redis.clock))
         self._redis = redis
         self._is_cut = False
         self._is_silent = False

@@ -81,8 +81,9 @@ class Trading:
             case "fill":
                 yield self._fill(order, is_last=True)
             case "trade_bust":
-                yield self._fill(order, is_last=True)
-                yield self._event("trade_bust", order, qty=order["qty"], price="1")
+                undone, execution = self._left(order), self._uuid()
+                yield self._fill(order, is_last=True, execution=execution)
+                yield self._bust(order, undone, execution)
             case "replaced":
                 other = self._order(symbol, replaces=order["id"])
                 yield self._event("replaced", order, status="replaced", replaced_by=other["id"])
@@ -181,8 +182,21 @@ class Trading:
             **fields,
         }
 
-    def _fill(self, order: Document, *, is_last: bool) -> bytes:
-        left = Decimal(order["qty"]) - Decimal(order["filled_qty"])
+    def _left(self, order: Document) -> Decimal:
+        return Decimal(order["qty"]) - Decimal(order["filled_qty"])
+
+    def _bust(self, order: Document, qty: Decimal, execution: str) -> bytes:
+        data = {
+            "qty": _text(qty),
+            "price": "100.5",
+            "position_qty": self._move(order, -qty),
+            "execution_id": self._uuid(),
+            "previous_execution_id": execution,
+        }
+        return self._event("trade_bust", order, data=data)
+
+    def _fill(self, order: Document, *, is_last: bool, execution: str = "") -> bytes:
+        left = self._left(order)
         qty = left if is_last else (left / 3).quantize(Decimal("1e-9"))
         filled = Decimal(order["filled_qty"]) + qty
         position = self._move(order, qty)
@@ -196,7 +210,7 @@ class Trading:
                 "qty": _text(qty),
                 "price": "100.5",
                 "position_qty": position,
-                "execution_id": self._uuid(),
+                "execution_id": execution or self._uuid(),
             },
         )
 

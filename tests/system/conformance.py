@@ -33,9 +33,9 @@ from tradeproxy.downstream.admission import Admission, Grant, Rejection, Tokens
 from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.connection import DownstreamProtocol
 from tradeproxy.downstream.factory import DownstreamFactory
-from tradeproxy.downstream.query import SubscribeOptions
 from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.hub.account import Account
+from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.web.site import build_site
 
 reactor: Any = chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from errno import ECONNREFUSED
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.config.connect_proxy import ConnectProxy, NoProxyEntry
 from tradeproxy.runtime.connect_errors import describe_connect_error
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.tunnel import MAX_HEAD_SIZE, ProxyError, build_endpoint
 from tradeproxy.wire.credentials import Secret
@@ -57,7 +58,7 @@ class TunnelTests(SynchronousTestCase):
     def connect(self, host: str = HOST) -> None:
         """Connect to the proxy by TCP."""
         self.reactor: Any = MemoryReactorClock()
-        endpoint = build_endpoint(host, 443, self.proxy, self.reactor, 15.0)
+        endpoint = build_endpoint(host, 443, self.proxy, cast(Reactor, self.reactor), 15.0)
         self.connected = endpoint.connect(Factory.forProtocol(RecordingProtocol))
         address, port, factory, timeout, _ = tuple[Any, ...](self.reactor.tcpClients[0])
         self.assertEqual((address, port, timeout), ("127.0.0.1", 3128, 15.0))

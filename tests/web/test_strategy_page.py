@@ -7,11 +7,22 @@ from typing import Any
 
 from tests.support.journals import time_of
 from tests.support.proxy import RawClient
-from tests.support.state import StateTestCase, parts
+from tests.support.state import StateTestCase, order_event, parts
+from tradeproxy.book.executions import read_strategy_event
 from tradeproxy.book.importing import ImportProgress, ImportState
 from tradeproxy.hub.replication import NodeRole
+from tradeproxy.query.strategies import parse_strategies_request
 from tradeproxy.web import strategy_page
 from tradeproxy.wire.event import format_time
+
+
+def list_strategies_to_end(work: Any) -> Any:
+    """Return what the work on a page returns at last."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
 
 
 class StrategyPageTests(StateTestCase):
@@ -72,6 +83,42 @@ class StrategyPageTests(StateTestCase):
             ],
         )
         self.assertEqual((document["differences"], document["notes"]), ([], []))
+
+    def test_late_fill_while_a_page_is_made_ends_it(self) -> None:
+        """Its holding begins again, so later strategies of the page lacked what they hold."""
+        self.patch(strategy_page, "STEP_POSITIONS", 1)
+        for order_id, name in (("1", "alpha-1"), ("2", "beta-1")):
+            self.trade(order_id, "fill", client_order_id=name)
+        book = self.books["paper"]
+        self.assertTrue(book.catch_up())
+        request = parse_strategies_request(b"")
+        whole = list_strategies_to_end(strategy_page.list_strategies(book, request))
+        assert isinstance(whole, list)
+        self.assertEqual(b"".join(whole).count(b'"qty":"10","side"'), 2)
+        work = strategy_page.list_strategies(book, request)
+        next(work)
+        next(work)  # the page has the first strategy now
+        assert book.strategies is not None
+        late = order_event(0, "3", "fill", client_order_id="beta-2")
+        book.strategies.book.take(read_strategy_event(late, 0))
+        self.assertIs(list_strategies_to_end(work), strategy_page.COMPUTING)
+
+    def test_cursor_of_a_page_is_that_of_its_strategies(self) -> None:
+        """A turn of the reactor passed between the two: an event of that turn could be missing."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        book = self.books["paper"]
+        work = strategy_page.list_strategies(book, parse_strategies_request(b""))
+        next(work)
+        while True:
+            self.trade("1", "fill", client_order_id="alpha-1")
+            book.catch_up()
+            try:
+                next(work)
+            except StopIteration as end:
+                document = json.loads(b"".join(end.value))
+                break
+        [strategy] = document["strategies"]
+        self.assertEqual(document["cursor"], self.paper.cursor_at(strategy["fills"]))
 
     def test_strategies_can_be_selected_and_paged(self) -> None:
         """`(none)` is the last one, whatever its name's place in the alphabet."""
@@ -202,11 +249,15 @@ class StrategyChangeTests(StateTestCase):
         self.assertEqual(self.post("orders/1?strategy=evil", **headers).status, 403)
         self.assertEqual(self.fetch("/strategies")["strategies"][0]["name"], "alpha")
 
-    def test_follower_refuses_assignments(self) -> None:
-        """Only the leader writes to the log that nodes share."""
+    def test_follower_refuses_assignments_and_imports(self) -> None:
+        """Only the leader writes to the log that nodes share. Each node shows how far it is."""
         self.trade("1", "fill")
+        importer = self.books["paper"].importer = FakeImporter()
         self.paper.role = NodeRole(0.0)
         self.assertEqual(self.post("orders/1?strategy=a").status, 409)
+        self.assertEqual(self.post("import").status, 409)
+        self.assertEqual(importer.starts, 0)
+        self.assertEqual(self.fetch("/strategies/import")["state"], "idle")
 
     def test_import_is_started_by_post_only(self) -> None:
         """GET shows how far it is."""

@@ -6,11 +6,11 @@ import logging
 from threading import Event
 from typing import Any
 
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from tests.support.reactor import reactor
 from tests.support.receiver import Receiver
 from tests.support.webhooks import read_problems, webhook_with
 from tradeproxy.webhooks.apprise_sender import NOTIFY_TIMEOUT, AppriseSender
@@ -27,7 +27,7 @@ class ThreadClock(Clock):
     """A clock whose threads hand over their results at once."""
 
     def callFromThread(self, call: Any, *args: Any) -> None:
-        reactor.callFromThread(call, *args)  # type: ignore[attr-defined]
+        reactor.callFromThread(call, *args)
 
 
 class AppriseSenderTests(TestCase):

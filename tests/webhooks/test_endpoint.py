@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from tests.support.webhooks import url_of, webhook_with
 from tradeproxy.config.connect_proxy import ConnectProxy, NoProxyEntry
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.webhooks.endpoint import (
     MAX_ADDRESSES,
     AddressRefusedError,
@@ -56,7 +57,7 @@ class EndpointTestCase(SynchronousTestCase):
         self.reactor: Any = MemoryReactorClock()
         self.reactor.nameResolver = ScriptedResolver(*answers)
         webhook = webhook_with(**suffixes)
-        endpoint = CheckedEndpoint(url_of(webhook), webhook.allow_http, self.reactor)
+        endpoint = CheckedEndpoint(url_of(webhook), webhook.allow_http, cast(Reactor, self.reactor))
         return endpoint.connect(Factory.forProtocol(Protocol))
 
     def assert_refused(self, phrase: str, *addresses: str, **suffixes: str) -> None:

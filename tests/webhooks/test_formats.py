@@ -47,8 +47,8 @@ MESSAGE = Message(
 )
 
 DISCORD_SCHEMA: dict[str, Any] = {
-    # discord-api-types 0.38, RESTPostAPIWebhookWithTokenJSONBody, of v10. The members that we send
-    # have its types; one that it does not have would be ignored by Discord, or answered with 400.
+    # RESTPostAPIWebhookWithTokenJSONBody, of v10, with Discord's limits. One that it does not have
+    # would be ignored by Discord, or answered with 400. `make formats` checks the types.
     "type": "object",
     "additionalProperties": False,
     "required": ["content"],

@@ -12,8 +12,10 @@ from tradeproxy.webhooks.service import Webhooks
 from tradeproxy.webhooks.state import DeliveryState
 
 
-class LeaderTests(NodesCase):
+class LeadersCase(NodesCase):
     """Two nodes with the same webhook."""
+
+    events = "new,leader_changed"
 
     def setUp(self) -> None:
         super().setUp()
@@ -26,7 +28,7 @@ class LeaderTests(NodesCase):
         clock: Any = self.clock
         member = self.start_node()
         webhooks = Webhooks(
-            (webhook_with(EVENTS="new,leader_changed"),),
+            (webhook_with(EVENTS=self.events),),
             {"paper": member.account},
             lambda _: self.receiver,
             name,
@@ -45,6 +47,10 @@ class LeaderTests(NodesCase):
     def reports(self) -> list[str]:
         """Return the types of the reports."""
         return [each["type"] for each in self.receiver.documents if "proxy" in each["type"]]
+
+
+class LeaderTests(LeadersCase):
+    """One node sends at a time, and nothing is lost in between."""
 
     def test_only_the_leader_sends(self) -> None:
         """Both have the events."""
@@ -96,3 +102,27 @@ class LeaderTests(NodesCase):
         self.assertGreaterEqual(self.receiver.cancelled, 1)
         [stats] = self.first_webhooks.list_stats()
         self.assertEqual(stats.state, DeliveryState.WAITING)
+
+
+class TermTests(LeadersCase):
+    """What a node knows of a term before is no longer the newest."""
+
+    events = "leader_changed,upstream_down"
+
+    def test_node_that_leads_again_repeats_no_report_of_the_leader_between(self) -> None:
+        """It compared the account with what it had reported itself, in its term before."""
+        self.first.account.mark_upstream_up()
+        self.advance(2)
+        self.first.cut()
+        self.advance(2 * LEASE)
+        self.assertTrue(self.second.is_leader)
+        self.second.account.mark_upstream_down("maintenance")
+        self.advance(62)
+        found = ["proxy.leader_changed", "proxy.upstream_down"]
+        self.assertEqual(self.reports(), found)
+        self.first.restore()
+        self.advance(3)
+        self.second.cut()
+        self.advance(2 * LEASE)
+        self.assertTrue(self.first.is_leader)
+        self.assertEqual(self.reports(), [*found, "proxy.leader_changed"])

@@ -131,7 +131,7 @@ class StoredPositionTests(WebhookTestCase):
         """Redis has what others write; the webhook begins with the next event."""
         for text in ("", "x", "[]", "7", '{"DESK":7}', '{"DESK":[]}', '{"DESK":"x"}'):
             self.journal.set_metadata(KEY, text)
-            self.assertEqual(read_positions(self.journal), {})
+            self.assertEqual(read_positions(self.account), {})
 
     def test_fields_of_other_versions_and_types_are_left_out(self) -> None:
         """Nodes are upgraded one after the other."""
@@ -139,6 +139,6 @@ class StoredPositionTests(WebhookTestCase):
             KEY, '{"DESK":{"cursor":7,"time":"x","down":true,"gap":[null,"lost"],"later":1}}'
         )
         self.assertEqual(
-            read_positions(self.journal),
+            read_positions(self.account),
             {"DESK": StoredPosition(down=True, gap=(None, "lost"))},
         )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from decimal import Decimal  # noqa: TC003  # msgspec reads the types of an Opening
+from decimal import Decimal  # msgspec reads the types of an Opening
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
@@ -136,8 +136,11 @@ class FillStore(Protocol):
     def list_unbooked(self) -> list[Execution]:
         """Return the executions that could not be booked, oldest first."""
 
-    def put_unbooked(self, unbooked: list[Execution]) -> None:
-        """Store what could not be booked instead of what was stored before."""
+    def add_unbooked(self, execution: Execution) -> None:
+        """Store an execution that could not be booked, behind the others."""
+
+    def remove_unbooked(self, execution: Execution) -> None:
+        """Forget an execution that could not be booked."""
 
 
 class MemoryFillStore:
@@ -150,7 +153,7 @@ class MemoryFillStore:
         self._places: dict[tuple[str, str], list[tuple[FillKey, BookedFill]]] = {}
         self._openings: dict[str, Opening] = {}
         self._names: list[str] = []
-        self._unbooked: list[Execution] = []
+        self._unbooked: dict[Execution, None] = {}
 
     def get_order(self, order_id: str) -> OrderRecord | None:
         """Return an order; None if it is unknown."""
@@ -233,9 +236,13 @@ class MemoryFillStore:
         """Return the executions that could not be booked, oldest first."""
         return list(self._unbooked)
 
-    def put_unbooked(self, unbooked: list[Execution]) -> None:
-        """Store what could not be booked instead of what was stored before."""
-        self._unbooked = list(unbooked)
+    def add_unbooked(self, execution: Execution) -> None:
+        """Store an execution that could not be booked, behind the others."""
+        self._unbooked[execution] = None
+
+    def remove_unbooked(self, execution: Execution) -> None:
+        """Forget an execution that could not be booked."""
+        del self._unbooked[execution]
 
 
 def _key(row: tuple[FillKey, BookedFill]) -> FillKey:

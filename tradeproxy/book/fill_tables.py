@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,8 +35,9 @@ _IS_OF_ORDER = "substr(order_id, -8) = substr(?, -8) AND +order_id = ?"
 _SAVE_OPENING = "INSERT OR REPLACE INTO strategy_openings VALUES (?, ?)"
 _SAVE_META = "INSERT OR REPLACE INTO strategy_meta VALUES (?, ?)"
 _UNBOOKED = "unbooked"
+"""The key in strategy_meta of what could not be booked, with a number behind it."""
 
-_OPENING, _EXECUTIONS = Decoder(Opening), Decoder(list[Execution])
+_OPENING, _EXECUTION, _EXECUTIONS = Decoder(Opening), Decoder(Execution), Decoder(list[Execution])
 
 _T = TypeVar("_T")
 
@@ -63,19 +65,31 @@ class TableFillStore:
         self._new_names: list[str] = []
         self._has_cleared_names = False
         self._meta: dict[str, str] = self._run(_load_meta)
-        self._unbooked = _decode_unbooked(self._meta.pop(_UNBOOKED, "[]"))
-        # They can be many, and are one text: it is made once for each `save`.
-        self._new_unbooked: list[Execution] | None = None
-        self._new_meta: dict[str, str] = {}
+        self._new_meta: dict[str, str | None] = {}  # None for what is removed
+        self._unbooked: dict[Execution, int] = {}
+        self._take_unbooked()
+        # The hashes of all orders' ids, if there were none at first: until `forget_seen`.
+        self._seen: set[int] | None = None if self._run(_has_orders) else set()
+
+    def _take_unbooked(self) -> None:
+        """Move what could not be booked out of the texts, each with the number in its key."""
+        keys = [key for key in self._meta if key.startswith(f"{_UNBOOKED} ")]
+        for key in sorted(keys, key=_read_number):
+            with suppress(MsgspecError):
+                self._unbooked[_EXECUTION.decode(self._meta.pop(key))] = _read_number(key)
+        if _UNBOOKED in self._meta:  # an earlier commit had all of them in one text
+            with suppress(MsgspecError):
+                for each in _EXECUTIONS.decode(self._meta.pop(_UNBOOKED)):
+                    self.add_unbooked(each)
+            self._new_meta[_UNBOOKED] = None
 
     # Writing.
 
     @property
     def has_changes(self) -> bool:
         """Whether anything was put since `clear_changes`."""
-        return (self._new_unbooked is not None or self._has_cleared_names) or bool(
-            self._orders or self._fills or self._new_openings or self._new_names or self._new_meta
-        )
+        changes = self._orders, self._fills, self._new_openings, self._new_names, self._new_meta
+        return self._has_cleared_names or any(changes)
 
     @property
     def unsaved(self) -> int:
@@ -102,9 +116,10 @@ class TableFillStore:
         connection.executemany(
             "INSERT INTO strategy_names (name) VALUES (?)", [(name,) for name in self._new_names]
         )
-        connection.executemany(_SAVE_META, self._new_meta.items())
-        if self._new_unbooked is not None:
-            connection.execute(_SAVE_META, (_UNBOOKED, encode(self._new_unbooked).decode()))
+        removed = [(key,) for key, value in self._new_meta.items() if value is None]
+        connection.executemany("DELETE FROM strategy_meta WHERE key = ?", removed)
+        saved = [each for each in self._new_meta.items() if each[1] is not None]
+        connection.executemany(_SAVE_META, saved)
 
     def clear_changes(self) -> None:
         """Forget what was put: the database has it."""
@@ -116,7 +131,10 @@ class TableFillStore:
         self._new_names.clear()
         self._has_cleared_names = False
         self._new_meta.clear()
-        self._new_unbooked = None
+
+    def forget_seen(self) -> None:
+        """Free what was kept of each order while the whole log was read."""
+        self._seen = None
 
     # FillStore.
 
@@ -124,6 +142,8 @@ class TableFillStore:
         """Return an order; None if it is unknown."""
         if (order := self._orders.get(order_id)) is not None:
             return order
+        if self._seen is not None and hash(order_id) not in self._seen:
+            return None
         if order_id not in self._known:
             self._remember(self._known, order_id, self._run(lambda sql: _load_order(sql, order_id)))
         return self._known[order_id]
@@ -137,6 +157,8 @@ class TableFillStore:
             self._replaced_orders.add(order.id)
         if order.above and self.get_order(order.above) is None:
             self._awaited.add(order.above)
+        if self._seen is not None:
+            self._seen.add(hash(order.id))
         self._orders[order.id] = order
         self._remember(self._known, order.id, order)
 
@@ -220,9 +242,15 @@ class TableFillStore:
         """Return the executions that could not be booked, oldest first."""
         return list(self._unbooked)
 
-    def put_unbooked(self, unbooked: list[Execution]) -> None:
-        """Store what could not be booked instead of what was stored before."""
-        self._unbooked = self._new_unbooked = list(unbooked)
+    def add_unbooked(self, execution: Execution) -> None:
+        """Store an execution that could not be booked, behind the others."""
+        number = 1 + next(reversed(self._unbooked.values()), 0)
+        self._unbooked[execution] = number
+        self._new_meta[f"{_UNBOOKED} {number}"] = encode(execution).decode()
+
+    def remove_unbooked(self, execution: Execution) -> None:
+        """Forget an execution that could not be booked."""
+        self._new_meta[f"{_UNBOOKED} {self._unbooked.pop(execution)}"] = None
 
     # Short texts.
 
@@ -263,11 +291,12 @@ def _load_meta(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT key, value FROM strategy_meta").fetchall())
 
 
-def _decode_unbooked(text: str) -> list[Execution]:
-    try:
-        return _EXECUTIONS.decode(text)
-    except MsgspecError:
-        return []
+def _has_orders(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM strategy_orders LIMIT 1").fetchone() is not None
+
+
+def _read_number(key: str) -> int:
+    return int(key.removeprefix(f"{_UNBOOKED} "))
 
 
 def _load_names(connection: sqlite3.Connection) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tradeproxy.book.orders import OrderEntry
     from tradeproxy.book.state import BookState
     from tradeproxy.book.views import EventQuery, OrderQuery
-    from tradeproxy.journal.base import Journal, Row, Tables
+    from tradeproxy.journal.base import Log, Row, Tables
 
 MAX_EXAMINED = 500
 """Orders or events that one call looks at."""
@@ -38,7 +38,7 @@ class BookReader:
     Every method may raise UnreadableError or sqlite3.Error.
     """
 
-    def __init__(self, journal: Journal, state: BookState, tables: Tables) -> None:
+    def __init__(self, journal: Log, state: BookState, tables: Tables) -> None:
         self._journal = journal
         self._state = state
         self._orders = state.orders
@@ -56,14 +56,15 @@ class BookReader:
         family = self._run(lambda sql: store.load_family(sql, order_id))
         for entry in family:
             if entry.id == order_id:
-                return self._view(entry, [leg for leg in family if leg.parent_id == order_id])
+                return self.view_family(entry, [leg for leg in family if leg.parent_id == order_id])
         return None
 
     def view(self, entry: OrderEntry) -> OrderView | None:
         """Return an order that is in memory, with its legs."""
-        return self._view(entry, self._orders.legs(entry.id))
+        return self.view_family(entry, self._orders.legs(entry.id))
 
-    def _view(self, entry: OrderEntry, legs: Sequence[OrderEntry]) -> OrderView | None:
+    def view_family(self, entry: OrderEntry, legs: Sequence[OrderEntry]) -> OrderView | None:
+        """Return an order with these legs; None if its JSON is no longer stored."""
         document = self.read_document(entry)
         if document is None:
             return None
@@ -128,7 +129,7 @@ class BookReader:
         elif " " in entry.symbols or not entry.symbol or self._may_have_legs(entry):
             view = self.order(entry.id)
         else:
-            view = self._view(entry, ())
+            view = self.view_family(entry, ())
         if view is None or (query.status is OrderScope.CLOSED and view.is_open):
             return None
         return view
@@ -137,7 +138,7 @@ class BookReader:
         return self._run(lambda sql: store.has_legs(sql, entry.id))
 
     def _open_orders(self, query: OrderQuery, after: OrderKey | None, limit: int) -> OrdersPage:
-        roots = sorted(self._orders.roots(), key=_sort_key)
+        roots = sorted(self._orders.iterate_roots(), key=_sort_key)
         views: list[OrderView] = []
         for entry in reversed(roots):
             if not _is_in_range(entry, query, after) or not _matches(entry, query):

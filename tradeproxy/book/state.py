@@ -30,7 +30,7 @@ class BookState:
     """Orders, positions and fills after row `seq`. It reads and writes nothing itself."""
 
     def __init__(
-        self, load: Callable[[str], list[OrderEntry]], seq: int = 0, next_num: int = 1
+        self, load: Callable[[str], list[OrderEntry]], seq: int = 0, next_num: int | None = None
     ) -> None:
         """Begin after row `seq` without orders, positions and fills. See Orders for the rest."""
         self.seq = seq

@@ -16,10 +16,12 @@ from tradeproxy.book.executions import (
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.fill_tables import TableFillStore, clear_strategies
+from tradeproxy.book.importing import ImportPage
 from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
 from tradeproxy.book.positions import SLACK
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
+from tradeproxy.journal.metadata import ASSIGNMENTS
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, OTHER_STRATEGIES, is_strategy_name
 from tradeproxy.wire.trade_date import trade_date
@@ -30,21 +32,17 @@ if TYPE_CHECKING:
     from datetime import date
     from decimal import Decimal
 
-    from tradeproxy.book.executions import Execution, OrderLinks
     from tradeproxy.book.fields import BookEvent
     from tradeproxy.book.views import PositionView
     from tradeproxy.hub.account import Account
     from tradeproxy.journal.base import Row, Tables
     from tradeproxy.wire.strategy_rule import StrategyRule
 
-ASSIGNMENTS = "strategy assignments"
-"""The key of the journal's metadata with what was assigned by hand, so that all nodes have it."""
-
 MAX_ASSIGNMENTS = 4000
 """Assignments of an account. They are one text of the journal's metadata: 1 MiB at most."""
 
-MAX_CATCH_UP = 256
-"""Fills that are applied to stale holdings before an answer."""
+ANSWER_FILLS = 128
+"""Fills that are applied to stale holdings before an answer: about three milliseconds."""
 
 WORK_FILLS = 64
 """Fills that one step of `work` applies: about two milliseconds."""
@@ -95,6 +93,12 @@ class Strategies:
         self.book = StrategyBook(self._store, rule, self._warn)
         self._open_settlement()
         self._assigned: str | None = None
+        self._unsaved_orders = 0
+        self._generation = -1
+        self.pages = 0
+        """How many pages of the imports that nodes share are applied."""
+        self.imported = 0
+        """How many fills were new in an import, since this was made."""
         self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
         if self._store.get_meta("rule") != rule.text:
             self.book.rename()
@@ -102,8 +106,8 @@ class Strategies:
     def _open(self, tables: Tables) -> TableFillStore:
         """Return the records, without those of another account."""
         store = TableFillStore(tables)
-        journal = self._account.journal
-        owner = {"base_url": journal.base_url, "account_id": journal.account_id or ""}
+        log = self._account.log
+        owner = {"base_url": log.base_url, "account_id": log.account_id or ""}
         known = {key: store.get_meta(key) for key in owner}
         if any(known[key] and value and known[key] != value for key, value in owner.items()):
             tables.run(clear_strategies, writes=True)
@@ -112,10 +116,10 @@ class Strategies:
 
     def _record_owner(self) -> None:
         """Store whose records these are. A new log has no account's id until Alpaca tells it."""
-        journal = self._account.journal
-        self._store.put_meta("base_url", journal.base_url)
-        if journal.account_id:
-            self._store.put_meta("account_id", journal.account_id)
+        log = self._account.log
+        self._store.put_meta("base_url", log.base_url)
+        if log.account_id:
+            self._store.put_meta("account_id", log.account_id)
 
     @property
     def has_changes(self) -> bool:
@@ -130,12 +134,17 @@ class Strategies:
 
     def clear_changes(self) -> None:
         """Forget the changes: they are saved."""
+        self._unsaved_orders = 0
         self._store.clear_changes()
+
+    def forget_seen(self) -> None:
+        """Free what was kept of each order while the whole log was read."""
+        self._store.forget_seen()
 
     @property
     def unsaved(self) -> int:
-        """How many fills there are to save."""
-        return self._store.unsaved
+        """How many fills and imported orders there are to save."""
+        return self._store.unsaved + self._unsaved_orders
 
     @property
     def today(self) -> date:
@@ -145,7 +154,7 @@ class Strategies:
     def is_current(self) -> bool:
         """Finish what is left to compute if it is little; return whether that was all."""
         self._take_assignments()
-        return self.book.is_current or not self.book.work(MAX_CATCH_UP)
+        return self.book.is_current or not self.book.work(ANSWER_FILLS)
 
     def render(
         self, positions: Callable[[], tuple[PositionView, ...]], revision: int
@@ -182,8 +191,13 @@ class Strategies:
             self.book.take(read_strategy_event(row.payload, row.time or time))
 
     def work(self) -> bool:
-        """Do a step of what is left to compute; return whether there is more."""
+        """Do a step of what is left to compute; return whether there is more.
+
+        All pages of an import come first: each makes holdings stale.
+        """
         self._take_assignments()
+        if self._take_shared_page():
+            return True
         return not self.book.is_current and self.book.work(WORK_FILLS)
 
     @property
@@ -217,19 +231,45 @@ class Strategies:
             begin, end = opened.split()
             self.book.settled_by = int(begin), int(end)
 
-    def import_fills(self, orders: Iterable[OrderLinks], fills: Iterable[Execution]) -> int:
-        """Take orders and fills that Alpaca's activities list; return how many fills were new."""
-        for links in orders:
+    def take_page(self, page: ImportPage) -> None:
+        """Take a page of an import: orders, then fills, then how far the import is."""
+        self._record_owner()
+        for links in page.orders:
             self.book.link(links)
-        return sum(self.book.book(fill) for fill in fills)
+        self._unsaved_orders += len(page.orders)
+        self.imported += sum(self.book.book(fill) for fill in page.fills)
+        for key, value in page.progress.items():
+            self._store.put_meta(key, value)
 
     def get_progress(self, key: str) -> str:
-        """Return how far an import is, as `put_progress` stored it; "" if it did not begin."""
+        """Return how far an import is, as its last page says; "" if none began."""
         return self._store.get_meta(key)
 
-    def put_progress(self, key: str, value: str) -> None:
-        """Store how far an import is, with the fills that it brought."""
-        self._store.put_meta(key, value)
+    def _take_shared_page(self) -> bool:
+        """Take the next page of the imports that nodes share; return whether there was one.
+
+        No page is skipped or applied halfway: those that were applied before are known then.
+        """
+        log = self._account.import_log
+        if log is None:
+            return False
+        if log.generation != self._generation:
+            self._generation, self.pages = log.generation, 0
+        if self.pages >= log.count:
+            return False
+        try:
+            page = ImportPage.decode(log.read(self.pages))
+        except ValueError as error:  # anyone with Redis' password may have written it
+            self._log.warn(
+                "{account}: page {number} of the imports in Redis is ignored: {error}",
+                account=self._account.name,
+                number=self.pages,
+                error=str(error),
+            )
+        else:
+            self.take_page(page)
+        self.pages += 1
+        return True
 
     def assign(self, order_id: str, strategy: str) -> None:
         """Assign an order by hand; "" undoes that. Raises AssignmentError, UnknownOrderError."""
@@ -237,7 +277,7 @@ class Strategies:
             raise AssignmentError("a strategy's name has 1 to 128 printable characters")
         if not self.book.is_known(order_id):
             raise UnknownOrderError
-        assignments = _read_assignments(self._account.journal.get_metadata(ASSIGNMENTS))
+        assignments = _read_assignments(self._account.log.get_metadata(ASSIGNMENTS))
         assignments.pop(order_id, None)
         if strategy:
             if len(assignments) >= MAX_ASSIGNMENTS:
@@ -245,12 +285,12 @@ class Strategies:
             assignments[order_id] = strategy
         # The journal takes ASCII only.
         text = encode(assignments).decode()
-        self._account.journal.set_metadata(ASSIGNMENTS, _to_ascii(text))
+        self._account.set_metadata(ASSIGNMENTS, _to_ascii(text))
         self._take_assignments()
 
     def _take_assignments(self) -> None:
         """Apply what was assigned by hand, here or on another node."""
-        text = self._account.journal.get_metadata(ASSIGNMENTS)
+        text = self._account.log.get_metadata(ASSIGNMENTS)
         if text == self._assigned:
             return
         old, new = _read_assignments(self._store.get_meta(ASSIGNMENTS)), _read_assignments(text)

@@ -15,6 +15,7 @@ the first MAX_STRATEGIES.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -72,8 +73,8 @@ class StrategyBook:
         self._on_overflow = on_overflow
         self._names = dict.fromkeys(store.list_names())
         self._has_overflowed = False
-        self._unbooked = store.list_unbooked()
-        self._awaiting = {each.order_id for each in self._unbooked}
+        self._unbooked = dict.fromkeys(store.list_unbooked())
+        self._awaiting = Counter(each.order_id for each in self._unbooked)
         self.holdings: dict[tuple[str, str], Holding] = {}
         """By strategy and symbol. A stale one is as far as `work` has come."""
         self.settled_by: tuple[int, int] | None = None
@@ -104,7 +105,7 @@ class StrategyBook:
         """What could not be booked, oldest first: `problem` says why. At most MAX_NOTES."""
         return [
             each if each.problem else replace(each, problem=UNKNOWN_FILL)
-            for each in self._unbooked[-MAX_NOTES:]
+            for each in list(self._unbooked)[-MAX_NOTES:]
         ]
 
     def take(self, event: StrategyEvent) -> None:
@@ -191,7 +192,11 @@ class StrategyBook:
         if execution.kind is Kind.FILL and not execution.problem:
             return self._book_fill(execution)
         if execution not in self._unbooked and (execution.problem or not self._amend(execution)):
-            self._set_unbooked([*self._unbooked, execution][-MAX_UNBOOKED:])
+            self._store.add_unbooked(execution)
+            self._unbooked[execution] = None
+            self._awaiting[execution.order_id] += 1
+            if len(self._unbooked) > MAX_UNBOOKED:
+                self._remove_unbooked(next(iter(self._unbooked)))
         return False
 
     def work(self, limit: int) -> bool:
@@ -299,20 +304,22 @@ class StrategyBook:
 
     def _amend_later(self, fill: BookedFill) -> None:
         """Apply the amendments that came before their fill."""
-        if fill.order_id not in self._awaiting:
+        if not self._awaiting[fill.order_id]:
             return
         done = [
             each
             for each in self._unbooked
             if each.order_id == fill.order_id and not each.problem and self._amend(each)
         ]
-        if done:
-            self._set_unbooked([each for each in self._unbooked if each not in done])
+        for each in done:
+            self._remove_unbooked(each)
 
-    def _set_unbooked(self, unbooked: list[Execution]) -> None:
-        self._unbooked = unbooked
-        self._awaiting = {each.order_id for each in unbooked}
-        self._store.put_unbooked(unbooked)
+    def _remove_unbooked(self, execution: Execution) -> None:
+        self._store.remove_unbooked(execution)
+        del self._unbooked[execution]
+        self._awaiting[execution.order_id] -= 1
+        if not self._awaiting[execution.order_id]:
+            del self._awaiting[execution.order_id]
 
     def _change(self, old: BookedFill, new: BookedFill) -> None:
         """Replace a record, and what was computed with it."""

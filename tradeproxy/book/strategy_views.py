@@ -72,17 +72,33 @@ def describe_strategy(
         lots: whether positions have their lots, and the strategy its line of the day.
         all_positions: whether to list positions that are flat and have no fill of the day.
     """
+    listed = select_positions(own, day, symbols, all_positions=all_positions)
     return {
-        "name": name,
-        **_sums([holding for _, holding in own], day),
-        **({"line": _draw_line([holding for _, holding in own], day)} if lots else {}),
+        **describe_sums(name, own, day, lots=lots),
         "positions": [
-            _describe_holding(symbol, holding, day, account, lots=lots)
-            for symbol, holding in own
-            if (not symbols or symbol in symbols)
-            and (all_positions or holding.qty or holding.has_fill_on(day))
+            describe_position(symbol, holding, day, account, lots=lots)
+            for symbol, holding in listed
         ],
     }
+
+
+def describe_sums(name: str, own: Holdings, day: date, *, lots: bool) -> Document:
+    """Return a strategy without its positions. See `describe_strategy`."""
+    holdings = [holding for _, holding in own]
+    line = {"line": _draw_line(holdings, day)} if lots else {}
+    return {"name": name, **_sums(holdings, day), **line}
+
+
+def select_positions(
+    own: Holdings, day: date, symbols: frozenset[str], *, all_positions: bool
+) -> Holdings:
+    """Return the holdings that are listed. See `describe_strategy`."""
+    return [
+        (symbol, holding)
+        for symbol, holding in own
+        if (not symbols or symbol in symbols)
+        and (all_positions or holding.qty or holding.has_fill_on(day))
+    ]
 
 
 def is_active(own: Holdings, day: date) -> bool:
@@ -118,9 +134,10 @@ def format_amount(number: Decimal) -> str:
     return f"{EXACT.normalize(number):f}" if number else "0"
 
 
-def _describe_holding(
+def describe_position(
     symbol: str, holding: Holding, day: date, account: Mapping[str, Decimal], *, lots: bool
 ) -> Document:
+    """Return a position of a strategy. See `describe_strategy`."""
     qty, average = holding.qty, holding.average_price(day)
     price = None if average is None else average.quantize(_AVERAGE_DECIMALS, context=_WIDE)
     cost = ZERO if price is None else EXACT.multiply(EXACT.multiply(qty, price), holding.multiplier)

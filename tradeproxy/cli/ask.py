@@ -6,11 +6,24 @@ import json
 import ssl
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from tradeproxy.cli.proxy import MAX_SECONDS, TIMEOUT, call_within, explain_rejected_token
 from tradeproxy.runtime.connect_errors import describe_connect_error
+from tradeproxy.wire.printable import escape_unprintable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+
+TIMEOUT = 5.0
+"""Seconds for the connection, and for each read of the answer."""
+
+MAX_SECONDS = 10.0
+"""Seconds for an answer: a server that sends a byte now and then passes every other timeout."""
 
 MAX_SIZE = 16 * 1024 * 1024
 """Bytes of an answer."""
@@ -20,25 +33,28 @@ class AskError(Exception):
     """The proxy gives no answer, or an error. The text is one line."""
 
 
-def ask_proxy(method: str, stream_url: str, path: str, token: str) -> dict[str, Any]:
-    """Return the JSON object at a path below an account's. It blocks for some seconds at most.
+def ask_proxy(
+    method: str, base_url: str, path: str, token: str, max_seconds: float = MAX_SECONDS
+) -> dict[str, Any]:
+    """Return the JSON object at a path below a URL. It blocks for some seconds at most.
 
     Args:
         method: GET or POST.
-        stream_url: the account's, as `proxy.find_url` returns it.
+        base_url: with ws or wss, as `proxy.find_url` and `proxy.find_base_url` return it.
         path: what follows it, with its query; quoted.
         token: a token, or "" for none.
+        max_seconds: for the whole answer.
 
     Raises AskError.
     """
     try:
-        parts = urlsplit(stream_url)
+        parts = urlsplit(base_url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or "@" in parts.netloc:
             raise ValueError
         host, port = parts.hostname, parts.port
     except ValueError:  # not quoted: it may contain a password
         raise AskError("--url: must be like http://localhost:8099") from None
-    url = stream_url.replace("ws", "http", 1)
+    url = f"{base_url.replace('ws', 'http', 1)}{path.partition('?')[0]}"
 
     def send() -> tuple[int, bytes]:
         connection = (
@@ -53,7 +69,7 @@ def ask_proxy(method: str, stream_url: str, path: str, token: str) -> dict[str, 
             return response.status, response.read(MAX_SIZE)
 
     try:
-        status, body = call_within(MAX_SECONDS, send)
+        status, body = call_within(max_seconds, send)
     except HTTPException:
         raise AskError(f"no proxy at {url}: the answer is not HTTP") from None
     except (OSError, ValueError) as error:
@@ -70,3 +86,42 @@ def ask_proxy(method: str, stream_url: str, path: str, token: str) -> dict[str, 
         raise AskError(f"{url}: {document['message']}")
     except (ValueError, LookupError, TypeError, RecursionError):
         raise AskError(f"{url}: HTTP {status}, but not the answer of a tradeproxy") from None
+
+
+def print_error(error: AskError, *, as_json: bool) -> None:
+    """Print the line of an error, or a JSON object with it."""
+    line = str(error)
+    print(json.dumps({"error": line}) if as_json else escape_unprintable(line))
+
+
+def explain_rejected_token(token: str) -> str:
+    """Return what to do if the proxy rejects `token`, "" if there is none."""
+    if token:
+        return (
+            "the proxy does not accept the token of PROXY_TOKEN or --token-file;"
+            " it must be one of PROXY_TOKENS"
+        )
+    return "the proxy needs a token: set PROXY_TOKEN, or name a file with --token-file"
+
+
+def call_within(seconds: float, function: Callable[[], _T]) -> _T:
+    """Return what `function` returns, and raise what it raises; TimeoutError after `seconds`.
+
+    After that, `function` goes on in a thread that does not keep the process alive.
+    """
+    results: SimpleQueue[_T | Exception] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put(function())
+        except Exception as error:
+            results.put(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        result = results.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(result, Exception):
+        raise result
+    return result

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy
-from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.progress import ProgressBar
-from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
@@ -46,13 +42,10 @@ def main(arguments: Namespace) -> int:
 
     Raises SystemExit for a wrong setting.
     """
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = proxy.find_url(env, arguments.url, arguments.account)
-    token = proxy.read_token(env, arguments.token_file)
-    print_findings(env.findings)
+    url, token = proxy.read_access(arguments)
     bar = ProgressBar(sys.stderr, "fills", is_shown=sys.stderr.isatty())
     try:
-        line = _run_import(partial(ask_proxy, stream_url=url, token=token), bar)
+        line = _run_import(partial(ask_proxy, base_url=url, token=token), bar)
         status = 0
     except AskError as error:
         line, status = str(error), FAILED

@@ -6,7 +6,7 @@ It reports what would prevent a start, such as a port or a journal that a runnin
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.settings import Settings
     from tradeproxy.config.storage import RedisSettings
+    from tradeproxy.runtime.reactor import Reactor
 
 
 class CheckResult(NamedTuple):
@@ -118,7 +119,7 @@ def _describe_schema(version: int) -> str:
     return f"schema version {version}{upgrade}"
 
 
-async def check_redis(redis: RedisSettings, reactor: Any) -> CheckResult:
+async def check_redis(redis: RedisSettings, reactor: Reactor) -> CheckResult:
     """Check that Redis accepts a connection and the login, and that its version is supported."""
     # Imported here because txredisapi is an optional dependency (the extra "redis").
     from tradeproxy.cluster.redis_client import probe_redis
@@ -128,7 +129,7 @@ async def check_redis(redis: RedisSettings, reactor: Any) -> CheckResult:
 
 
 async def check_login(
-    account: AccountSettings, reactor: Any, proxy: ConnectProxy | None
+    account: AccountSettings, reactor: Reactor, proxy: ConnectProxy | None
 ) -> CheckResult:
     """Check that Alpaca accepts the credentials, through the HTTP proxy of the environment.
 
@@ -141,7 +142,7 @@ async def check_login(
 
 
 async def _try_login(
-    account: AccountSettings, reactor: Any, proxy: ConnectProxy | None
+    account: AccountSettings, reactor: Reactor, proxy: ConnectProxy | None
 ) -> str | None:
     """Log in to an account's stream and close it; return the problem, or None if there is none."""
     # Events can arrive before the close. They go into memory: the files belong to the proxy.
@@ -163,7 +164,7 @@ async def _try_login(
 
 
 async def _log_in(
-    settings: AccountSettings, account: Account, reactor: Any, proxy: ConnectProxy | None
+    settings: AccountSettings, account: Account, reactor: Reactor, proxy: ConnectProxy | None
 ) -> str | None:
     probe = _Probe()
     try:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TextIO
 from tradeproxy.cli import period as periods
 from tradeproxy.cli.export_formats import ParquetError, write_csv, write_lines, write_parquet
 from tradeproxy.cli.findings import print_findings
-from tradeproxy.cli.journal_reader import find_newest_time, open_read_only, read_events
 from tradeproxy.cli.order_strategies import BookStrategies, RuleStrategies
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
@@ -29,8 +28,11 @@ from tradeproxy.config.storage import read_journal
 from tradeproxy.config.values import flag
 from tradeproxy.journal.access import check_access
 from tradeproxy.journal.base import JournalError
+from tradeproxy.journal.file_reader import find_newest_time, open_read_only, read_payloads
 from tradeproxy.journal.schema import SchemaError
+from tradeproxy.tradelog.columns import LoggedEvent, read_logged_event
 from tradeproxy.wire.event import format_time
+from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
 from tradeproxy.wire.strategy_rule import parse_rule
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tradeproxy.cli.period import Period
-    from tradeproxy.tradelog.columns import LoggedEvent
 
 TRADES = frozenset({"fill", "partial_fill", "trade_bust", "trade_correct"})
 """The kinds of event that report, cancel or correct an execution."""
@@ -81,9 +82,10 @@ def main(arguments: Namespace) -> None:
     progress = ProgressBar(sys.stderr, "exporting", is_shown=is_shown)
     try:
         with closing(open_read_only(path)) as connection:
-            events = read_events(connection, path, period.begin, period.end, progress.show)
+            payloads = read_payloads(connection, path, period.begin, period.end, progress.show)
+            events: Iterator[LoggedEvent] = map(_read_event, payloads)
             if arguments.kind == "trades":
-                events = (event for event in events if is_trade(event))
+                events = filter(is_trade, events)
             strategies = BookStrategies(connection, rule) if has_book else RuleStrategies(rule)
             count = _write(events, arguments, period, strategies.find)
             newest = "" if count else _describe_newest(connection, path, period)
@@ -105,6 +107,15 @@ def main(arguments: Namespace) -> None:
         others = "; --kind all includes other events" if kind == "trade" else ""
         report = f"no {kind}s {period} in {path}, {newest}{others}"
     sys.stderr.write(escape_unprintable(f"{arguments.account}: {report}") + "\n")
+
+
+def _read_event(payload: bytes) -> LoggedEvent:
+    """Return the event in a frame; without its fields if they are nested too deeply."""
+    try:
+        return read_logged_event(payload)
+    except RecursionError:
+        raw, recovered = extract_data(payload)
+        return LoggedEvent(raw, {}, recovered)
 
 
 def is_trade(event: LoggedEvent) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.config.settings import SettingsError, read_settings
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.webhooks import WebhookSettings
+    from tradeproxy.runtime.reactor import Reactor
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def main(arguments: Namespace) -> int:
 
 
 async def send_test(
-    webhook: WebhookSettings, reactor: Any, proxy: ConnectProxy | None
+    webhook: WebhookSettings, reactor: Reactor, proxy: ConnectProxy | None
 ) -> tuple[Verdict, str]:
     """Send a test message once; return what the receiver's answer means, and the answer."""
     from tradeproxy.webhooks.service import build_sender

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-import ssl
-from contextlib import closing
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from tradeproxy.cli.ask import MAX_SECONDS, AskError, ask_proxy
+from tradeproxy.cli.findings import print_findings
 from tradeproxy.config.addresses import PORT
+from tradeproxy.config.env import Environment
 from tradeproxy.config.files import read_text
-from tradeproxy.runtime.connect_errors import describe_connect_error
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
-    from collections.abc import Callable
+    from argparse import ArgumentParser, Namespace
 
-    from tradeproxy.config.env import Environment
-
-_T = TypeVar("_T")
-
-TIMEOUT = 5.0
-"""Seconds for the connection, and for each read of the answer."""
-
-MAX_SIZE = 4 * 1024 * 1024
-"""Bytes of /status.json; one with 200 clients has 50 KB."""
-
-MAX_SECONDS = 10.0
-"""Seconds for /status.json: a server that sends a byte now and then passes every other timeout."""
 
 STREAM_PATH = "/trade-updates-"
-
-
-class NoStatusError(Exception):
-    """The proxy has no status for us. The text is one line, with the URL."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -98,6 +78,18 @@ def read_token(env: Environment, file: str | None) -> str:
     return token
 
 
+def read_access(arguments: Namespace) -> tuple[str, str]:
+    """Return the URL of the account's stream, and the token or "". Prints what is wrong.
+
+    Raises SystemExit.
+    """
+    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
+    url = find_url(env, arguments.url, arguments.account)
+    token = read_token(env, arguments.token_file)
+    print_findings(env.findings)
+    return url, token
+
+
 def list_accounts(stream_url: str, token: str) -> list[str]:
     """Return the names of the accounts at the proxy of a stream; none if it has no status for us.
 
@@ -105,19 +97,9 @@ def list_accounts(stream_url: str, token: str) -> list[str]:
     """
     try:
         accounts = fetch_status(stream_url.rpartition(STREAM_PATH)[0], token)["accounts"]
-    except NoStatusError:
+    except AskError:
         return []
     return sorted(accounts) if isinstance(accounts, dict) else []
-
-
-def explain_rejected_token(token: str) -> str:
-    """Return what to do if the proxy rejects `token`, "" if there is none."""
-    if token:
-        return (
-            "the proxy does not accept the token of PROXY_TOKEN or --token-file;"
-            " it must be one of PROXY_TOKENS"
-        )
-    return "the proxy needs a token: set PROXY_TOKEN, or name a file with --token-file"
 
 
 def fetch_status(base_url: str, token: str, max_seconds: float = MAX_SECONDS) -> dict[str, Any]:
@@ -128,70 +110,9 @@ def fetch_status(base_url: str, token: str, max_seconds: float = MAX_SECONDS) ->
         token: a token, or "" for none.
         max_seconds: for the whole answer.
 
-    Raises NoStatusError.
+    Raises AskError.
     """
-    try:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError
-        host, port = parts.hostname, parts.port
-    except ValueError:  # not quoted: it may contain a password
-        raise NoStatusError("--url: must be like http://localhost:8099") from None
-    url = f"{base_url.rstrip('/').replace('ws', 'http', 1)}/status.json"
-    try:
-        status, body = call_within(
-            max_seconds, lambda: _get(parts.scheme == "wss", host, port, urlsplit(url).path, token)
-        )
-    except HTTPException:
-        raise NoStatusError(f"no proxy at {url}: the answer is not HTTP") from None
-    except (OSError, ValueError) as error:
-        cause = (
-            describe_connect_error(error) if isinstance(error, OSError) else "invalid URL or token"
-        )
-        raise NoStatusError(f"no proxy at {url}: {cause}") from None
-    if status == 401:
-        raise NoStatusError(f"{url}: {explain_rejected_token(token)}")
-    try:
-        document = json.loads(body)
-        if status != 200:
-            raise NoStatusError(f"{url}: {document['message']}")
-        if {"accounts", "clients", "started"} <= document.keys():
-            return dict(document)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass
-    raise NoStatusError(f"{url}: HTTP {status}, but not the status of a tradeproxy")
-
-
-def _get(tls: bool, host: str, port: int | None, path: str, token: str) -> tuple[int, bytes]:
-    with closing(
-        HTTPSConnection(host, port, timeout=TIMEOUT, context=ssl.create_default_context())
-        if tls
-        else HTTPConnection(host, port, timeout=TIMEOUT)
-    ) as connection:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
-        return response.status, response.read(MAX_SIZE)
-
-
-def call_within(seconds: float, function: Callable[[], _T]) -> _T:
-    """Return what `function` returns, and raise what it raises; TimeoutError after `seconds`.
-
-    After that, `function` goes on in a thread that does not keep the process alive.
-    """
-    results: SimpleQueue[_T | Exception] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            results.put(function())
-        except Exception as error:
-            results.put(error)
-
-    Thread(target=run, daemon=True).start()
-    try:
-        result = results.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError from None
-    if isinstance(result, Exception):
-        raise result
-    return result
+    document = ask_proxy("GET", base_url.rstrip("/"), "/status.json", token, max_seconds)
+    if {"accounts", "clients", "started"} <= document.keys():
+        return document
+    raise AskError("the answer at /status.json is not the status of a tradeproxy")

@@ -12,10 +12,12 @@ from tradeproxy.runtime.stop_signals import watch_stop_signals
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from tradeproxy.runtime.reactor import Reactor
+
 T = TypeVar("T")
 
 
-def run_coroutine(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+def run_coroutine(work: Callable[[Reactor], Coroutine[Any, Any, T]]) -> T:
     """Run `work(reactor)` and return its result. A process can do this once.
 
     Raises SystemExit if it fails or is interrupted.
@@ -24,7 +26,7 @@ def run_coroutine(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
 
     results: list[T] = []
 
-    async def run(reactor: Any) -> None:
+    async def run(reactor: Reactor) -> None:
         use_monotonic_clock(reactor)
         watch_stop_signals(reactor)
         results.append(await work(reactor))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, ask_proxy
-from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.ask import AskError, ask_proxy, print_error
 from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.state_output import (
     format_csv,
@@ -28,7 +25,6 @@ from tradeproxy.cli.state_output import (
     list_timeline_cells,
 )
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
-from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
@@ -126,10 +122,7 @@ def main(arguments: Namespace) -> int:
     """
     if arguments.watch and arguments.csv:
         raise SystemExit("--watch: cannot be combined with --csv")
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = proxy.find_url(env, arguments.url, arguments.account)
-    token = proxy.read_token(env, arguments.token_file)
-    print_findings(env.findings)
+    url, token = proxy.read_access(arguments)
     replace_unencodable(sys.stdout, JSON_ESCAPE if arguments.json else "replace")
     report = _find_report(arguments)
 
@@ -139,8 +132,7 @@ def main(arguments: Namespace) -> int:
     try:
         text = make()
     except AskError as error:
-        line = str(error)
-        print(json.dumps({"error": line}) if arguments.json else escape_unprintable(line))
+        print_error(error, as_json=arguments.json)
         return FAILED
     if arguments.watch:
         watch(make, text, sys.stdout)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tradeproxy.cli import proxy
+from tradeproxy.cli.ask import AskError, print_error
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.tail_output import format_status
@@ -55,10 +56,8 @@ def main(arguments: Namespace) -> int:
             if arguments.json
             else "\n".join(map(escape_unprintable, lines))
         )
-    except proxy.NoStatusError as error:
-        print(
-            json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
-        )
+    except AskError as error:
+        print_error(error, as_json=arguments.json)
         return UNREACHABLE
     print(text)
     is_ready = all(account["ready"] for account in document["accounts"].values())
@@ -66,7 +65,7 @@ def main(arguments: Namespace) -> int:
 
 
 def describe_status(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines for a document of /status.json. Raises NoStatusError for another shape."""
+    """Yield the lines for a document of /status.json. Raises AskError for another shape."""
     try:
         yield f"running since {format_local_time(document['started'])}"
         for name, account in document["accounts"].items():
@@ -77,15 +76,15 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
         slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
         yield f"clients: {clients['count']}{slow}"
     except SHAPE_ERRORS:
-        raise proxy.NoStatusError(UNREADABLE) from None
+        raise AskError(UNREADABLE) from None
 
 
 def write_document(document: dict[str, Any]) -> str:
-    """Return a document as JSON. Raises NoStatusError for one that is nested too deeply."""
+    """Return a document as JSON. Raises AskError for one that is nested too deeply."""
     try:
         return json.dumps(document, indent=2)
     except RecursionError:
-        raise proxy.NoStatusError(UNREADABLE) from None
+        raise AskError(UNREADABLE) from None
 
 
 def _describe_webhook(webhook: dict[str, Any]) -> str:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from argparse import SUPPRESS
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, ask_proxy
-from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.ask import AskError, ask_proxy, print_error
 from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.table import format_table, printable
-from tradeproxy.config.env import Environment
 from tradeproxy.wire.printable import escape_unprintable
 
 if TYPE_CHECKING:
@@ -57,10 +53,7 @@ def main(arguments: Namespace) -> int:
 
     Raises SystemExit for a wrong setting.
     """
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = proxy.find_url(env, arguments.url, arguments.account)
-    token = proxy.read_token(env, arguments.token_file)
-    print_findings(env.findings)
+    url, token = proxy.read_access(arguments)
     try:
         if arguments.action == "assign":
             print(escape_unprintable(_assign(url, token, arguments.order, arguments.name)))
@@ -69,9 +62,7 @@ def main(arguments: Namespace) -> int:
         lines = list(format_strategies(document))
         text = write_document(document) if arguments.json else "\n".join(lines)
     except AskError as error:
-        print(
-            json.dumps({"error": str(error)}) if arguments.json else escape_unprintable(str(error))
-        )
+        print_error(error, as_json=arguments.json)
         return FAILED
     print(text)
     return 0

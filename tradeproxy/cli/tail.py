@@ -9,11 +9,12 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 from stat import S_ISFIFO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from tradeproxy.cli import proxy
+from tradeproxy.cli.ask import explain_rejected_token
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.tail_output import JsonLines, LastUpdates, Notices, Sink, Table
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.client import Client, RefusedError
     from tradeproxy.client.resume import StatusData
+    from tradeproxy.runtime.reactor import Reactor
 
 SIGNALLED = 128
 """The exit status after signal N is this plus N, as POSIX shells report it: 130 for ^C."""
@@ -113,7 +115,7 @@ def main(arguments: Namespace) -> None:
 
     def explain(error: RefusedError) -> str:
         if error.code in (CloseCode.TOKEN_REFUSED.code, 401):
-            return proxy.explain_rejected_token(token)
+            return explain_rejected_token(token)
         accounts = proxy.list_accounts(url, token) if error.code == 404 else []
         return f"{error}; accounts here: {', '.join(accounts)}" if accounts else str(error)
 
@@ -133,7 +135,7 @@ async def _follow(
     sink: Sink,
     notices: Notices,
     explain: Callable[[RefusedError], str],
-    reactor: Any,
+    reactor: Reactor,
 ) -> None:
     use_monotonic_clock(reactor)
     printing = Deferred.fromCoroutine(_print_updates(client, sink, notices, explain))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from tradeproxy.client.base import (
@@ -29,11 +30,6 @@ from tradeproxy.client.base import (
 from tradeproxy.client.resume import PositionLostError, Update
 from tradeproxy.client.snapshot import MAX_STATE_SIZE, AccountSnapshot
 from tradeproxy.runtime.connect_errors import describe_connect_error
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from websockets.asyncio.client import ClientConnection
 
 __all__ = ["AccountSnapshot", "Client", "PositionLostError", "RefusedError", "StateError", "Update"]
 

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from random import random
-from typing import TYPE_CHECKING, Protocol, Self, TypedDict
+from types import TracebackType
+from typing import Protocol, Self, TypedDict
 from urllib.parse import urlencode, urlsplit
 
-from tradeproxy.client.resume import PositionLostError, ResumeState, Update
+from tradeproxy.client.resume import Item, PositionLostError, ResumeState, StatusData, Update
 from tradeproxy.client.snapshot import MAX_STATE_SIZE, AccountSnapshot, read_snapshot
 from tradeproxy.wire.amount import read_int
 from tradeproxy.wire.close_codes import CloseCode
@@ -36,12 +38,6 @@ from tradeproxy.wire.messages import (
     parse_server,
 )
 from tradeproxy.wire.proxy_status import PROXY_STATUS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from types import TracebackType
-
-    from tradeproxy.client.resume import Item, StatusData
 
 INITIAL_CEILING = 0.5
 """Seconds: the maximum delay before the first reconnect. It doubles with each further attempt."""

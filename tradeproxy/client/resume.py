@@ -21,18 +21,16 @@ next one. Before the first snapshot of a client without a position, a status mov
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from tradeproxy.client.snapshot import SNAPSHOT, AccountSnapshot, SnapshotParts
 from tradeproxy.wire.amount import read_int
 from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.messages import TRADE_UPDATES, TradeUpdate, parse_server
 from tradeproxy.wire.proxy_status import PROXY_STATUS, ReplayState
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_UNCURSORED = 110_000
 """The number of events without a cursor to remember, which take about 20 MB.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from tradeproxy.wire.amount import read_int
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SNAPSHOT = "snapshot"
 """The stream of a snapshot's frames."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 import txaio
@@ -11,10 +12,9 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import deferLater
-from twisted.web.client import Agent, ResponseDone, ResponseFailed
-from twisted.web.http import PotentialDataLoss
+from twisted.web.client import URI, Agent, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -37,14 +37,9 @@ from tradeproxy.client.snapshot import MAX_STATE_SIZE
 from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
+from tradeproxy.runtime.http_body import BodyError, read_body
+from tradeproxy.runtime.reactor import get_reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from twisted.internet.interfaces import IStreamClientEndpoint
-    from twisted.python.failure import Failure
-    from twisted.web.client import URI
 
 MAX_UNREAD = 256
 """The maximum of unread messages.
@@ -63,7 +58,7 @@ class TwistedClient(BaseClient):
         self,
         url: str,
         *,
-        reactor: Any = None,
+        reactor: IReactorTime | None = None,
         endpoint: IStreamClientEndpoint | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
@@ -76,10 +71,8 @@ class TwistedClient(BaseClient):
             options: See ClientOptions.
         """
         super().__init__(url, options)
-        if reactor is None:
-            from twisted.internet import reactor
-        self._reactor: Any = reactor
-        self._endpoint = _build_endpoint(url, reactor) if endpoint is None else endpoint
+        self._reactor: IReactorTime = get_reactor() if reactor is None else reactor
+        self._endpoint = _build_endpoint(url, self._reactor) if endpoint is None else endpoint
 
     async def _open(self, url: str) -> ClientProtocol:
         factory = WebSocketClientFactory(url, useragent=USER_AGENT, reactor=self._reactor)
@@ -117,8 +110,10 @@ class TwistedClient(BaseClient):
         asked = Deferred.fromCoroutine(_fetch(agent, url, given))
         try:
             return await asked.addTimeout(STATE_TIMEOUT, self._reactor)
-        except (CancelledError, StateError):
+        except CancelledError:
             raise
+        except BodyError as error:
+            raise StateError(str(error)) from None
         except ResponseFailed:
             raise StateError("the connection was lost before the answer") from None
         except Exception as error:
@@ -250,46 +245,12 @@ class _FixedEndpoint:
         return self._endpoint
 
 
-class _Body(Protocol):
-    """Collects the body of an answer."""
-
-    def __init__(self) -> None:
-        self.whole: Deferred[bytes] = Deferred(self._abort)
-        self._pieces: list[bytes] = []
-        self._size = 0
-
-    def dataReceived(self, data: bytes) -> None:
-        """Keep a piece; abort beyond MAX_STATE_SIZE."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > MAX_STATE_SIZE and not self.whole.called:
-            self._abort()
-            self.whole.errback(StateError(f"an answer of more than {MAX_STATE_SIZE} bytes"))
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Return the whole body, unless it is cut off."""
-        if self.whole.called:
-            return
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.whole.callback(b"".join(self._pieces))
-        else:
-            self.whole.errback(StateError("the answer was cut off"))
-
-    def _abort(self, _: object = None) -> None:
-        self._pieces = []
-        # The transport of a body has no more than ITransport, and no abortConnection.
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-
 async def _fetch(agent: Agent, url: str, headers: Headers) -> tuple[int, bytes]:
     response = await agent.request(b"GET", url.encode(), headers)
-    body = _Body()
-    response.deliverBody(body)
-    return response.code, await body.whole
+    return response.code, await read_body(response, MAX_STATE_SIZE)
 
 
-def _build_endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:
+def _build_endpoint(url: str, reactor: IReactorTime) -> IStreamClientEndpoint:
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "wss"
     port = parts.port or (443 if secure else 80)

@@ -17,6 +17,7 @@ from tradeproxy.config.storage import JournalSettings, RedisSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.runtime.dates import Dates
+from tradeproxy.runtime.reactor import Reactor
 
 _log = Logger()
 
@@ -42,7 +43,7 @@ class Node:
     def __init__(
         self,
         redis: RedisSettings,
-        reactor: Any,
+        reactor: Reactor,
         *,
         connect: Callable[[RedisSettings, Any], RedisClient] = RedisClient,
     ) -> None:

@@ -17,6 +17,7 @@ from txredisapi import ResponseError
 from tradeproxy.cluster.redis_replies import INVALID, TOO_LARGE, BoundedRedisProtocol
 from tradeproxy.config.storage import RedisSettings
 from tradeproxy.runtime.connect_errors import describe_connect_error
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.quote import quote_text
@@ -53,7 +54,7 @@ class RedisClient:
     timeout does: behind a load balancer the next connection may reach a Redis that works.
     """
 
-    def __init__(self, settings: RedisSettings, reactor: Any) -> None:
+    def __init__(self, settings: RedisSettings, reactor: Reactor) -> None:
         self.on_up: Callable[[], None] = lambda: None
         """Called when commands can be sent. It must not close this client."""
         self.on_down: Callable[[str], None] = lambda _: None
@@ -184,7 +185,7 @@ class RedisClient:
         return wrapClientTLS(ServerIdentity(settings.host), endpoint) if settings.tls else endpoint
 
 
-async def probe_redis(settings: RedisSettings, reactor: Any) -> str | None:
+async def probe_redis(settings: RedisSettings, reactor: Reactor) -> str | None:
     """Connect once; return why Redis is not suitable for the log, or None if it is."""
     redis = RedisClient(settings, reactor)
     tried: Deferred[None] = Deferred()

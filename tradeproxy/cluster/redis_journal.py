@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.cluster.import_log import RedisImportLog
 from tradeproxy.cluster.outbox import LOG_SHORTENED, Outbox
 from tradeproxy.cluster.redis_client import RedisClient, RedisUnavailableError
 from tradeproxy.cluster.redis_log import (
@@ -35,9 +36,10 @@ from tradeproxy.cluster.redis_log import (
 )
 from tradeproxy.cluster.redis_status import RedisStatus
 from tradeproxy.cluster.replica import Replica
+from tradeproxy.cluster.shared_assignments import SharedAssignments
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
 from tradeproxy.journal.base import Batch, JournalBase, max_optional
-from tradeproxy.journal.metadata import Metadata
+from tradeproxy.journal.metadata import ASSIGNMENTS, Metadata
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.wire.event import Event, OrderState
@@ -119,6 +121,11 @@ class RedisJournal(JournalBase):
         self.outbox = Outbox(self.redis_log, clock, dates.own)
         self.outbox.on_written = self._written
         self.publish_state = self.outbox.publish_state
+        self._imports = RedisImportLog(self.redis_log, self, lambda: self.outbox.token)
+        self.import_log = self._imports
+        self._assignments = SharedAssignments(
+            self.redis_log, self, lambda: self.outbox.is_leading, self._save
+        )
         self._is_starting_epoch = False  # an epoch in which the rows here are not valid
         self._trimmer = Trimmer(clock, self._trim)
         # The epoch and the bounds of the log when this node last checked it.
@@ -172,9 +179,13 @@ class RedisJournal(JournalBase):
         self.end = lease.last
         self._bounds = lease.epoch, lease.bounds
         if lease.epoch == self.epoch:
+            self._assignments.observe(lease.assignments)
             self.replica.adopt_lost_through(lease.bounds.get(ROLLED_BACK))
             if not self.outbox.is_leading:
                 self.adopt_bounds(lease.bounds)
+                # It was not known yet if the log began after this node.
+                self.account_id = lease.bounds.get("account_id", self.account_id)
+        self._imports.observe(lease.imports)
         if lease.epoch != self.epoch or lease.last < last:
             self._tailer.recheck()
         if lease.owner not in (None, self.redis_log.owner):
@@ -209,6 +220,7 @@ class RedisJournal(JournalBase):
         if not continuing:
             self.adopt(metadata)
             self.adopt_bounds(metadata)
+            self._assignments.restore()
         self._start_writing(lease)
         self._save()
 
@@ -259,8 +271,11 @@ class RedisJournal(JournalBase):
     def read_from_start(self, log_state: LogState) -> None:
         """Drop every row: the whole log follows, and it is another one than before."""
         was_empty, own = not self.epoch, self.encode_present()
+        epoch, assignments = self.epoch, self.get_metadata(ASSIGNMENTS)
         self.is_loaded = self._is_starting_epoch = False
         self.replica.replace(log_state)
+        if self.epoch == epoch:
+            self._assignments.record_loss(assignments)
         if was_empty and self.outbox.is_leading:
             self.adopt(own)  # this node began this log; its own metadata is newer
         elif not was_empty:

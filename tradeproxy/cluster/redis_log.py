@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.scripts import (
+    APPEND_IMPORTS,
     BEGIN_EPOCH,
     CALL_ROLL,
     KEYS,
@@ -23,7 +24,7 @@ from tradeproxy.cluster.scripts import (
     WRITE,
     Script,
 )
-from tradeproxy.journal.metadata import TRIM_KEYS
+from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED, TRIM_KEYS
 from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
 
@@ -40,7 +41,7 @@ MAX_ENTRIES = 500
 ROLLED_BACK = "rolled back"
 """The key for the highest time of the events that the log has lost (microseconds since 1970)."""
 
-CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK)
+CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK, "account_id")
 """The metadata that every check of the lease returns."""
 
 
@@ -74,6 +75,10 @@ class LeaseState:
     """Whether the lease is free because its last owner released it."""
     bounds: Mapping[str, str] = field(default_factory=dict)
     """The metadata under CHECKED_KEYS."""
+    imports: tuple[int, str] = (0, "")
+    """How many elements the list of imports has, and the SHA-1 hash of the last one."""
+    assignments: str = ""
+    """The SHA-1 hash of the assignments by hand; "" if there are none."""
 
 
 class WriteResult(NamedTuple):
@@ -168,6 +173,9 @@ class RedisLog:
         # Braces are a hash tag: a Redis Cluster keeps the keys of a script on one shard.
         self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in KEYS]
         self._stream = self._keys[KEYS.index("stream")]
+        self._metadata, self._imports = (
+            self._keys[KEYS.index(key)] for key in ("facts", "imports")
+        )
 
     # The lease.
 
@@ -187,8 +195,10 @@ class RedisLog:
         lost = "" if lost_through is None else lost_through
         reply = await self._run(LEASE, *arguments, lost, *CHECKED_KEYS)
         with self._reading():
+            imports = int(reply.pop(7))
             fields = (None if each is None else each.decode() for each in reply)
-            owner, token, previous, found, last, remaining, released, *bounds = fields
+            owner, token, previous, found, last, remaining, released, *rest = fields
+            newest, assignments, *bounds = rest
             checked = zip(CHECKED_KEYS, bounds, strict=True)
             return LeaseState(
                 owner,
@@ -199,6 +209,8 @@ class RedisLog:
                 int(remaining or 0) / 1000,
                 released is not None,
                 {key: text for key, text in checked if text is not None},
+                (imports, newest or ""),
+                assignments or "",
             )
 
     async def release(self, token: str) -> None:
@@ -265,6 +277,16 @@ class RedisLog:
         """Delete the events up to number `through`, and save metadata."""
         await self._run(TRIM, self.owner, token, through, through + 1, *_flatten(metadata))
 
+    async def append_imports(self, token: str, count: int, elements: Sequence[bytes]) -> int | None:
+        """Append elements to the list of imports if it has `count`; with 0, begin another list.
+
+        Returns how many it has then: as many as before if it had another count. Returns None,
+        without a change, if the token is no longer the lease's.
+        """
+        reply = await self._run(APPEND_IMPORTS, self.owner, token, count, *elements)
+        with self._reading():
+            return None if reply is None else int(reply)
+
     # Every node may call these.
 
     async def read_state(self, seq: int) -> LogState:
@@ -312,6 +334,24 @@ class RedisLog:
         with self._reading():
             entries = [(bytes(at), list(fields)) for at, fields in reply[0][1]] if reply else []
         return [_decode(at, fields) for at, fields in entries]
+
+    async def read_imports(self, first: int, limit: int) -> list[bytes]:
+        """Return up to `limit` elements of the list of imports, from index `first` on."""
+        reply = await self._redis.call("LRANGE", self._imports, first, first + limit - 1)
+        with self._reading():
+            return [bytes(element) for element in reply]
+
+    async def count_imports(self) -> int:
+        """Return how many elements the list of imports has."""
+        reply = await self._redis.call("LLEN", self._imports)
+        with self._reading():
+            return int(reply)
+
+    async def read_assignments(self) -> str | None:
+        """Return the assignments by hand; None if there are none."""
+        reply = await self._redis.call("HGET", self._metadata, REMEMBERED + ASSIGNMENTS)
+        with self._reading():
+            return None if reply is None else reply.decode()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -1,17 +1,18 @@
 """The Lua scripts of lua/, over the keys of one account's log; Redis runs each of them atomically.
 
-| key    | type   | contents                                                                  |
-|--------|--------|---------------------------------------------------------------------------|
-| lease  | hash   | `owner`, `token`: the node that may write; `previous`: the owner before;   |
-|        |        | the key is gone when the lease has expired or was released                |
-| state  | hash   | `last`, `sub`: the newest entry's id; `holder`: the last owner of the      |
-|        |        | lease; `released`: whether it released the lease; `standing`, `teller`,    |
-|        |        | `said`: the stream state, its node, its entry's id; `begun`: EpochStart    |
-| facts  | hash   | journal.metadata.Metadata; `rolled back`: redis_log.ROLLED_BACK           |
-| stream | stream | event n is the entry `n-0`; other entries after it are `n-1`, `n-2`, …     |
-| ids    | zset   | every event's key, by the event's number; also keys of delivered events   |
-|        |        | of the log before, by its last number                                     |
-| roll   | hash   | while there is no log: each node's report, see cluster.roll_call          |
+| key     | type   | contents                                                                  |
+|---------|--------|---------------------------------------------------------------------------|
+| lease   | hash   | `owner`, `token`: the node that may write; `previous`: the owner before;   |
+|         |        | the key is gone when the lease has expired or was released                |
+| state   | hash   | `last`, `sub`: the newest entry's id; `holder`: the last owner of the      |
+|         |        | lease; `released`: whether it released the lease; `standing`, `teller`,    |
+|         |        | `said`: the stream state, its node, its entry's id; `begun`: EpochStart    |
+| facts   | hash   | journal.metadata.Metadata; `rolled back`: redis_log.ROLLED_BACK           |
+| stream  | stream | event n is the entry `n-0`; other entries after it are `n-1`, `n-2`, …     |
+| ids     | zset   | every event's key, by the event's number; also keys of delivered events   |
+|         |        | of the log before, by its last number                                     |
+| roll    | hash   | while there is no log: each node's report, see cluster.roll_call          |
+| imports | list   | the header and the pages of cluster.import_log; they outlast the log        |
 
 An event's entry has the fields `p` (payload), `m` (its other values, JSON), `r` (received,
 microseconds) and `e` (epoch). That of an execution has `x` too, its hash. Other entries have `s`
@@ -40,7 +41,7 @@ from __future__ import annotations
 from hashlib import sha1
 from pathlib import Path
 
-KEYS = ("lease", "state", "facts", "stream", "ids", "roll")
+KEYS = ("lease", "state", "facts", "stream", "ids", "roll", "imports")
 """In the order in which every script gets them as KEYS."""
 
 
@@ -60,3 +61,4 @@ BEGIN_EPOCH = Script("begin_epoch", "fence", "save_metadata")
 TRIM = Script("trim", "fence", "read_epoch", "save_metadata")
 READ_STATE = Script("read_state", "read_epoch")
 CALL_ROLL = Script("call_roll")
+APPEND_IMPORTS = Script("append_imports", "fence")

@@ -6,16 +6,13 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from tradeproxy.config.command import name_command
+from tradeproxy.config.env import Environment
 from tradeproxy.config.values import get_default_port, is_visible_ascii, split_url
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect
-
-if TYPE_CHECKING:
-    from tradeproxy.config.env import Environment
 
 _SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 

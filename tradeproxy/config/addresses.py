@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tradeproxy.config.endpoints import (
     complete,
@@ -13,14 +13,10 @@ from tradeproxy.config.endpoints import (
     has_ipv6_loopback,
     loopback_descriptions,
 )
+from tradeproxy.config.env import Environment
 from tradeproxy.config.setting import ListSetting, Setting
 from tradeproxy.config.values import flag
 from tradeproxy.wire import hosts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tradeproxy.config.env import Environment
 
 
 def parse_port(text: str) -> int:

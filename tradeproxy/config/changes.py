@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.config.accounts import prefix_variables
 from tradeproxy.config.setting import settings_in
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tradeproxy.config.settings import Settings
-    from tradeproxy.wire.credentials import Secret
+from tradeproxy.config.settings import Settings
+from tradeproxy.wire.credentials import Secret
 
 
 def list_restart_variables(running: Settings, new: Settings) -> list[str]:

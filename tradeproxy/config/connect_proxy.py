@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from tradeproxy.config.env import Findings
 from tradeproxy.config.values import is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tradeproxy.config.env import Findings
 
 URL_VARIABLES = ("https_proxy", "HTTPS_PROXY")
 """The first one that is set counts, as in curl and requests."""

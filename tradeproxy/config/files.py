@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from errno import EFBIG, ESPIPE
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import TextIO
+from pathlib import Path
+from typing import TextIO
 
 MAX_SIZE = 1024 * 1024
 """Characters of a file. It usually has a few hundred, but a link to a device has no end."""

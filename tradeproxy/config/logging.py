@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
+from tradeproxy.config.env import Environment
 from tradeproxy.config.setting import read_fields, setting
 from tradeproxy.config.values import choice
-
-if TYPE_CHECKING:
-    from tradeproxy.config.env import Environment
 
 
 class LogFormat(Enum):

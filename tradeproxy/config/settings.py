@@ -5,10 +5,12 @@ An invalid setting does not end the reading, so one error lists every problem.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tradeproxy.config import access, addresses, storage, trade_log
 from tradeproxy.config.accounts import AccountSettings, demo_accounts, read_accounts
@@ -23,15 +25,9 @@ from tradeproxy.config.logging import LogSettings, read_log
 from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
 from tradeproxy.config.values import choice, flag, seconds, whole_number
 from tradeproxy.config.webhooks import WebhookSettings, is_webhook_variable, read_webhooks
+from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
-from tradeproxy.wire.strategy_rule import parse_rule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from tradeproxy.wire.credentials import Secret
-    from tradeproxy.wire.strategy_rule import StrategyRule
+from tradeproxy.wire.strategy_rule import StrategyRule, parse_rule
 
 
 class RecoveryMode(Enum):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
 from twisted.logger import Logger
 
+from tradeproxy.config.accounts import AccountSettings
 from tradeproxy.config.settings import Settings, SettingsError, read_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from tradeproxy.config.accounts import AccountSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,13 @@ import re
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from tradeproxy.config.env import Environment
 from tradeproxy.config.setting import Setting, made_of, read_fields, setting
 from tradeproxy.config.values import is_visible_ascii, whole_number
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
-
-if TYPE_CHECKING:
-    from tradeproxy.config.env import Environment
-
 
 DAY = 86_400.0
 

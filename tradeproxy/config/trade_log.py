@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from tradeproxy.config.env import Environment
 from tradeproxy.config.setting import Setting
 from tradeproxy.config.storage import expand_path
 from tradeproxy.config.values import choice
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tradeproxy.config.env import Environment
 
 
 class TradeLogFormat(Enum):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from tradeproxy.wire import hosts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 E = TypeVar("E", bound=Enum)
 

@@ -7,23 +7,20 @@ import binascii
 import importlib.util
 import re
 import sys
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
+from tradeproxy.config.env import Environment
 from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
 from tradeproxy.config.values import choice, flag, is_visible_ascii, seconds, split_url
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.event import EVENT_KINDS
 from tradeproxy.wire.receiver_address import find_refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
-    from tradeproxy.config.env import Environment
 
 T = TypeVar("T")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.origin_rules import OriginProblem, OriginRules
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _REASONS = {
     OriginProblem.HOST: "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are",

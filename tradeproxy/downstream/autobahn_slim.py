@@ -6,26 +6,22 @@ each connection costs more memory and time. Autobahn parses the frames in both c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from autobahn._version import __version__
 from autobahn.twisted import websocket as twisted
 from autobahn.twisted.resource import WebSocketResource
-from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket import protocol as base
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http_headers import Headers
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
 from tradeproxy.downstream.handshake import VERSION, choose_subprotocol, compute_accept
-
-if TYPE_CHECKING:
-    from autobahn.twisted.websocket import WebSocketServerFactory
-    from twisted.internet.interfaces import IAddress
-    from twisted.web.server import Request
 
 T = TypeVar("T", bound="WebSocketServerProtocol")
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from twisted.web.server import Request
+
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.peer import format_peer
-from tradeproxy.wire.position import AfterId, LastEvents
-
-if TYPE_CHECKING:
-    from twisted.web.server import Request
-
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.wire.position import Position
+from tradeproxy.wire.position import AfterId, LastEvents, Position
 
 MAX_USER_AGENT = 80
 """Characters. Browsers send more; the start and the end are kept because they differ most."""

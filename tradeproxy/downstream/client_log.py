@@ -12,20 +12,15 @@ second one is for each reason, so that a loop of one program does not hide anoth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter
+from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from tradeproxy.downstream.client_info import cut_middle, put_in_quotes
+from tradeproxy.downstream.client_info import ClientInfo, cut_middle, put_in_quotes
 from tradeproxy.runtime.line_limit import LineLimit
 from tradeproxy.wire.plural import plural_ending
-
-if TYPE_CHECKING:
-    from collections import Counter
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.downstream.client_info import ClientInfo
 
 MAX_LINES = 15
 """Lines about clients in a second."""

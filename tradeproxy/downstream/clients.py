@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.downstream.admission import Grant
+from tradeproxy.downstream.client_info import ClientInfo
+from tradeproxy.downstream.client_log import ClientLog
 from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.close_codes import CloseCode
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.downstream.admission import Grant
-    from tradeproxy.downstream.client_info import ClientInfo
-    from tradeproxy.downstream.client_log import ClientLog
-    from tradeproxy.runtime.socket_limit import SocketLimit
 
 
 class ClientStats(NamedTuple):

@@ -5,19 +5,26 @@ A client is served by its own feed or by a send group, never by both. The table 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketServerProtocol
-from twisted.internet.interfaces import ISSLTransport
+from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.interfaces import IReactorTime, ISSLTransport
 from twisted.logger import Logger
 
+from tradeproxy.book.book import Book
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim
+from tradeproxy.downstream.admission import Grant
+from tradeproxy.downstream.client_info import ClientInfo
 from tradeproxy.downstream.client_log import DROPPED, LOST, describe_end
-from tradeproxy.downstream.clients import ClientStats
+from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.direct_write import find_sender, write_direct
-from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN
+from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN, AuthDeadlines, HandshakeThrottle
+from tradeproxy.downstream.send_group import SendGroup, SendGroups
 from tradeproxy.downstream.session import (
     TOKEN_REFUSED,
     ClientEffect,
@@ -28,30 +35,15 @@ from tradeproxy.downstream.session import (
     SetEvents,
     SetStatus,
 )
-from tradeproxy.downstream.subscription import Subscription
+from tradeproxy.downstream.subscription import SharedEncoders, Subscription
+from tradeproxy.downstream.wrong_tokens import WrongTokens
+from tradeproxy.hub.account import Account
+from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin
 from tradeproxy.wire.close_codes import CloseCode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from autobahn.websocket.types import ConnectionRequest
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.config.settings import Limits
-    from tradeproxy.downstream.admission import Grant
-    from tradeproxy.downstream.client_info import ClientInfo
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
-    from tradeproxy.downstream.query import SubscribeOptions
-    from tradeproxy.downstream.send_group import SendGroup, SendGroups
-    from tradeproxy.downstream.subscription import SharedEncoders
-    from tradeproxy.downstream.wrong_tokens import WrongTokens
-    from tradeproxy.hub.account import Account
-    from tradeproxy.wire.messages import Sendable
+from tradeproxy.wire.messages import Sendable
 
 CLOSE_TIMEOUT = 5.0
 """Seconds for a client to answer a close frame."""
@@ -337,7 +329,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             return None
         feed, group = self.subscriber.feed, self.send_group
         position = feed.position if group is None else group.position
-        lag = 0 if feed.is_idle else max(self.account.journal.last - position, 0)
+        lag = 0 if feed.is_idle else self.account.lag(position)
         is_closing = self._session.state is ClientState.CLOSED
         is_slow = feed.is_paused and not is_closing
         return ClientStats(is_slow, lag, self.account.name, self._info, is_closing)

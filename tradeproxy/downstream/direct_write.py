@@ -8,15 +8,13 @@ the measurements.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.tcp import Server
 from twisted.protocols.tls import BufferingTLSTransport
 
 from tradeproxy.downstream.tls_sender import find_tls_sender, is_drained
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def find_sender(connection: Any) -> Callable[[bytes], int] | None:

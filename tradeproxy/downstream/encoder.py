@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 from weakref import WeakValueDictionary
 
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Batch, Row
+from tradeproxy.query.filters import Filter
 from tradeproxy.wire.frame import Recovered, extract_data, with_cursor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.downstream.filters import Filter
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Batch, Row
 
 MARKS = tuple(mark.value for mark in Recovered)
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from tradeproxy.book.book import Book
     from tradeproxy.config.settings import Limits
     from tradeproxy.downstream.admission import Grant
-    from tradeproxy.downstream.query import SubscribeOptions
     from tradeproxy.hub.account import Account
+    from tradeproxy.query.stream import SubscribeOptions
 
 PING_INTERVAL = 20
 """Seconds. Pings keep an idle connection alive in NATs and proxies, and find dead clients."""

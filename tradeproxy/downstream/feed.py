@@ -28,23 +28,16 @@ ENDED is final. While the transport is paused, nothing is written and no step ru
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tradeproxy.journal.base import TrimmedError, UnreadableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.downstream.log_reader import LogReader
-    from tradeproxy.journal.base import Batch, Journal, Row
-
+from tradeproxy.downstream.log_reader import LogReader
+from tradeproxy.journal.base import Batch, Log, Row, TrimmedError, UnreadableError
 
 MAX_DIRECT_BYTES = 256 * 1024
 """Bytes of the largest batch that is sent in one piece. A larger one is read from the log in steps.
@@ -140,7 +133,7 @@ class Feed:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Log,
         log_reader: LogReader,
         sink: FeedSink,
         clock: IReactorTime,

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import TYPE_CHECKING
+
+from twisted.web.server import Request
 
 from tradeproxy.downstream.admission import Rejection
-
-if TYPE_CHECKING:
-    from twisted.web.server import Request
 
 VERSION = b"13"
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

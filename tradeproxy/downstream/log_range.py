@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.query import UntilId, UntilTime
 from tradeproxy.downstream.subscription import NOT_KEPT
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
+from tradeproxy.query.stream import HistoryQuery, UntilId, UntilTime
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.position import AfterId
-
-if TYPE_CHECKING:
-    from tradeproxy.downstream.query import HistoryQuery
-    from tradeproxy.hub.account import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +40,7 @@ def resolve_query(account: Account, query: HistoryQuery) -> LogRange | Rejection
 
 def _find_range(account: Account, query: HistoryQuery) -> LogRange | Rejection:
     try:
-        after = account.journal.last if query.position is None else locate(account, query.position)
+        after = account.log.last if query.position is None else locate(account, query.position)
     except UnrecoverablePositionError as error:
         return Rejection(410, f"position unknown: {error}")
     last = until = None
@@ -58,7 +54,7 @@ def _find_range(account: Account, query: HistoryQuery) -> LogRange | Rejection:
             until = time
     # The stream has no frame that reports a hole. The connection would be dropped there, and a
     # client that reconnects would come to the same hole forever. Status 410 makes it stop.
-    hole = account.journal.next_hole(after)
+    hole = account.log.next_hole(after)
     if hole is None or (last is not None and hole > last):
         return LogRange(after, last, until)
     if after < hole - 1 and _makes_progress(account, query, hole):
@@ -77,7 +73,7 @@ def _makes_progress(account: Account, query: HistoryQuery, hole: int) -> bool:
     """
     if not isinstance(query.position, AfterId) or query.filter is not None or query.until:
         return False
-    last = account.journal.row(hole - 1)
+    last = account.log.row(hole - 1)
     if last is None or last.payload is None or not last.durable:
         return False
     return query.position.text.encode() not in last.payload

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.journal.base import Journal
+    from tradeproxy.journal.base import Log
     from tradeproxy.wire.proxy_status import JournalStatus
 
 STEP_ROWS = 128
@@ -68,7 +68,7 @@ class LogReader:
             self._has_turn = True
             clock.callLater(0, self._run_steps, clock)
 
-    def read(self, journal: Journal, after: int) -> Batch | None:
+    def read(self, journal: Log, after: int) -> Batch | None:
         """Return the next step after sequence number `after`; None at the end of the log.
 
         A hole is a step of its own. Other steps end before the next hole.
@@ -81,7 +81,7 @@ class LogReader:
 
 
 def _read_step(
-    journal: Journal, epoch: str, first: int, last: int, status: JournalStatus, after: int
+    journal: Log, epoch: str, first: int, last: int, status: JournalStatus, after: int
 ) -> Batch | None:
     """Read one step.
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 from twisted.web.http_headers import Headers
-
-if TYPE_CHECKING:
-    from twisted.web.server import Request
+from twisted.web.server import Request
 
 
 def free_head(request: Request) -> None:

@@ -16,22 +16,17 @@ what sending costs. A send group checks it once, at the join, and sends to its m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.downstream.encoder import FrameEncoder
-    from tradeproxy.hub.account import Account
-    from tradeproxy.hub.broadcaster import Subscriber
-    from tradeproxy.journal.base import Batch
-
+from tradeproxy.hub.account import Account
+from tradeproxy.hub.broadcaster import Subscriber
+from tradeproxy.journal.base import Batch
 
 MAX_GROUP_SIZE = 500
 """Members of one group. The loop over them does not yield; more clients form another group."""
@@ -83,12 +78,12 @@ class SendGroups:
             # number of one hole. Then equal positions do not mean that a client and a group have
             # sent the same events, so no client joins, nor while such events are being delivered.
             account = member.account
-            is_safe = account.journal.status.durable and not account.broadcaster.has_overflow
+            is_safe = account.log.status.durable and not account.broadcaster.has_overflow
             if is_safe and member.send_group is None and (send := member.find_sender()):
                 self._find_group(account).add(member, send)
 
     def _find_group(self, account: Account) -> SendGroup:
-        position = account.journal.last
+        position = account.log.last
         groups = [group for group in self._groups.get(account, ()) if group.size]
         self._groups[account] = groups
         for group in groups:

@@ -18,11 +18,13 @@ With `status` the `proxy_status` stream also starts at the first accepted auth m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from tradeproxy.wire.close_codes import CloseCode
+from tradeproxy.wire.credentials import Credentials
 from tradeproxy.wire.messages import (
     TRADE_UPDATES,
     Authenticate,
@@ -38,11 +40,6 @@ from tradeproxy.wire.messages import (
     parse_client,
 )
 from tradeproxy.wire.proxy_status import PROXY_STATUS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.wire.credentials import Credentials
 
 
 class ProtocolMode(Enum):

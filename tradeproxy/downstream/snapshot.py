@@ -17,9 +17,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tradeproxy.downstream.filters import EventTraits, Filter, normalize_symbol, read_traits
+from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import UnreadableError
+from tradeproxy.query.filters import EventTraits, Filter, read_traits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.book.book import Book
+    from tradeproxy.book.snapshot import PendingSnapshot
     from tradeproxy.book.views import BookSnapshot, PositionView
     from tradeproxy.downstream.feed import Feed
 
@@ -99,11 +101,15 @@ class SnapshotInsert:
     def begin(self, feed: Feed) -> None:
         """Insert the snapshot into a feed that has just caught up."""
         # Taken now: by the next turn the book may have moved on with the log.
-        epoch = self._book.account.journal.epoch
+        epoch = self._book.account.log.epoch
         feed.insert(self._send(feed, self._take(feed), epoch))
 
-    def _take(self, feed: Feed) -> BookSnapshot | None:
-        """Return the state after the feed's position; None if the book is not there."""
+    def _take(self, feed: Feed) -> PendingSnapshot | bytes | None:
+        """Return the state after the feed's position.
+
+        While the book is not there, return what Feed.insert takes: b"" for the next turn, None for
+        a later one.
+        """
         book = self._book
         try:
             book.catch_up()
@@ -111,25 +117,29 @@ class SnapshotInsert:
                 return None
             if book.seq > feed.position and not self._is_replay:
                 feed.skip_to(book.seq)
-            return book.snapshot() if book.seq == feed.position else None
+            if book.seq == feed.position:
+                return book.snapshot()
         except (ReplacedLogError, UnreadableError):
             return None
+        return b"" if book.seq < feed.position else None
 
     def _send(
-        self, feed: Feed, snapshot: BookSnapshot | None, epoch: str
+        self, feed: Feed, pending: PendingSnapshot | bytes | None, epoch: str
     ) -> Iterator[bytes | None]:
-        journal = self._book.account.journal
+        log = self._book.account.log
         deadline = self._clock.seconds() + BUILD_TIMEOUT
-        while snapshot is None:
+        while pending is None or isinstance(pending, bytes):
             if self._clock.seconds() >= deadline:
                 self._on_not_ready()
                 return
             if not self._book.is_building and self._book.seq > feed.position:
                 return  # events come first; the feed then catches up once more
-            yield None
-            epoch, snapshot = journal.epoch, self._take(feed)
+            yield pending
+            epoch, pending = log.epoch, self._take(feed)
+        while (snapshot := pending.made) is None:
+            yield b""
         for part in split(snapshot, self._book.account.name, self._wanted):
-            if journal.epoch != epoch:
+            if log.epoch != epoch:
                 return
             if part is None:
                 yield b""

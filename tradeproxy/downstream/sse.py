@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.web.server import NOT_DONE_YET
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET, Request
 
+from tradeproxy.book.book import Book
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import encoder
+from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_info import read_client_info
 from tradeproxy.downstream.client_log import DROPPED, LOST
-from tradeproxy.downstream.clients import ClientStats
+from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.feed import Feed
+from tradeproxy.downstream.log_range import LogRange
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.request_head import free_head
 from tradeproxy.downstream.snapshot import Part, SnapshotInsert
 from tradeproxy.downstream.subscription import NOT_KEPT
-from tradeproxy.journal.base import Batch
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Batch, Row
+from tradeproxy.query.stream import HistoryQuery
 from tradeproxy.wire.close_codes import CloseCode
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-    from twisted.web.server import Request
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.config.settings import Limits
-    from tradeproxy.downstream.admission import Grant
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.downstream.log_range import LogRange
-    from tradeproxy.downstream.query import HistoryQuery
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row
 
 HEARTBEAT = 15
 """Seconds between two heartbeats. They keep idle connections open in reverse proxies and NATs."""
@@ -120,7 +114,7 @@ class SseResponse:
         self._encoder = shared.encoder.with_filter(query.filter)
         self._id_epoch: str | None = None
         self._feed = Feed(
-            account.journal, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
+            account.log, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
         )
         self._snapshot = None
         if query.snapshot and book is not None:
@@ -178,7 +172,7 @@ class SseResponse:
 
     def stats(self) -> ClientStats:
         """Return the current numbers of this client."""
-        lag = max(self._account.journal.last - self._feed.position, 0)
+        lag = self._account.lag(self._feed.position)
         return ClientStats(self._feed.is_paused, lag, self._account.name, self._info)
 
     # Called by the broadcaster.
@@ -192,9 +186,9 @@ class SseResponse:
 
         The journal may have begun a new epoch, or its last row may be durable only now.
         """
-        if not self._account.journal.status.durable:
+        if not self._account.log.status.durable:
             self._id_epoch = None  # the next events have no id
-        elif self._feed.is_current and self._id_epoch != self._account.journal.epoch:
+        elif self._feed.is_current and self._id_epoch != self._account.log.epoch:
             self._write_heartbeat(self._feed.position)
 
     # Called by the feed.
@@ -278,9 +272,9 @@ class SseResponse:
         Without data it is no event, but a browser stores the id as its Last-Event-ID (WHATWG HTML,
         9.2.6). So a client that reconnects before its first event misses none.
         """
-        is_durable = self._account.journal.status.durable
+        is_durable = self._account.log.status.durable
         cursor = self._account.cursor_at(position) if is_durable else None
-        self._id_epoch = None if cursor is None else self._account.journal.epoch
+        self._id_epoch = None if cursor is None else self._account.log.epoch
         line = b"" if cursor is None else b"id: %s\n" % cursor.encode()
         self._request.write(b": heartbeat\n%s\n" % line)
 
@@ -298,13 +292,11 @@ class SseResponse:
         Events may still be buffered in the account, or a backfill of an open gap may find some.
         """
         account, until = self._account, self._range.until
-        gap = account.gaps.current
+        gap = account.open_gap
         may_have_gap = (
             gap is not None and until is not None and (gap.begin is None or gap.begin <= until)
         )
-        return (
-            account.is_settled and self._feed.position >= account.journal.last and not may_have_gap
-        )
+        return account.is_settled and not account.lag(self._feed.position) and not may_have_gap
 
     def _drop_not_ready(self) -> None:
         self._drop(CloseCode.NOT_READY.reason)

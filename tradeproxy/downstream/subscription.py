@@ -6,28 +6,23 @@ Instead it gets one `hello` with the whole state once it has caught up, so its m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
+from tradeproxy.book.book import Book
+from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.feed import Feed
-from tradeproxy.downstream.snapshot import SnapshotInsert
+from tradeproxy.downstream.log_reader import LogReader
+from tradeproxy.downstream.snapshot import Part, SnapshotInsert
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.base import Batch, Row, UnreadableError
+from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.wire.close_codes import MAX_REASON_BYTES, CloseCode
 from tradeproxy.wire.proxy_status import ReplayState, encode_position, encode_replay
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.downstream.encoder import FrameEncoder
-    from tradeproxy.downstream.log_reader import LogReader
-    from tradeproxy.downstream.query import SubscribeOptions
-    from tradeproxy.downstream.snapshot import Part
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Batch, Row
 
 NOT_KEPT = "events at this place were not kept"
 POSITION_INTERVAL = 15
@@ -133,7 +128,7 @@ class Subscription:
         """
         # These run for every client and event, so the calls in between are saved here once.
         self.write = transport.write if options.filter is None else self._write_filtered
-        self.feed = Feed(account.journal, encoders.log_reader, self, clock, stall_timeout)
+        self.feed = Feed(account.log, encoders.log_reader, self, clock, stall_timeout)
         self.deliver = self.feed.deliver
         self._account = account
         self._clock = clock
@@ -179,7 +174,7 @@ class Subscription:
             return
         # The position is used once. After `unlisten` and `listen` the stream begins live.
         position, self._position = self._position, None
-        last = self._account.journal.last
+        last = self._account.log.last
         if position is None:
             self.feed.start(last)
             return
@@ -264,7 +259,7 @@ class Subscription:
         """
         if self._is_replaying:
             self._is_replaying = False
-            self._reject_position("it is no longer kept", self._account.journal.last)
+            self._reject_position("it is no longer kept", self._account.log.last)
         else:
             self._transport.close(CloseCode.TOO_SLOW, TRIMMED)
 
@@ -332,7 +327,7 @@ class Subscription:
         """Return where the client's stream is or will begin; None if the journal cannot be read."""
         if not self.feed.is_idle:
             return self.feed.position
-        last = self._account.journal.last
+        last = self._account.log.last
         try:
             return last if self._position is None else locate(self._account, self._position)
         except UnrecoverablePositionError:

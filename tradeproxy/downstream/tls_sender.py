@@ -11,13 +11,11 @@ them, clients are served through Twisted's queue, as always before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from OpenSSL import SSL
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_PLAINTEXT = 2**14
 """Bytes in one TLS record (RFC 8446, 5.1). OpenSSL's buffer never shrinks, so it gets no more."""

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.hub.book_status import BookStatus
 from tradeproxy.hub.broadcaster import Broadcaster
-from tradeproxy.hub.buffer import EventBuffer
+from tradeproxy.hub.buffer import BufferedEvent, EventBuffer
 from tradeproxy.hub.gaps import Gaps
-from tradeproxy.hub.replication import StreamState
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.hub.replication import NodeRole, StreamState
+from tradeproxy.hub.trade_log_state import TradeLogState
+from tradeproxy.journal.base import Batch, ImportLog, Journal, Log, Row, UnreadableError
 from tradeproxy.runtime.stats import BATCH_SIZE_BOUNDS, LATENCY_BOUNDS, Histogram, SlowestSeries
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.position import Cursor, compute_check
 from tradeproxy.wire.proxy_status import (
+    Gap,
     GapOutcome,
+    JournalStatus,
     UpstreamStatus,
     encode_hello,
     encode_journal,
     encode_upstream,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.book_status import BookStatus
-    from tradeproxy.hub.buffer import BufferedEvent
-    from tradeproxy.hub.replication import NodeRole
-    from tradeproxy.hub.trade_log_state import TradeLogState
-    from tradeproxy.journal.base import Batch, Journal, Row
-    from tradeproxy.wire.event import Event
-    from tradeproxy.wire.proxy_status import JournalStatus
 
 INTERNAL_ERROR = "an error of the proxy's own: see its log"
 """The reason in status frames and in /readyz after a bug has stopped something."""
@@ -75,8 +68,16 @@ class Account:
     def __init__(self, name: str, journal: Journal, clock: IReactorTime) -> None:
         self.name = name
         self.journal = journal
+        self.log: Log = journal
+        """The log, for all that only read it. What else is written goes through this object."""
         self.broadcaster = Broadcaster(clock)
         self.gaps = Gaps(journal, self._announce)
+        self.completeness = self.gaps.completeness
+        """Up to which time the log is complete."""
+        self.gap_outcomes = self.gaps.outcomes
+        """How many gaps have reached each outcome. PENDING counts every gap that began."""
+        self.found_events = self.gaps.found
+        """Missed events that were found, by "gap" or "check"."""
         self.dates = journal.dates
         """The account's dates: by this machine's clock, and by Alpaca's."""
         self.role: NodeRole | None = None
@@ -226,6 +227,10 @@ class Account:
         """Whether events of the stream wait for missed ones."""
         return self._buffer is not None
 
+    def lag(self, position: int) -> int:
+        """Return how many rows of the log follow row `position`."""
+        return max(self.journal.last - position, 0)
+
     def drop_frame(self, problem: str) -> None:
         """Count a frame that is not an event. Only the first frame with each problem is logged.
 
@@ -340,6 +345,57 @@ class Account:
         """Prepare to connect to Alpaca in place of another node, which may have missed events."""
         self.mark_upstream_down("connecting")
         self._has_streamed = False
+
+    @property
+    def import_log(self) -> ImportLog | None:
+        """The imports that nodes share; None if no other node shares the log."""
+        return self.journal.import_log
+
+    @property
+    def open_gap(self) -> Gap | None:
+        """The gap whose events may still be found; None if there is none."""
+        return self.gaps.current
+
+    # What a recovery has found out.
+
+    def count_found(self, events: int) -> None:
+        """Count missed events that were found: in the open gap, or by a check without one."""
+        self.gaps.count_found(events)
+
+    def record_checked(self, through: int) -> None:
+        """Record that Alpaca's history has nothing up to `through` that the log lacks.
+
+        The found events are committed first. After a crash in between, they would count as
+        delivered and would never be requested again.
+        """
+        self.flush()
+        self.completeness.check_through(through)
+
+    def record_orders_checked(self, through: int) -> None:
+        """Record the same of Alpaca's orders."""
+        self.flush()
+        self.completeness.check_orders_through(through)
+
+    def record_synthetic(self) -> None:
+        """Record, before it is published, that an event is made of an order now."""
+        self.completeness.record_synthetic(self.dates.now_microseconds())
+
+    def supersede_history(self, through: int) -> None:
+        """Let events of the history up to `through` count as duplicates of synthetic ones.
+
+        The history has different events for the same changes. A Date that is a bit ahead must not
+        drop what a backfill finds until then.
+        """
+        self.flush()  # before the horizon moves, or pending events would count as duplicates
+        self.journal.advance_dedup_horizon(min(through, self.dates.past()))
+
+    def settle_gap(self, outcome: GapOutcome, reason: str = "") -> None:
+        """Set the outcome of the open gap. Has no effect if there is none."""
+        self.gaps.settle(outcome, reason)
+
+    def set_metadata(self, key: str, value: str | None) -> None:
+        """Store a short text with the log, durably as soon as possible. None removes it."""
+        self.journal.set_metadata(key, value)
 
     def may_precede_stream(self, time: int) -> bool:
         """Whether an event of this time may be older than this process's first stream.

@@ -15,16 +15,13 @@ queued, in order:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.journal.base import Batch
+from tradeproxy.journal.base import Batch
 
 CHUNK = 2000
 """Clients served in one turn of the reactor. This takes about 10 ms and blocks everything else."""

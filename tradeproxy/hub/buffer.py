@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from tradeproxy.wire.event import Event
+from tradeproxy.wire.event import Event
 
 MAX_BUFFERED = 10_000
 """Events that are buffered. A burst of Alpaca's has some hundred."""

@@ -7,17 +7,12 @@ gets every row at least once, through restarts too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.wire.position import AfterId
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row
-    from tradeproxy.wire.position import Position
+from tradeproxy.journal.base import Row
+from tradeproxy.wire.position import AfterId, Position
 
 
 class ReplacedLogError(Exception):
@@ -48,7 +43,7 @@ class LogTail:
         tail is idle then.
         """
         self.position = locate(self._account, position)
-        self._epoch = self._account.journal.epoch
+        self._epoch = self._account.log.epoch
         self._account.on_delivered[self] = self._on_rows
 
     def start_at(self, cursor: str | None, otherwise: Position) -> bool:
@@ -76,9 +71,9 @@ class LogTail:
         A hole is a row without a payload. The same rows are returned until `take`. Raises
         ReplacedLogError, TrimmedError if the next rows are no longer stored, and UnreadableError.
         """
-        if self._account.journal.epoch != self._epoch:
+        if self._account.log.epoch != self._epoch:
             raise ReplacedLogError
-        batch = self._account.journal.read(self.position, limit)
+        batch = self._account.log.read(self.position, limit)
         return () if batch is None else batch.rows
 
     def take(self, seq: int) -> None:
@@ -87,7 +82,7 @@ class LogTail:
 
     def skip_trimmed(self) -> int:
         """Continue with the oldest row that is stored, and return how many were skipped."""
-        first = self._account.journal.first
+        first = self._account.log.first
         skipped, self.position = first - 1 - self.position, max(self.position, first - 1)
         return max(skipped, 0)
 
@@ -97,6 +92,6 @@ class LogTail:
 
         None too if the log is a new one. The owner then keeps the cursor that it has.
         """
-        if self._account.journal.epoch != self._epoch:
+        if self._account.log.epoch != self._epoch:
             return None
         return self._account.cursor_at(self.position)

@@ -94,8 +94,37 @@ class Tables(Protocol):
         """
 
 
-class Journal(Protocol):
-    """The durable, ordered log of one account. Compared and hashed by identity.
+class NotLeadingError(Exception):
+    """Another node leads the account: only the leader may change what nodes share."""
+
+
+class ImportLog(Protocol):
+    """The pages of an account's imports, which all of its nodes get in one order."""
+
+    generation: int
+    """It changes when pages that were read before are no longer valid."""
+    on_pages: Callable[[], None]
+    """Called when there are more pages."""
+
+    @property
+    def count(self) -> int:
+        """How many pages there are of this account."""
+
+    def read(self, number: int) -> bytes:
+        """Return a page by its number, from 0 on."""
+
+    async def sync(self) -> None:
+        """Get the pages that there are by now. Raises UnreadableError or NotLeadingError."""
+
+    async def append(self, page: bytes) -> None:
+        """Append a page for all nodes. Raises UnreadableError or NotLeadingError.
+
+        After an error the page may be there. Appended again, it is there twice.
+        """
+
+
+class Log(Protocol):
+    """The durable, ordered log of one account, as its readers have it. Hashed by identity.
 
     Errors of the disk or of Redis are not raised, except as documented: see `status`.
     """
@@ -135,16 +164,10 @@ class Journal(Protocol):
     status: JournalStatus
     tables: Tables | None
     """The tables that the book has in the journal's file; None if the log is not in a file."""
+    import_log: ImportLog | None
+    """The imports that nodes share; None if no other node shares the log."""
     is_loaded: bool
     """Whether the whole log can be read here. False while a node still loads it from Redis."""
-    on_committed: Callable[[Batch], None]
-    """Called with every batch that is on the disk, or is declared not to be: at once, or later."""
-    on_status: Callable[[JournalStatus], None]
-    """Called when `status` has changed."""
-    on_new_epoch: Callable[[], None]
-    """Called when a new epoch has begun and its numbers continue: by `identify`, or later."""
-    on_replaced: Callable[[], None]
-    """Called when the log is a different one, in which no earlier position is valid."""
 
     def __hash__(self) -> int: ...
 
@@ -155,15 +178,6 @@ class Journal(Protocol):
     @property
     def is_current(self) -> bool:
         """Whether every row of the log has been passed on, as far as this process can see."""
-
-    def open(self) -> None:
-        """Open the log. Raises JournalError, whose text is a line for the user."""
-
-    def close(self) -> None:
-        """Commit what can be committed, and release all resources."""
-
-    def append(self, events: Sequence[Event]) -> None:
-        """Add the events that are new, in their order, in one transaction."""
 
     def read(self, after: int, limit: int) -> Batch | None:
         """Return up to `limit` rows that follow number `after`; None at the end.
@@ -216,14 +230,36 @@ class Journal(Protocol):
     def get_metadata(self, key: str) -> str | None:
         """Return the text that `set_metadata` stored under this key."""
 
+    def correct_complete_from(self, now: int) -> int:
+        """Return `complete_from` by a clock that shows `now` (microseconds since 1970)."""
+
+
+class Journal(Log, Protocol):
+    """The log, as the account has it, which alone writes to it."""
+
+    on_committed: Callable[[Batch], None]
+    """Called with every batch that is on the disk, or is declared not to be: at once, or later."""
+    on_status: Callable[[JournalStatus], None]
+    """Called when `status` has changed."""
+    on_new_epoch: Callable[[], None]
+    """Called when a new epoch has begun and its numbers continue: by `identify`, or later."""
+    on_replaced: Callable[[], None]
+    """Called when the log is a different one, in which no earlier position is valid."""
+
+    def open(self) -> None:
+        """Open the log. Raises JournalError, whose text is a line for the user."""
+
+    def close(self) -> None:
+        """Commit what can be committed, and release all resources."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add the events that are new, in their order, in one transaction."""
+
     def set_metadata(self, key: str, value: str | None) -> None:
         """Store a short text under a key, durably as soon as possible. None removes it."""
 
     def advance_dedup_horizon(self, time: int) -> None:
         """Move the dedup horizon to `time` (microseconds since 1970). It never moves back."""
-
-    def correct_complete_from(self, now: int) -> int:
-        """Return `complete_from` by a clock that shows `now` (microseconds since 1970)."""
 
     def correct_times(self) -> None:
         """Correct the bounds that a wrong clock or a wrong time has set.
@@ -249,6 +285,7 @@ class JournalBase(Metadata, ABC):
         super().__init__(base_url)
         self.dates = dates
         self.tables: Tables | None = None
+        self.import_log: ImportLog | None = None
         # The epoch that this process began, and when, by `dates.clock`: until it is corrected.
         self._begun: tuple[str, float] | None = None
         self.duplicates = 0

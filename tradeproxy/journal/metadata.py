@@ -26,6 +26,10 @@ OPEN_SINCE = "open gap since"
 UNKNOWN = "unknown"
 """The beginning of a gap after a log that is lost with its bookmark."""
 
+ASSIGNMENTS = "strategy assignments"
+"""The key for the orders that are assigned to strategies by hand: a JSON object, order to strategy.
+All nodes get it while they run."""
+
 TRIM_KEYS = ("trimmed", "begins", "horizon", "trimmed event")
 """The keys that a trim changes."""
 
@@ -38,7 +42,8 @@ MAX_NOTES = 32
 MAX_NOTE = 1024 * 1024
 """Characters of such a text. The longest is the list of open orders: 200 KB."""
 
-_REMEMBERED = "remembered "
+REMEMBERED = "remembered "
+"""The beginning of the keys of these texts."""
 
 _NUMBER = re.compile("-?[0-9]{1,20}")
 _EPOCH = re.compile("[0-9a-f]{0,16}")
@@ -74,6 +79,11 @@ class Metadata:
         """Return the text that is stored under a key; None if there is none."""
         return self._notes.get(key)
 
+    def adopt_text(self, key: str, text: str | None) -> None:
+        """Take over the text that another process has saved for this same log under a key."""
+        self._notes.pop(key, None)
+        self._notes |= _read_notes({} if text is None else {REMEMBERED + key: text})
+
     def is_newest_trimmed(self, identity: str) -> bool:
         """Whether the last event that was trimmed, of number `first` - 1, has this identity."""
         newest = self.newest_trimmed
@@ -93,7 +103,7 @@ class Metadata:
             "account_id": self.account_id,
             "trimmed event": _encode_trimmed(self.newest_trimmed),
             **{key: None if number is None else str(number) for key, number in numbers.items()},
-            **{_REMEMBERED + key: value for key, value in self._notes.items()},
+            **{REMEMBERED + key: value for key, value in self._notes.items()},
         }
 
     def encode_present(self) -> dict[str, str]:
@@ -106,7 +116,7 @@ class Metadata:
         return {
             key: value
             for key, value in self.encode_present().items()
-            if key in kept or key.startswith(_REMEMBERED)
+            if key in kept or key.startswith(REMEMBERED)
         }
 
     def continue_from(self, state: Mapping[str, str]) -> None:
@@ -248,9 +258,9 @@ def _read_notes(saved: Mapping[str, str]) -> dict[str, str | None]:
     notes: dict[str, str | None] = {}
     for key, value in saved.items():
         is_ours = key.isascii() and value.isascii() and len(value) <= MAX_NOTE
-        if key.startswith(_REMEMBERED) and is_ours and len(notes) < MAX_NOTES:
-            notes[key.removeprefix(_REMEMBERED)] = value
-    since = saved.get(_REMEMBERED + OPEN_SINCE)
+        if key.startswith(REMEMBERED) and is_ours and len(notes) < MAX_NOTES:
+            notes[key.removeprefix(REMEMBERED)] = value
+    since = saved.get(REMEMBERED + OPEN_SINCE)
     if since is not None and not _NUMBER.fullmatch(since):
         notes[OPEN_SINCE] = UNKNOWN
     return notes

@@ -6,30 +6,23 @@ some seconds. Times are microseconds since 1970, unless a unit is given.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.history import PATIENCE, HistoryReader
 from tradeproxy.recovery.identity import identify_account, require_estimate
-from tradeproxy.recovery.order_backfill import MARGIN
+from tradeproxy.recovery.order_backfill import MARGIN, OrderBackfill
+from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.proxy_status import GapOutcome
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.recovery.order_backfill import OrderBackfill
-    from tradeproxy.recovery.synthetic import SyntheticEvents
-    from tradeproxy.upstream.rest import RestClient
-    from tradeproxy.wire.event import Event
-
 
 OVERLAP = 300 * SECOND
 """The request starts this long before the time up to which the log is complete.
@@ -102,7 +95,6 @@ class Backfill:
             tries: how often the history may fail before the orders are used as well.
         """
         self._account = account
-        self._journal = account.journal
         self._rest = rest
         self._clock = clock
         self._mode = mode
@@ -143,15 +135,15 @@ class Backfill:
         in it. Exception: with a dedup horizon, events up to it count as duplicates in any case. A
         log that replaced a lost one has a horizon, and began after the missed time.
         """
-        known = self._account.gaps.backfill_from
+        known = self._account.completeness.backfill_from
         begin = now if known is None else known
         # The first run, or `identify_account` has found that the log is another account's.
         if begin != self._begin:
             self._begin, self._history = begin, None
             # `now` is truncated to a second.
-            log_begins = min(self._journal.correct_complete_from(now) - SECOND, begin)
+            log_begins = min(self._account.log.correct_complete_from(now) - SECOND, begin)
             self._since = min(begin, now) - OVERLAP
-            if self._journal.dedup_horizon is None:
+            if self._account.log.dedup_horizon is None:
                 self._since = max(self._since, log_begins)
         return begin
 
@@ -219,12 +211,12 @@ class Backfill:
         return BackfillResult(GapOutcome.RECOVERED, "", until)
 
     def _find_synthetic(self) -> None:
-        synthetic_until = self._account.gaps.synthetic_until
+        synthetic_until = self._account.completeness.synthetic_until
         if synthetic_until is None or synthetic_until < self._since - MARGIN:
             self._synthetic.clear()
             return
         try:
-            if not self._journal.is_current:  # the newest events are not in the log yet
+            if not self._account.log.is_current:  # the newest events are not in the log yet
                 raise UnreadableError
             self._synthetic.update(self._since - MARGIN)
         except (TrimmedError, UnreadableError):
@@ -240,11 +232,9 @@ class Backfill:
         Raises RestRefusedError or RestUnavailableError.
         """
         # While the history fails, its own time does not advance.
-        begin = max(begin, self._account.gaps.orders_through or begin)
+        begin = max(begin, self._account.completeness.orders_through or begin)
         since = max(self._since, begin - OVERLAP)
         through = await self._orders.run(begin, since, until)
         self._has_used_orders = True
-        # The events must be in the journal first: the time says that they are delivered.
-        self._account.flush()
-        self._account.gaps.check_orders_through(through)
+        self._account.record_orders_checked(through)
         return through

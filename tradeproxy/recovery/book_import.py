@@ -18,8 +18,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from tradeproxy.book.executions import read_activity, read_order_links
-from tradeproxy.book.importing import ImportProgress, ImportState
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.book.importing import PAGE_RECORDS, ImportPage, ImportProgress, ImportState
+from tradeproxy.journal.base import NotLeadingError, UnreadableError
 from tradeproxy.recovery.delivered import read_time
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import CLOSED_STATUSES, format_time
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from tradeproxy.book.book import Book
+    from tradeproxy.book.executions import Execution, OrderLinks
     from tradeproxy.book.strategies import Strategies
+    from tradeproxy.journal.base import ImportLog
     from tradeproxy.recovery.reconcile import Document
     from tradeproxy.upstream.rest import RestClient
 
@@ -40,8 +42,8 @@ PAUSE = 2.0
 RETRIES = 5
 """Attempts for one page."""
 
-CHUNK = 20
-"""Orders or fills that one turn of the reactor takes: some milliseconds."""
+WRITE_RETRIES = 30
+"""Attempts to add a page to the import log, a second apart: Redis may be away for a while."""
 
 ORDERS_AFTER, FILLS_TOKEN, FIRST_TIME = "import orders", "import fills", "import first"
 """The keys under which it is stored how far the import is."""
@@ -87,10 +89,15 @@ class BookImport:
 
     async def _run(self) -> None:
         try:
+            if (log := self._book.account.import_log) is not None:
+                await log.sync()
+                await self._wait_for_book(log)  # it may be further by another leader's pages
             await self._read_orders()
             await self._read_fills()
         except (RestRefusedError, RestUnavailableError) as error:
             self._fail(error.reason)
+        except NotLeadingError:
+            self._fail("this node does not lead the account any more; ask the leader to continue")
         except UnreadableError:
             self._fail("the journal cannot be written at the moment")
         except Exception:
@@ -128,14 +135,14 @@ class BookImport:
             new = [order for order in page if str(order.get("id")) not in seen]
             seen = {str(order.get("id")) for order in page}
             self._orders += len(new)
-            await self._take(new, [])
             newest = max([read_time(order.get("submitted_at")) for order in page], default=0)
-            if not new or not 0 < newest < began:
-                return
+            has_more = bool(new) and 0 < newest < began
             # A microsecond earlier: Alpaca begins a page after the time, not at it.
-            after = format_time(newest - 1)
-            (await self._strategies()).put_progress(ORDERS_AFTER, after)
-            self._book.save()
+            after = format_time(newest - 1) if has_more else ""
+            links = [each for it in new if _matters(it) for each in read_order_links(it)]
+            await self._take(links, [], {ORDERS_AFTER: after} if has_more else {})
+            if not has_more:
+                return
 
     async def _read_fills(self) -> None:
         token = (await self._strategies()).get_progress(FILLS_TOKEN)
@@ -145,43 +152,68 @@ class BookImport:
                 parameters["page_token"] = token
             page = await self._get("/v2/account/activities/FILL", parameters)
             self._fills += len(page)
-            await self._take([], page)
             last = page[-1].get("id") if page else None
+            progress = {}
             if isinstance(last, str) and len(last) <= 128 and last != token:
                 token = last
-                self._measure(page, await self._strategies())
                 # Fills that come later are behind it, so the next import begins there.
-                (await self._strategies()).put_progress(FILLS_TOKEN, token)
-                self._book.save()
+                first = self._measure(page, await self._strategies())
+                progress = {FILLS_TOKEN: token, FIRST_TIME: str(first)}
+            found = [each for fill in page if (each := read_activity(fill)) is not None]
+            await self._take([], found, progress)
             if len(page) < FILLS_A_PAGE or last != token:
                 return
 
-    def _measure(self, page: list[Document], strategies: Strategies) -> None:
-        """Estimate by the times of the fills how much of all is read."""
+    def _measure(self, page: list[Document], strategies: Strategies) -> int:
+        """Estimate by the times of the fills how much of all is read; return that of the first."""
         times = [read_time(fill.get("transaction_time")) for fill in page]
-        first = int(strategies.get_progress(FIRST_TIME) or 0)
-        if not first:
-            first = times[0]
-            strategies.put_progress(FIRST_TIME, str(first))
+        first = int(strategies.get_progress(FIRST_TIME) or 0) or times[0]
         span = self._book.account.dates.now_microseconds() - first
         if span > 0:
             self._fraction = min(max((times[-1] - first) / span, 0.0), 1.0)
+        return first
 
-    async def _take(self, orders: list[Document], fills: list[Document]) -> None:
-        for begin in range(0, max(len(orders), len(fills)), CHUNK):
-            links = [
-                each
-                for order in orders[begin : begin + CHUNK]
-                for each in read_order_links(order)
-                if _matters(order)
-            ]
-            executions = [read_activity(fill) for fill in fills[begin : begin + CHUNK]]
-            strategies = await self._strategies()
-            self._new += strategies.import_fills(
-                links, [each for each in executions if each is not None]
+    async def _take(
+        self, orders: list[OrderLinks], fills: list[Execution], progress: dict[str, str]
+    ) -> None:
+        """Have the book take what a request brought; the last part has how far the import is."""
+        size = max(len(orders), len(fills))
+        for begin in range(0, max(size, 1), PAGE_RECORDS):
+            end = begin + PAGE_RECORDS
+            page = ImportPage(
+                tuple(orders[begin:end]), tuple(fills[begin:end]), progress if end >= size else {}
             )
+            if page != ImportPage():
+                await self._take_page(page)
+
+    async def _take_page(self, page: ImportPage) -> None:
+        strategies = await self._strategies()
+        before = strategies.imported
+        if (log := self._book.account.import_log) is None:
+            strategies.take_page(page)
             self._book.save()
             await deferLater(self._clock, 0)
+        else:
+            await self._share(log, page.encode())
+            strategies = await self._wait_for_book(log)
+        self._new += max(strategies.imported - before, 0)
+
+    async def _share(self, log: ImportLog, page: bytes) -> None:
+        """Add a page to the import log. Raises NotLeadingError, or UnreadableError at last."""
+        for _ in range(WRITE_RETRIES - 1):
+            try:
+                await log.append(page)
+            except UnreadableError:
+                await deferLater(self._clock, 1.0)
+            else:
+                return
+        await log.append(page)
+
+    async def _wait_for_book(self, log: ImportLog) -> Strategies:
+        """Return the strategies once the book has every page."""
+        while (strategies := await self._strategies()).pages < log.count:
+            await deferLater(self._clock, 0.02)
+        return strategies
 
     async def _strategies(self) -> Strategies:
         """Return the strategies once they can be asked."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.journal.base import UnreadableError
 from tradeproxy.recovery.reconcile import is_id, leg_ids
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders, read_positions
 from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from twisted.internet.interfaces import IReactorTime
 
-    from tradeproxy.book.book import Book, Seed
+    from tradeproxy.book.book import Book
+    from tradeproxy.book.seeding import Seed
     from tradeproxy.recovery.reconcile import Document
     from tradeproxy.upstream.rest import RestClient
 
@@ -29,6 +32,8 @@ WAIT_STEP, WAIT_STEPS = 0.25, 80
 
 MAX_NAMED = 10
 """Orders that one run asks for by their ids."""
+
+_T = TypeVar("_T")
 
 
 class BookSeed:
@@ -49,6 +54,7 @@ class BookSeed:
             clock: gives others a turn between some dozens of orders.
         """
         self._book = book
+        self._seeding = book.seeding
         self._rest = rest
         self._clock = clock
         self._missing: set[str] = set()
@@ -57,15 +63,12 @@ class BookSeed:
 
     def stream_lost(self) -> None:
         """Record that the book may miss something from now on."""
-        self._book.record_gap()
+        self._seeding.record_gap()
 
     async def run(self) -> None:
         """Ask, and hand the answers to the book. A failure is logged once, and ends the run."""
-        for _ in range(WAIT_STEPS):
-            if (seed := self._book.begin_seed()) is not None:
-                break
-            await deferLater(self._clock, WAIT_STEP)
-        else:
+        seed = await self._repeat(self._seeding.begin, WAIT_STEP)
+        if seed is None:
             return  # the next check tries again
         try:
             await self._ask(seed)
@@ -86,21 +89,30 @@ class BookSeed:
         legs = leg_ids(listed.values())
         roots = [order for order_id, order in listed.items() if order_id not in legs]
         await self._take_orders(seed, roots)
-        self._book.seed_positions(
-            seed, [(str(each["symbol"]), _encode(each)) for each in positions if _has_symbol(each)]
-        )
-        self._book.finish_seed(seed)
-        missing = set(self._book.list_open(seed)) - listed.keys() - self._unknown
+        answer = [(str(each["symbol"]), _encode(each)) for each in positions if _has_symbol(each)]
+        if not await self._repeat(lambda: self._seeding.take_positions(seed, answer), 0):
+            return
+        self._seeding.finish(seed)
+        missing = set(self._seeding.list_open(seed)) - listed.keys() - self._unknown
         named = sorted(missing & self._missing)[:MAX_NAMED]
         self._missing = missing - set(named)
         orders = await read_named_orders(self._rest, named, self._unknown)
         await self._take_orders(seed, orders)
 
+    async def _repeat(self, attempt: Callable[[], _T | None], pause: float) -> _T | None:
+        """Return the first true result of WAIT_STEPS attempts: the book may be behind its log."""
+        for _ in range(WAIT_STEPS):
+            with suppress(UnreadableError):
+                if result := attempt():
+                    return result
+            await deferLater(self._clock, pause)
+        return None
+
     async def _take_orders(self, seed: Seed, orders: Sequence[Document]) -> None:
         for begin in range(0, len(orders), CHUNK):
             if begin:
                 await deferLater(self._clock, 0)
-            self._book.seed_orders(seed, _encode_all(orders[begin : begin + CHUNK]))
+            self._seeding.take_orders(seed, _encode_all(orders[begin : begin + CHUNK]))
 
 
 def _has_symbol(position: Document) -> bool:

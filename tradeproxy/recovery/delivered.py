@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tradeproxy.wire.amount import parse_amount
-from tradeproxy.wire.event import Number, parse_time, read_event
+from tradeproxy.wire.event import Number, OrderState, parse_time, read_event
 from tradeproxy.wire.frame import Recovered
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from tradeproxy.wire.event import OrderState
 
 ZERO = Decimal(0)
 

@@ -5,15 +5,11 @@ An event that may be older than the first stream is not counted: nothing has omi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec.structs import replace
 
+from tradeproxy.hub.account import Account
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.frame import Recovered, with_mark
-
-if TYPE_CHECKING:
-    from tradeproxy.hub.account import Account
-    from tradeproxy.wire.event import Event
 
 MAX_SEEN = 10_000
 """Events of a search whose keys are kept. Those before them are in the journal."""
@@ -48,17 +44,17 @@ class FoundEvents:
         """Deliver an event of the history or of an order, unless the log has it."""
         # A continued response repeats events, and the overlap repeats those in the journal. An
         # order shows what is missing whatever its time: see find_missed_events for the horizon.
-        journal = self._account.journal
-        is_known = journal.has if source is Recovered.EVENTS else journal.contains
+        log = self._account.log
+        is_known = log.has if source is Recovered.EVENTS else log.contains
         if event.key in self._seen or is_known(event):
             return
         if source is Recovered.ORDERS:
             # Saved before the event: after a crash in between, the history must not repeat it.
-            self._account.gaps.record_synthetic(self._account.dates.now_microseconds())
+            self._account.record_synthetic()
         if self._is_first:
             self._is_first = False
             # Before Alpaca's answer, a time that lies in the future may not be known as such.
-            self._newest_before = journal.newest_time
+            self._newest_before = log.newest_time
         if len(self._seen) >= MAX_SEEN:
             self._forget()
         self._seen.add(event.key)
@@ -80,7 +76,7 @@ class FoundEvents:
         missed = self._uncounted - {event.key for event in self._account.buffered}
         self._uncounted.clear()
         self.total += len(missed)
-        self._account.gaps.count_found(len(missed))
+        self._account.count_found(len(missed))
 
     def _release_before(self, event: Event) -> None:
         """Keep the stream's order: the history may lack events that it brought before this one."""
@@ -105,7 +101,7 @@ class FoundEvents:
         if event.time is None or self._account.dates.is_future(event.time):
             return True
         state = event.order
-        known = None if state is None else self._account.journal.order(state.id)
+        known = None if state is None else self._account.log.order(state.id)
         return (
             state is not None
             and known is not None
@@ -117,7 +113,7 @@ class FoundEvents:
         if not self._account.is_buffering:
             return True
         time = event.time
-        if time is not None and time < self._account.journal.complete_from:
+        if time is not None and time < self._account.log.complete_from:
             return True  # the log that had its place is lost
         newest = self._newest_before
         if self._newest_released is not None and not self._account.has_buffered(event):

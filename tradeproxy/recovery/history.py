@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tradeproxy.recovery.sse_parser import (
     SseComment,
     SseData,
     SseForeign,
+    SseItem,
     SseOversized,
     SseParser,
 )
-from tradeproxy.upstream.rest import RestUnavailableError
-from tradeproxy.wire.event import format_time
+from tradeproxy.upstream.rest import RestClient, RestUnavailableError
+from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.frame import frame_event
 from tradeproxy.wire.messages import NO_DATA, Malformed, TradeUpdate, parse_server
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.recovery.sse_parser import SseItem
-    from tradeproxy.upstream.rest import RestClient
-    from tradeproxy.wire.event import Event
 
 PATH = "/v2/events/trades"
 

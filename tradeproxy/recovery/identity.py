@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from tradeproxy.hub.account import Account
 from tradeproxy.recovery.reconcile import is_id
 from tradeproxy.runtime.dates import CONFIRM_AFTER, SECOND
-from tradeproxy.upstream.rest import RestRefusedError, RestResponse, RestUnavailableError
-
-if TYPE_CHECKING:
-    from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.rest import RestClient
+from tradeproxy.upstream.rest import (
+    RestClient,
+    RestRefusedError,
+    RestResponse,
+    RestUnavailableError,
+)
 
 
 async def identify_account(account: Account, rest: RestClient) -> int:
@@ -29,9 +29,9 @@ async def identify_account(account: Account, rest: RestClient) -> int:
     match answer.document:
         case {"id": account_id} if is_id(account_id):
             account.identify(account_id)
-    if account.gaps.complete_through is None and account.dates.is_right(now / SECOND):
+    if account.completeness.complete_through is None and account.dates.is_right(now / SECOND):
         # `identify` has begun another account's log: no older event is missing.
-        account.gaps.check_through(now)
+        account.record_checked(now)
     return now
 
 

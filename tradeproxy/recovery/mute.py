@@ -12,12 +12,9 @@ Only the history shows that events are missing. A new connection may bring them 
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
 
+from tradeproxy.hub.account import Account
 from tradeproxy.runtime.dates import SECOND
-
-if TYPE_CHECKING:
-    from tradeproxy.hub.account import Account
 
 REOPEN_AFTER, MAX_REOPEN_AFTER = 300.0, 3600.0
 """Seconds between two reopenings: the first delay, and the maximum. It doubles each time."""

@@ -9,22 +9,17 @@ open in the log for ever.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from msgspec.structs import astuple
 
+from tradeproxy.hub.account import Account
 from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
-from tradeproxy.recovery.reconcile import find_missed_events, is_id, read_order_state
+from tradeproxy.recovery.reconcile import Document, find_missed_events, is_id, read_order_state
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders
 from tradeproxy.recovery.unreadable import UnreadableOrders
+from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.event import OrderState, is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tradeproxy.journal.base import Journal
-    from tradeproxy.recovery.reconcile import Document
-    from tradeproxy.upstream.rest import RestClient
 
 MAX_REMEMBERED = 1000
 """Orders without an event in the log that are remembered: about 100 bytes of metadata each."""
@@ -42,11 +37,11 @@ _KEY = "open orders"
 class OpenOrders:
     """The orders that are open by the log or by Alpaca's last list, and who closed unnoticed."""
 
-    def __init__(self, journal: Journal, rest: RestClient, account: str = "") -> None:
-        """Read nothing yet. `account` is the name that the log shows."""
-        self.unreadable = UnreadableOrders(account, rest)
+    def __init__(self, account: Account, rest: RestClient) -> None:
+        """Read nothing yet."""
+        self.unreadable = UnreadableOrders(account.name, rest)
         """Reports orders of which nothing can be computed."""
-        self._journal = journal
+        self._account = account
         self._rest = rest
         self.unknown: set[str] = set()
         """Ids of orders that Alpaca does not have. They are not requested again."""
@@ -55,7 +50,7 @@ class OpenOrders:
 
     def read_states(self) -> dict[str, OrderState]:
         """Return the newest known state of every open order, by id."""
-        states = {state.id: state for state in self._journal.open_orders()}
+        states = {state.id: state for state in self._account.log.open_orders()}
         return self._read_remembered() | states
 
     def remember(self, orders: Iterable[Document], since: int) -> None:
@@ -69,12 +64,12 @@ class OpenOrders:
             if self.is_unreadable(order):
                 continue
             state = read_order_state(order)
-            is_known = state.id in remembered or self._journal.order(state.id) is not None
+            is_known = state.id in remembered or self._account.log.order(state.id) is not None
             if state.is_open and state.time <= since and not is_known:
                 remembered[state.id] = state
         states = [astuple(state) for state in remembered.values()][-MAX_REMEMBERED:]
         text = json.dumps(states, separators=(",", ":")) if states else None
-        self._journal.set_metadata(_KEY, text)
+        self._account.set_metadata(_KEY, text)
 
     async def find_closed(self, since: int) -> list[Document]:
         """Compare with Alpaca's open orders, and remember those.
@@ -120,16 +115,16 @@ class OpenOrders:
 
     def _read_state(self, order_id: str) -> OrderState | None:
         """Return the newest known state of an order; None if that is not open or not known."""
-        known = self._journal.order(order_id) or self._read_remembered().get(order_id)
+        known = self._account.log.order(order_id) or self._read_remembered().get(order_id)
         return known if known is not None and known.is_open else None
 
     def _read_remembered(self) -> dict[str, OrderState]:
         """Return the remembered orders that the log still has no event of."""
-        states = _parse_states(self._journal.get_metadata(_KEY))
+        states = _parse_states(self._account.log.get_metadata(_KEY))
         return {
             state.id: state
             for state in states
-            if state.id not in self.unknown and self._journal.order(state.id) is None
+            if state.id not in self.unknown and self._account.log.order(state.id) is None
         }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.delivered import (
     DeliveredEvent,
@@ -15,6 +17,7 @@ from tradeproxy.recovery.delivered import (
     summarize_delivered,
 )
 from tradeproxy.recovery.log import find_start, read_rows
+from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.reconcile import (
     Document,
     find_missed_events,
@@ -23,17 +26,8 @@ from tradeproxy.recovery.reconcile import (
 )
 from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.recovery.open_orders import OpenOrders
-    from tradeproxy.upstream.rest import RestClient
-    from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.upstream.rest import RestClient, RestUnavailableError
+from tradeproxy.wire.event import Event, OrderState
 
 MARGIN = 60 * SECOND
 """Our log is read from this long before the request's start.
@@ -71,7 +65,6 @@ class OrderBackfill:
             slack: microseconds before now that are left out; 0 includes everything up to now.
         """
         self._account = account
-        self._journal = account.journal
         self._rest = rest
         self._clock = clock
         self._open_orders = open_orders
@@ -130,7 +123,7 @@ class OrderBackfill:
     def _read_logged(self, since: int) -> defaultdict[str, list[DeliveredEvent]]:
         """Return the delivered events by order. Raises TrimmedError or UnreadableError."""
         self._account.flush()  # the pending batch of this reactor turn counts as delivered
-        rows = read_rows(self._journal, find_start(self._journal, since - MARGIN))
+        rows = read_rows(self._account.log, find_start(self._account.log, since - MARGIN))
         return _group_by_order(row.payload for row in rows if row.payload is not None)
 
     def _deliver_missed(self, snapshot: Snapshot, begin: int, since: int, until: int) -> int:
@@ -141,12 +134,12 @@ class OrderBackfill:
         """
         logged = self._read_logged(since)
         buffered = _group_by_order(event.payload for event in self._account.buffered)
-        dedup_horizon = self._journal.dedup_horizon
+        dedup_horizon = self._account.log.dedup_horizon
         missed: list[Document] = []
         through = until
         for order_id, order in snapshot.orders.items():
             before = self._before.get(order_id)
-            known = self._journal.order(order_id) or before
+            known = self._account.log.order(order_id) or before
             if self._is_unreadable(order, known, [*logged[order_id], *buffered[order_id]]):
                 continue
             delivered = summarize_delivered(

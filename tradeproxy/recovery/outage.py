@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.runtime.dates import SECOND
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.wire.proxy_status import Gap
+from tradeproxy.wire.proxy_status import Gap
 
 
 class Outage:

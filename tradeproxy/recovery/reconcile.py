@@ -8,9 +8,10 @@ each part of the quantity is reported once. All functions are pure.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from tradeproxy.recovery.delivered import (
     ZERO,
@@ -20,14 +21,9 @@ from tradeproxy.recovery.delivered import (
     read_time,
     subtract,
 )
-from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, OrderState
+from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, Event, OrderState
 from tradeproxy.wire.frame import frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from tradeproxy.wire.event import Event
 
 Document: TypeAlias = dict[str, Any]
 """A JSON object."""

@@ -5,16 +5,20 @@ The buffering ends at a deadline. Events that are found later are delivered late
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from tradeproxy.config.settings import RecoveryMode
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.book.book import Book
+from tradeproxy.config.settings import RecoveryMode, RecoverySettings
+from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.recovery.backfill import TRIES, Backfill, BackfillResult
 from tradeproxy.recovery.book_seed import BookSeed
 from tradeproxy.recovery.found import FoundEvents
@@ -26,22 +30,11 @@ from tradeproxy.recovery.outage import Outage
 from tradeproxy.recovery.reconcile import read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.config.settings import RecoverySettings
-    from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.rest import RestClient
 
 FIRST_RETRY, MAX_RETRY = 1.0, 60.0
 """Seconds before a retry: the first delay, and the maximum. The delay doubles each time."""
@@ -115,8 +108,8 @@ class Recovery(StreamListener):
         self._compared_at = -inf
         self._outage = Outage(clock)
         self._mute = MuteDetector(account)
-        self._open_orders = OpenOrders(account.journal, rest, account.name)
-        self._synthetic = SyntheticEvents(account.journal)
+        self._open_orders = OpenOrders(account, rest)
+        self._synthetic = SyntheticEvents(account.log)
         self._book_seed = None if book is None else BookSeed(book, rest, clock)
         account.on_buffer_full = self._release_full_buffer
 
@@ -133,7 +126,7 @@ class Recovery(StreamListener):
     def stream_up(self) -> None:
         """Start a backfill. A running one is replaced, because the gap is longer now."""
         if self._settings.mode is RecoveryMode.OFF:
-            self._account.gaps.settle(GapOutcome.LOST, "recovery is off")
+            self._account.settle_gap(GapOutcome.LOST, "recovery is off")
             return
         self._cancel_task()
         self._outage.stream_up()
@@ -161,10 +154,10 @@ class Recovery(StreamListener):
     async def _run(self, delay: float) -> None:
         if delay:
             await deferLater(self._clock, delay)
-        gap = self._account.gaps.current
+        gap = self._account.open_gap
         if gap is not None:
             await self._recover(gap)
-        elif self._account.gaps.checked_through is None:
+        elif self._account.completeness.checked_through is None:
             await self._start_log()
         self._outage.close()
         self._stop_buffering()
@@ -188,7 +181,7 @@ class Recovery(StreamListener):
     async def _start_log(self) -> None:
         """Identify the account before its first event. A new log has no older events to find."""
         self._start_deadline()
-        self._account.gaps.check_through(await self._retry(self._ask_time))
+        self._account.record_checked(await self._retry(self._ask_time))
 
     async def _ask_time(self) -> int:
         now = await identify_account(self._account, self._rest)
@@ -205,7 +198,7 @@ class Recovery(StreamListener):
         result = await self._retry(self._build_backfill().run)
         # Read this first: recording the result may advance it. Beyond the gap's begin, the journal
         # has trimmed events of the gap, and drops those that the backfill found as duplicates.
-        dedup_horizon = self._account.journal.dedup_horizon
+        dedup_horizon = self._account.log.dedup_horizon
         # The orders' events count the buffered ones as delivered: one commit has both. The count
         # comes before, because it compares with the buffer.
         self._found.count()
@@ -215,7 +208,7 @@ class Recovery(StreamListener):
             result = replace(result, outcome=GapOutcome.LOST, reason=_UNKNOWN_BEGIN)
         elif dedup_horizon is not None and dedup_horizon > gap.begin:
             result = replace(result, outcome=GapOutcome.LOST, reason=_TRIMMED)
-        self._account.gaps.settle(result.outcome, result.reason)
+        self._account.settle_gap(result.outcome, result.reason)
         self._log.info(
             "{account}: recovery ended: {outcome}, "
             "{events} missed event{s} in {seconds:.1f} s; the stream was down for {down}{because}",
@@ -294,7 +287,7 @@ class Recovery(StreamListener):
 
     async def _compare_open_orders(self) -> None:
         """Deliver events of orders that closed without one. The next check retries a failure."""
-        checked, now = self._account.gaps.checked_through, self._clock.seconds()
+        checked, now = self._account.completeness.checked_through, self._clock.seconds()
         if self._settings.mode is not RecoveryMode.AUTO or checked is None:
             return
         if now < self._compared_at + COMPARE_EVERY:
@@ -335,21 +328,11 @@ class Recovery(StreamListener):
 
     def _record_completeness(self, result: BackfillResult) -> None:
         """Save in the journal up to which time the log is complete, or cannot become so."""
-        # The found events must be in the journal first. After a crash in between, they would count
-        # as delivered and would never be requested again.
-        self._account.flush()
-        gaps = self._account.gaps
         self._history_fails = result.history_from is not None
-        if result.history_from is not None:
-            gaps.check_through(result.history_from)
-            return
-        if result.outcome is GapOutcome.ORDERS:
-            # The history has different events for the same changes. If it becomes available, they
-            # must count as duplicates of the synthetic ones.
-            # A Date that is a bit ahead must not drop what a backfill finds until then.
-            past = self._account.dates.past()
-            self._account.journal.advance_dedup_horizon(min(result.through, past))
-        gaps.check_through(result.through)
+        if not self._history_fails and result.outcome is GapOutcome.ORDERS:
+            self._account.supersede_history(result.through)
+        through = result.through if result.history_from is None else result.history_from
+        self._account.record_checked(through)
 
     # The buffering and its deadline.
 
@@ -364,11 +347,11 @@ class Recovery(StreamListener):
     def _pass_deadline(self) -> None:
         self._deadline = None
         self._found.count()  # this compares with the buffer, so it comes before its release
-        gap, buffered = self._account.gaps.current, len(self._account.buffered)
+        gap, buffered = self._account.open_gap, len(self._account.buffered)
         self._stop_buffering()
         if gap is None or (self._task is None and not buffered):
             return  # no newer event was released
-        self._account.gaps.settle(GapOutcome.OPEN, self._reason)
+        self._account.settle_gap(GapOutcome.OPEN, self._reason)
         self._log.warn(
             "{account}: newer events are sent now, missed ones will be late: {reason}",
             account=self._account.name,
@@ -379,7 +362,7 @@ class Recovery(StreamListener):
         """Handle a full buffer like the deadline: Alpaca may send events without end."""
         self._cancel_deadline()
         self._reason = "too many newer events wait"
-        if self._account.gaps.current is None:
+        if self._account.open_gap is None:
             self._log.warn(
                 "{account}: {events} event{s} sent now: {reason}",
                 account=self._account.name,
@@ -412,6 +395,6 @@ class Recovery(StreamListener):
         if failure.check(CancelledError):
             return
         self._log.failure("{account}: the recovery failed", failure, account=self._account.name)
-        self._account.gaps.settle(GapOutcome.OPEN, INTERNAL_ERROR)
+        self._account.settle_gap(GapOutcome.OPEN, INTERNAL_ERROR)
         self._stop_buffering()  # an error of ours must not delay newer events
         self._start_task(MAX_RETRY)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from tradeproxy.recovery.delivered import find_unreadable, read_time
@@ -14,14 +15,14 @@ from tradeproxy.recovery.reconcile import (
     leg_ids,
     read_fill,
 )
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.recovery.unreadable import UnreadableOrders
+from tradeproxy.upstream.rest import (
+    RestClient,
+    RestRefusedError,
+    RestResponse,
+    RestUnavailableError,
+)
 from tradeproxy.wire.event import MAX_WORD_LENGTH, format_time
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tradeproxy.recovery.unreadable import UnreadableOrders
-    from tradeproxy.upstream.rest import RestClient, RestResponse
 
 ORDERS_A_PAGE = 500
 FILLS_A_PAGE = 100

@@ -7,11 +7,9 @@ a line end here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import TypeAlias
 
 MAX_EVENT_SIZE = 1024 * 1024
 """Bytes of one line, and of the data of one event. A trade update has a few thousand."""

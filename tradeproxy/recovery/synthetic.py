@@ -7,24 +7,20 @@ as other events with other ids.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from tradeproxy.journal.base import Log
 from tradeproxy.recovery.delivered import (
     FILLS,
     ZERO,
+    DeliveredEvent,
     QuantityRange,
     read_delivered_event,
     subtract,
 )
 from tradeproxy.recovery.log import find_start, read_rows
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.wire.event import CLOSED_STATUSES
+from tradeproxy.wire.event import CLOSED_STATUSES, Event
 from tradeproxy.wire.frame import Recovered, build_mark
-
-if TYPE_CHECKING:
-    from tradeproxy.journal.base import Journal
-    from tradeproxy.recovery.delivered import DeliveredEvent
-    from tradeproxy.wire.event import Event
 
 LATER = 60 * SECOND
 """The times of a change may differ by this much in an order and in an event."""
@@ -45,7 +41,7 @@ class _MadeOfOrder:
 class SyntheticEvents:
     """The synthetic events of the log from some time on, by order."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Log) -> None:
         self._journal = journal
         self._orders: dict[str, _MadeOfOrder] = {}
         # The epoch, and the number of the last row that was read.

@@ -6,14 +6,11 @@ Nothing is computed of such an order, so its missed events are not found. The lo
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.quote import MAX_WORD
-
-if TYPE_CHECKING:
-    from tradeproxy.upstream.rest import RestClient
 
 MAX_REPORTED = 1000
 """Orders that are logged; further ones are left out without a line."""

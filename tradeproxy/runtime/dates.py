@@ -15,10 +15,7 @@ The times of events never change the estimate.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 TOLERANCE = 300.0
 """Seconds by which an accepted Date may differ from the estimate. A backfill overlaps as much."""

@@ -7,12 +7,10 @@ shows it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from twisted.python import log
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def drop_log_context() -> None:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from twisted.application.service import Service
-from twisted.logger import ILogObserver, LogLevel, LogPublisher, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, LogPublisher, globalLogPublisher
+from twisted.python.failure import Failure
 from zope.interface import implementer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.logger import LogEvent
-    from twisted.python.failure import Failure
 
 OURS = "tradeproxy."
 """Prefix of our loggers. A line of theirs without a traceback is one state change."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+
+from tradeproxy.runtime.reactor import Reactor
 
 CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Linux's CLOCK_BOOTTIME also counts while the machine sleeps: a lease expires and a connection
@@ -15,7 +16,7 @@ def monotonic() -> float:
     return time.clock_gettime(CLOCK)
 
 
-def use_monotonic_clock(reactor: Any) -> None:
+def use_monotonic_clock(reactor: Reactor) -> None:
     """Let a reactor measure its timers with `monotonic`. Its seconds are no dates afterwards.
 
     By default Twisted uses time.time: after the date is set back by an hour, a pending timer would
@@ -23,4 +24,4 @@ def use_monotonic_clock(reactor: Any) -> None:
     clock.
     """
     assert not reactor.getDelayedCalls(), "a timer has the other clock"
-    reactor.seconds = monotonic
+    reactor.seconds = monotonic  # type: ignore[method-assign]  # what callLater calls

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application import strports
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.tcp import makeBinding
 
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.tls_policy import require_forward_secrecy
-
-if TYPE_CHECKING:
-    from twisted.application.internet import StreamServerEndpointService
-    from twisted.internet.interfaces import IProtocolFactory
 
 
 def build_listener(
-    description: str, factory: IProtocolFactory, reactor: Any, reuse_port: bool
+    description: str, factory: IProtocolFactory, reactor: Reactor, reuse_port: bool
 ) -> StreamServerEndpointService:
     """Return the service that listens on a Twisted endpoint description.
 
@@ -23,9 +22,8 @@ def build_listener(
     shared with every other process of this user that also sets it. TLS has forward secrecy.
     """
     require_forward_secrecy()
-    if reuse_port:
-        reactor = ReusePortReactor(reactor)
-    return strports.service(description, factory, reactor=reactor)
+    listening: Any = ReusePortReactor(reactor) if reuse_port else reactor
+    return strports.service(description, factory, reactor=listening)
 
 
 class ReusePortReactor:
@@ -35,7 +33,7 @@ class ReusePortReactor:
     reactor that it gets, so the option is set here.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:

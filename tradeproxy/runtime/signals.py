@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReactorFromThreads
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tradeproxy.runtime.reactor import Reactor
 
 TERMINAL = "/dev/tty"
 """Names the controlling terminal of the process that opens it (POSIX, 10.1)."""
 
 
-def stop_on_hangup(reactor: Any) -> None:
+def stop_on_hangup(reactor: Reactor) -> None:
     """Stop cleanly on SIGHUP (the terminal was closed), as on SIGTERM.
 
     An unclean exit leaves Alpaca's connection slot in use for a while. A process that ignores
@@ -39,7 +39,9 @@ class HangupService(Service):
     SIGHUP (nohup) continues to ignore it.
     """
 
-    def __init__(self, reactor: Any, reload: Callable[[], None], terminal: str = TERMINAL) -> None:
+    def __init__(
+        self, reactor: IReactorFromThreads, reload: Callable[[], None], terminal: str = TERMINAL
+    ) -> None:
         """Create the service; `reload` is called in a turn of the reactor."""
         self._reactor = reactor
         self._reload = reload

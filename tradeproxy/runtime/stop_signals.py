@@ -6,17 +6,14 @@ Twisted's handlers stop the reactor at every signal, and raise an error if it is
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import FrameType
 
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
-
-    from twisted.application.service import IService
+from tradeproxy.runtime.reactor import Reactor
 
 
 def shorten_stop(service: IService) -> None:
@@ -33,7 +30,7 @@ def shorten_stop(service: IService) -> None:
             shorten_stop(child)
 
 
-def watch_stop_signals(reactor: Any, shorten: Callable[[], None] = lambda: None) -> None:
+def watch_stop_signals(reactor: Reactor, shorten: Callable[[], None] = lambda: None) -> None:
     """Call `shorten`, in a turn of the reactor, for a SIGINT or SIGTERM while it is stopping.
 
     The first signal does what Twisted does: it stops the reactor, and becomes the exit status.
@@ -44,7 +41,7 @@ def watch_stop_signals(reactor: Any, shorten: Callable[[], None] = lambda: None)
 class _StopSignals:
     _log = Logger()
 
-    def __init__(self, reactor: Any, shorten: Callable[[], None]) -> None:
+    def __init__(self, reactor: Reactor, shorten: Callable[[], None]) -> None:
         self._reactor = reactor
         self._shorten = shorten
         self._is_stopping = False

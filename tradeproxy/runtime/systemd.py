@@ -6,16 +6,12 @@ The protocol is sd_notify(3): a datagram to the socket that NOTIFY_SOCKET names.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from twisted.application.service import Service
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from twisted.internet.interfaces import IReactorTime
 
 MICROSECOND = 1e-6
 

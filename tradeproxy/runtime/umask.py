@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import MutableMapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+from typing import Any
 
 _UMASK = 0o077
 _OTHERS = 0o007

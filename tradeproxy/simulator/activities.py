@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.simulator.clock import nanoseconds
 from tradeproxy.simulator.errors import unprocessable
-from tradeproxy.simulator.orders import choice, number_text
+from tradeproxy.simulator.history import EventRecord, FillRecord
+from tradeproxy.simulator.orders import Document, choice, number_text
 from tradeproxy.wire.amount import parse_amount
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from tradeproxy.simulator.history import EventRecord, FillRecord
-    from tradeproxy.simulator.orders import Document
 
 LARGEST_PAGE = 100
 

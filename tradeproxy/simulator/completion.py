@@ -5,19 +5,15 @@ What was sent stays, with one exception: an id that is no UUID becomes one, alwa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.exchange import Exchange
 from tradeproxy.simulator.history import FILL_EVENTS
-from tradeproxy.simulator.orders import LONGEST_TEXT, asset_class, number_text
+from tradeproxy.simulator.orders import LONGEST_TEXT, Document, asset_class, number_text
 from tradeproxy.wire.amount import parse_amount
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tradeproxy.simulator.exchange import Exchange
-    from tradeproxy.simulator.orders import Document
 
 DEFAULT_SYMBOL = "AAPL"
 

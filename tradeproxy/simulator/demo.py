@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from random import Random
 
 from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.simulator.clock import random_uuid
 from tradeproxy.simulator.faults import Fault, FaultKind
-from tradeproxy.simulator.orders import LARGEST, OrderRequest
+from tradeproxy.simulator.orders import LARGEST, Order, OrderRequest
 from tradeproxy.simulator.portfolio import CENT
 from tradeproxy.simulator.service import SimulatorService
-
-if TYPE_CHECKING:
-    from random import Random
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.simulator.orders import Order
-    from tradeproxy.simulator.simulator import Simulator
+from tradeproxy.simulator.simulator import Simulator
 
 ORDER_INTERVAL = (0.3, 1.5)
 """The minimum and maximum seconds between two orders of the flow."""
@@ -176,7 +171,7 @@ class DemoService(SimulatorService):
     """
 
     def __init__(
-        self, simulator: Simulator, description: str, reactor: Any, *, outage: bool = False
+        self, simulator: Simulator, description: str, reactor: Reactor, *, outage: bool = False
     ) -> None:
         super().__init__(simulator, description, reactor)
         OrderFlow(simulator, reactor, simulator.random).setServiceParent(self)

@@ -5,22 +5,24 @@ Each response is a feed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.web.server import Request
 from zope.interface import implementer
 
-from tradeproxy.simulator.replay import MILLISECOND, Dropped, EventReplay, ResponseEnd
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.web.server import Request
-
-    from tradeproxy.simulator.history import EventHistory
-    from tradeproxy.simulator.replay import Damage, EventRange, Step
+from tradeproxy.simulator.history import EventHistory
+from tradeproxy.simulator.replay import (
+    MILLISECOND,
+    Damage,
+    Dropped,
+    EventRange,
+    EventReplay,
+    ResponseEnd,
+    Step,
+)
 
 WELCOME = b": welcome\n\n"
 HEARTBEAT = b": heartbeat\n\n"

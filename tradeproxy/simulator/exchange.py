@@ -9,9 +9,11 @@ have a next step, such as a fill. The owner of the clock calls `step` after a de
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from random import Random
+from typing import Any
 
 from tradeproxy.simulator.clock import EventClock, random_uuid
 from tradeproxy.simulator.errors import ApiError, unprocessable
@@ -26,10 +28,6 @@ from tradeproxy.simulator.orders import (
     usual_time_in_force,
 )
 from tradeproxy.simulator.portfolio import CENT, Portfolio
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from random import Random
 
 REJECTED_SYMBOL = "REJECT"
 """The exchange accepts orders for this symbol and then rejects them."""

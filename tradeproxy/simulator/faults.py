@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from tradeproxy.simulator.errors import ApiError
-
-if TYPE_CHECKING:
-    from tradeproxy.simulator.orders import Document
+from tradeproxy.simulator.orders import Document
 
 MOST_EVENTS = 10_000
 """The maximum of `count`. A burst of this size blocks the reactor for over a second."""

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from tradeproxy.simulator.clock import compact, nanoseconds
+from tradeproxy.simulator.orders import Document
 from tradeproxy.wire.messages import TRADE_UPDATES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tradeproxy.simulator.orders import Document
 
 EVENTS_KEPT, BYTES_KEPT = 200_000, 128 * 1024 * 1024
 """The limits of a history. The bytes suffice for about 100,000 events of typical size."""

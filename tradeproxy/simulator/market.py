@@ -6,16 +6,12 @@ counts as open too: Alpaca's calendar has no 24:00.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from tradeproxy.simulator.errors import unprocessable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tradeproxy.simulator.orders import Document
+from tradeproxy.simulator.orders import Document
 
 OPEN, CLOSE = time(0, 0), time(23, 59)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from tradeproxy.simulator.clock import nanoseconds
 from tradeproxy.simulator.errors import ApiError, unprocessable
 from tradeproxy.wire.amount import parse_amount
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Document: TypeAlias = dict[str, Any]
 """A JSON object."""

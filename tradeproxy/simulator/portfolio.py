@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING
+from random import Random
 
 from tradeproxy.simulator.clock import random_uuid
 from tradeproxy.simulator.errors import ApiError, unprocessable
@@ -15,9 +15,6 @@ from tradeproxy.simulator.orders import (
     asset_class,
     number_text,
 )
-
-if TYPE_CHECKING:
-    from random import Random
 
 CENT = Decimal("0.01")
 OPENING_CASH = Decimal(100_000)

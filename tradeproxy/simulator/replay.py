@@ -14,18 +14,14 @@ If the history does not contain an id, the order of ids decides. Live events are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from tradeproxy.simulator.clock import nanoseconds, ulid_milliseconds
 from tradeproxy.simulator.errors import ApiError
-from tradeproxy.simulator.history import EventRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tradeproxy.simulator.history import EventHistory
+from tradeproxy.simulator.history import EventHistory, EventRecord
 
 MILLISECOND = 1_000_000
 """In nanoseconds, the unit of every time in this module."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application import strports
 from twisted.application.service import MultiService
-from twisted.internet.defer import gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.simulator.simulator import Simulator
 from tradeproxy.simulator.web import ApiSite
-
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
 
 __all__ = ["Simulator", "SimulatorService"]
 
@@ -26,7 +24,7 @@ class SimulatorService(MultiService):
         reactor: The reactor.
     """
 
-    def __init__(self, simulator: Simulator, description: str, reactor: Any) -> None:
+    def __init__(self, simulator: Simulator, description: str, reactor: Reactor) -> None:
         super().__init__()
         self._simulator = simulator
         strports.service(description, ApiSite(simulator), reactor=reactor).setServiceParent(self)

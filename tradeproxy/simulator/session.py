@@ -17,14 +17,17 @@ Any other message gets no reply.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from tradeproxy.wire.credentials import Credentials
 from tradeproxy.wire.messages import (
     TRADE_UPDATES,
     Authenticate,
     Authorization,
+    ClientMessage,
     Listen,
     Listening,
     Malformed,
@@ -32,12 +35,6 @@ from tradeproxy.wire.messages import (
     Unlisten,
     encode,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.wire.credentials import Credentials
-    from tradeproxy.wire.messages import ClientMessage
 
 
 class SessionState(Enum):

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, cycle, islice
-from typing import TYPE_CHECKING
+from random import Random
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.simulator.connection import CloseFrame, Frame, StreamConnection
 from tradeproxy.simulator.eventfeed import SseFeeds
-from tradeproxy.simulator.exchange import Exchange
+from tradeproxy.simulator.exchange import Exchange, ExchangeResult
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
-from tradeproxy.simulator.history import EventHistory, event_record, payload_record
-from tradeproxy.simulator.session import CodedError
+from tradeproxy.simulator.history import EventHistory, EventRecord, event_record, payload_record
+from tradeproxy.simulator.orders import Document, Order
+from tradeproxy.simulator.session import CodedError, LoginResult
 from tradeproxy.simulator.variants import EVENT_FAULTS, FILL_FAULTS, follow_fills, make_copies
+from tradeproxy.wire.credentials import Credentials
 from tradeproxy.wire.messages import Authorization, ServerError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from random import Random
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.simulator.connection import CloseFrame, Frame, StreamConnection
-    from tradeproxy.simulator.exchange import ExchangeResult
-    from tradeproxy.simulator.history import EventRecord
-    from tradeproxy.simulator.orders import Document, Order
-    from tradeproxy.simulator.session import LoginResult
-    from tradeproxy.wire.credentials import Credentials
 
 STEP_DELAY = (0.02, 0.25)
 """The minimum and maximum seconds until the next step of an order."""

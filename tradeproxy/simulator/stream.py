@@ -6,24 +6,19 @@ autobahn.twisted.resource.WebSocketResource.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.types import ConnectionDeny
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 
+from tradeproxy.simulator.connection import CloseFrame, Frame
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.session import SessionState, StreamSession, encode_reply
+from tradeproxy.simulator.simulator import Simulator
 from tradeproxy.wire.messages import parse_client
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from autobahn.websocket.types import ConnectionRequest
-
-    from tradeproxy.simulator.connection import CloseFrame, Frame
-    from tradeproxy.simulator.simulator import Simulator
 
 LARGEST_MESSAGE = 1024 * 1024
 """The maximum of a client's message, in bytes. Autobahn closes with 1009 above it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, TypeAlias
 
 from tradeproxy.simulator.activities import (
     list_activities,
@@ -11,22 +13,18 @@ from tradeproxy.simulator.activities import (
     whole_number,
 )
 from tradeproxy.simulator.errors import ApiError, unprocessable
+from tradeproxy.simulator.exchange import ExchangeResult
 from tradeproxy.simulator.market import list_days, read_clock
 from tradeproxy.simulator.orders import (
     SIDES,
+    Document,
+    Order,
     choice,
     parse_order,
     parse_replacement,
     read_number,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from decimal import Decimal
-
-    from tradeproxy.simulator.exchange import ExchangeResult
-    from tradeproxy.simulator.orders import Document, Order
-    from tradeproxy.simulator.simulator import Simulator
+from tradeproxy.simulator.simulator import Simulator
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 50, 500
 """The default and the maximum number of orders in GET /v2/orders."""

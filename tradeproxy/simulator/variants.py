@@ -6,20 +6,14 @@ have different copies of it. A fault of FILL_FAULTS emits events that are made f
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from tradeproxy.simulator.clock import format_time, move_ulid, nanoseconds
-from tradeproxy.simulator.faults import FaultKind
-from tradeproxy.simulator.orders import number_text
+from tradeproxy.simulator.faults import Fault, FaultKind
+from tradeproxy.simulator.orders import Document, number_text
 from tradeproxy.wire.amount import parse_amount
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from tradeproxy.simulator.faults import Fault
-    from tradeproxy.simulator.orders import Document
 
 MICROSECOND, MILLISECOND, SECOND = 1_000, 1_000_000, 1_000_000_000
 """In nanoseconds, the unit of every time in this module."""

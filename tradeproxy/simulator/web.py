@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from autobahn.twisted.resource import WebSocketResource
 from twisted.web.http import datetimeToString
@@ -12,21 +13,14 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tradeproxy.simulator.completion import complete_event
 from tradeproxy.simulator.errors import ApiError
-from tradeproxy.simulator.faults import FaultKind, parse_fault, parse_kind
+from tradeproxy.simulator.faults import Fault, FaultKind, parse_fault, parse_kind
 from tradeproxy.simulator.orders import parse_price
 from tradeproxy.simulator.replay import Damage, parse_event_range
+from tradeproxy.simulator.simulator import Simulator
 from tradeproxy.simulator.stream import BANNER, StreamFactory, StreamProtocol
-from tradeproxy.simulator.trading import TradingApi
-from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
+from tradeproxy.simulator.trading import HttpResponse, TradingApi
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.origin_rules import OriginRules
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.simulator.faults import Fault
-    from tradeproxy.simulator.simulator import Simulator
-    from tradeproxy.simulator.trading import HttpResponse
-    from tradeproxy.wire.credentials import Credentials
 
 LARGEST_BODY = 1024 * 1024
 """The maximum of a request's body, in bytes."""

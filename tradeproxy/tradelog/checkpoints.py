@@ -12,17 +12,14 @@ import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from stat import S_ISREG, S_IWOTH
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.spool import sync_file
 from tradeproxy.wire.event import is_time
 from tradeproxy.wire.position import Cursor
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SLOTS = 64
 """Checkpoints that are kept, one a second at most. Older ones help if the log has lost its end."""

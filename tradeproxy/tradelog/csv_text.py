@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _PLAIN = re.compile(r"(?:[0-9A-Za-z][0-9A-Za-z_.:-]*)?")
 # Spreadsheets take a field for a formula by its first character, some after white space, and some

@@ -14,23 +14,18 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.file import make_directory
 from tradeproxy.journal.spool import sync_directory, sync_file
-from tradeproxy.tradelog.checkpoints import CheckpointFile, open_private
-from tradeproxy.tradelog.lines import read_cursor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from tradeproxy.tradelog.checkpoints import Checkpoint
-    from tradeproxy.tradelog.lines import Line, LineFormat
-    from tradeproxy.wire.position import Cursor
+from tradeproxy.tradelog.checkpoints import Checkpoint, CheckpointFile, open_private
+from tradeproxy.tradelog.lines import Line, LineFormat, read_cursor
+from tradeproxy.wire.position import Cursor
 
 MAX_TAIL = 8 * 1024 * 1024
 """Bytes at the end of a file that are read. A line has 2 MiB at most, as an event has one."""

@@ -6,17 +6,15 @@ Each event is one line, which ends with its cursor. So a line that was cut off b
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 from tradeproxy.config.trade_log import TradeLogFormat
+from tradeproxy.journal.base import Row
 from tradeproxy.tradelog.columns import COLUMNS, list_cells, read_logged_event
 from tradeproxy.tradelog.csv_text import format_line
 from tradeproxy.wire.position import Cursor
 from tradeproxy.wire.printable import escape_unprintable
 from tradeproxy.wire.trade_date import trade_date
-
-if TYPE_CHECKING:
-    from tradeproxy.journal.base import Row
 
 _TEXT = rb"([a-z0-9_]{1,64}\.[0-9a-f]{16}\.[0-9]{1,18}\.[0-9a-f]{8})"
 _CURSOR = re.compile(rb',%b\r?\Z|"%b"\}\r?\Z' % (_TEXT, _TEXT))

@@ -16,32 +16,27 @@ next one begins again at the checkpoint, and the files' ends show what they have
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.hub.trade_log_state import TradeLogState
-from tradeproxy.journal.base import JournalError, TrimmedError, UnreadableError
+from tradeproxy.journal.base import JournalError, Row, TrimmedError, UnreadableError
 from tradeproxy.journal.file import describe_os_error
 from tradeproxy.tradelog.checkpoints import Checkpoint
+from tradeproxy.tradelog.day_files import DayFiles
+from tradeproxy.tradelog.lines import Line, LineFormat
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.position import AfterId, Cursor, LastEvents
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row
-    from tradeproxy.tradelog.day_files import DayFiles
-    from tradeproxy.tradelog.lines import Line, LineFormat
 
 T = TypeVar("T")
 
@@ -163,7 +158,7 @@ class TradeLogService(Service):
     def _may_write(self) -> bool:
         """Whether this node writes the account's log, and has read what it is to continue."""
         role = self._account.role
-        return (role is None or role.is_leader) and self._account.journal.is_loaded
+        return (role is None or role.is_leader) and self._account.log.is_loaded
 
     async def _write_until_stopped(self) -> None:
         await self._in_thread(self._files.open)
@@ -188,11 +183,11 @@ class TradeLogService(Service):
 
     async def _find_position(self) -> None:
         """Continue after the newest checkpoint, or after the newest line, or at the beginning."""
-        journal, now = self._account.journal, self._account.dates.now_microseconds()
+        log, now = self._account.log, self._account.dates.now_microseconds()
         checkpoints = self._files.checkpoints.newest_first
         written = checkpoints[:1]
         if not checkpoints:
-            newest = await self._in_thread(lambda: self._files.find_newest(journal.epoch))
+            newest = await self._in_thread(lambda: self._files.find_newest(log.epoch))
             checkpoints = [] if newest is None else [Checkpoint(newest, now)]
         found = next(filter(self._continue_after, checkpoints), None)
         if found is None:
@@ -217,19 +212,19 @@ class TradeLogService(Service):
 
     def _begin_elsewhere(self, newest: Cursor) -> None:
         """Decide where to continue in a log that does not have the newest checkpoint."""
-        journal = self._account.journal
-        if newest.epoch == journal.epoch and newest.seq > journal.last:
+        log = self._account.log
+        if newest.epoch == log.epoch and newest.seq > log.last:
             # The log has lost its end, such as after a restore. The files have all that is left.
             self._tail.start(LastEvents(0))
-        elif newest.seq < journal.first - 1:
+        elif newest.seq < log.first - 1:
             # In a new log of the same account too, the numbers continue.
-            self._declare(newest.seq, journal.first - 1, "are no longer in the journal")
+            self._declare(newest.seq, log.first - 1, "are no longer in the journal")
 
     # A round.
 
     async def _write_round(self) -> bool:
         """Write the next rows, and a checkpoint. Return whether there may be more."""
-        journal, is_replaced = self._account.journal, False
+        is_replaced = False
         lines: list[Line] = []
         size = 0
         if self._may_write and not self._is_in_log():
@@ -240,7 +235,7 @@ class TradeLogService(Service):
                 self._tail.take(rows[-1].seq)
                 lines += new
                 size += sum(len(line.text) for line in new)
-                if self._tail.position >= journal.last:
+                if not self._account.lag(self._tail.position):
                     break
                 await deferLater(self._clock, 0)  # one step for each turn of the reactor
         except ReplacedLogError:
@@ -253,7 +248,7 @@ class TradeLogService(Service):
     def _is_in_log(self) -> bool:
         """Whether the log still has the row that was taken last: Redis can lose its end."""
         position = self._tail.position
-        if position < self._account.journal.first:
+        if position < self._account.log.first:
             return True  # it is trimmed, or there was none
         return self._account.cursor_at(position) == str(self._newest.cursor)
 
@@ -300,10 +295,10 @@ class TradeLogService(Service):
     def _declare(self, after: int, through: int, why: str) -> None:
         """Count and log once, also if a later error has the rows read again, what is missing."""
         epoch, known = self._declared
-        if epoch == self._account.journal.epoch:
+        if epoch == self._account.log.epoch:
             after = max(after, known)
         if (count := through - after) > 0:
-            self._declared = self._account.journal.epoch, through
+            self._declared = self._account.log.epoch, through
             self._state.missing += count
             self._log.warn(
                 "{account}: the trade log lacks {rows}, which {why}",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from tradeproxy.upstream.http_date import parse_date
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 INITIAL_CEILING = 1.0
 """Seconds: the maximum jitter after the first failure. It doubles with every further failure."""

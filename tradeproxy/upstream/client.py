@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import txaio
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
+from autobahn.websocket.types import ConnectionResponse
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.config.accounts import BaseUrl
+from tradeproxy.config.connect_proxy import ConnectProxy
+from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin, PongLimitMixin
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
 from tradeproxy.upstream.http_date import parse_date
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.session import (
     LIMIT,
     CloseConnection,
     DropFrame,
     PublishEvent,
     SendRequest,
+    StreamListener,
     StreamUp,
     UpstreamEffect,
     UpstreamSession,
@@ -39,23 +52,6 @@ from tradeproxy.upstream.tunnel import build_endpoint
 from tradeproxy.upstream.whole_frames import read_whole_frames
 from tradeproxy.wire.event_fields import parse_event
 from tradeproxy.wire.messages import encode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from autobahn.websocket.types import ConnectionResponse
-    from twisted.internet.interfaces import (
-        IAddress,
-        IDelayedCall,
-        IReactorTime,
-        IStreamClientEndpoint,
-    )
-
-    from tradeproxy.config.accounts import BaseUrl
-    from tradeproxy.config.connect_proxy import ConnectProxy
-    from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.keys import AccountKeys
-    from tradeproxy.upstream.session import StreamListener
 
 CONNECT_TIMEOUT = 15.0
 """Seconds for the TCP connect, again for the answer of an HTTP proxy, and again for TLS and the
@@ -362,7 +358,7 @@ class UpstreamFactory(WebSocketClientFactory):
     noisy = False
 
     def __init__(
-        self, keys: AccountKeys, account: Account, listener: StreamListener, reactor: Any
+        self, keys: AccountKeys, account: Account, listener: StreamListener, reactor: IReactorTime
     ) -> None:
         """Create the factory.
 
@@ -397,7 +393,7 @@ class UpstreamFactory(WebSocketClientFactory):
 
 
 def upstream_endpoint(
-    base_url: BaseUrl, reactor: Any, proxy: ConnectProxy | None = None
+    base_url: BaseUrl, reactor: Reactor, proxy: ConnectProxy | None = None
 ) -> IStreamClientEndpoint:
     """Return the endpoint of an account's stream. TLS verifies the certificate and the name.
 

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
-from twisted.web.client import Agent, HTTPConnectionPool
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, Request
+from twisted.web.client import URI, Agent, HTTPConnectionPool
+from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
+from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.tunnel import build_endpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
-    from twisted.web._newclient import Request
-    from twisted.web.client import URI
-    from twisted.web.iweb import IResponse
-
-    from tradeproxy.config.connect_proxy import ConnectProxy
-
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connect, and again for the answer of an HTTP proxy."""
@@ -47,7 +40,7 @@ class EndlessHeadError(Exception):
     """An answer has a head over MAX_HEAD_SIZE, or over MAX_HEADERS."""
 
 
-def build_agent(reactor: Any, proxy: ConnectProxy | None = None) -> Agent:
+def build_agent(reactor: Reactor, proxy: ConnectProxy | None = None) -> Agent:
     """Return an agent that verifies certificate and name against the platform's trust store."""
     agent: Agent = Agent.usingEndpointFactory(
         reactor, _EndpointFactory(reactor, proxy), build_pool(reactor)
@@ -56,7 +49,7 @@ def build_agent(reactor: Any, proxy: ConnectProxy | None = None) -> Agent:
 
 
 def build_pool(
-    reactor: Any, on_endless_head: Callable[[], None] | None = None
+    reactor: IReactorTime, on_endless_head: Callable[[], None] | None = None
 ) -> HTTPConnectionPool:
     """Return a pool that keeps no connection open.
 
@@ -77,7 +70,7 @@ def build_pool(
 class _EndpointFactory:
     """Makes the agent check certificates as ServerIdentity does, and use the HTTP proxy."""
 
-    def __init__(self, reactor: Any, proxy: ConnectProxy | None) -> None:
+    def __init__(self, reactor: Reactor, proxy: ConnectProxy | None) -> None:
         self._reactor = reactor
         self._proxy = proxy
 
@@ -175,7 +168,7 @@ class _Pool(HTTPConnectionPool):
     _log = Logger()
     _endless_heads = 0
 
-    def __init__(self, reactor: Any, persistent: bool) -> None:
+    def __init__(self, reactor: IReactorTime, persistent: bool) -> None:
         super().__init__(reactor, persistent)
         self.on_endless_head: Callable[[], None] = self._log_endless_head
 

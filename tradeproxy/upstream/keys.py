@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from tradeproxy.config.accounts import AccountSettings
-    from tradeproxy.wire.credentials import Credentials
+from tradeproxy.config.accounts import AccountSettings
+from tradeproxy.wire.credentials import Credentials
 
 
 class AccountKeys:

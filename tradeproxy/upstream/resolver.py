@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from socket import AF_INET, AF_INET6, SOCK_STREAM, getaddrinfo
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHostnameResolver, IHostResolution
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorFromThreads,
+    IResolutionReceiver,
+)
 from zope.interface import implementer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from twisted.internet.interfaces import IAddress, IReactorFromThreads, IResolutionReceiver
 
 _ADDRESS_TYPES = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
 

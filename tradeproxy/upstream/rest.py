@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as OverdueError
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.protocols.policies import TimeoutMixin
-from twisted.web.client import ResponseDone, ResponseFailed
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseFailed
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IResponse
 
+from tradeproxy.runtime.dates import Dates
+from tradeproxy.runtime.http_body import BodyError, BodyReader, discard_body
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError
 from tradeproxy.upstream.http_date import parse_date
+from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.amount import read_float, read_int
-from tradeproxy.wire.credentials import KeyPair, OAuthToken, list_secrets
+from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, list_secrets
 from tradeproxy.wire.quote import MAX_WORD, quote_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-    from twisted.web.iweb import IAgent, IResponse
-
-    from tradeproxy.runtime.dates import Dates
-    from tradeproxy.upstream.keys import AccountKeys
-    from tradeproxy.wire.credentials import Credentials
 
 INACTIVITY_TIMEOUT = 20.0
 """Seconds without data from Alpaca. Its event streams send a comment more often than that."""
@@ -150,7 +145,7 @@ class RestClient:
                 raise RestUnavailableError(_TOO_LARGE)
 
         response = await self._request(path, parameters, "application/json")
-        ended = self._read(response, take)
+        ended = Deferred.fromCoroutine(self._read(response, take))
         ended.addTimeout(MAX_RESPONSE_SECONDS, self._clock)
         try:
             await ended
@@ -180,7 +175,7 @@ class RestClient:
         response = await self._request(path, parameters, _EVENT_STREAM)
         kind = _header(response, b"content-type").partition(";")[0].strip().lower()
         if kind != _EVENT_STREAM:
-            _discard(response)
+            discard_body(response)
             raise RestUnavailableError("an answer that is not an event stream")
         await self._read(response, take)
 
@@ -207,13 +202,13 @@ class RestClient:
         if (date := _date(response)) is not None:
             self._dates.observe(date)
         if response.code != 200:
-            _discard(response)
+            discard_body(response)
             # Alpaca answers 401 to some wrong keys, and 403 to others.
             if response.code in (401, 403) and self._keys.have_replaced(credentials):
                 return await self._request(path, parameters, accepted)
             raise self._build_error(response)
         if _header(response, b"content-encoding").strip().lower() not in ("", "identity"):
-            _discard(response)
+            discard_body(response)
             raise RestUnavailableError("an answer that is compressed")
         return response
 
@@ -234,10 +229,13 @@ class RestClient:
                 headers.setRawHeaders("Authorization", [f"Bearer {token.reveal()}"])
         return headers
 
-    def _read(self, response: IResponse, take: Callable[[bytes], None]) -> Deferred[None]:
-        reader = _BodyReader(take, self._clock)
+    async def _read(self, response: IResponse, take: Callable[[bytes], None]) -> None:
+        reader = _TimedReader(take, self._clock)
         response.deliverBody(reader)
-        return reader.ended
+        try:
+            await reader.ended
+        except BodyError:
+            raise RestUnavailableError("an answer that was cut short") from None
 
     def _build_error(self, response: IResponse) -> RestRefusedError | RestUnavailableError:
         status, date = response.code, _date(response)
@@ -251,77 +249,34 @@ class RestClient:
         return RestUnavailableError(f"HTTP {status}", retry_after, date)
 
 
-class _BodyReader(TimeoutMixin, Protocol):
-    """Passes a response's body to `take` until it ends, times out, or `take` raises.
-
-    `ended` can be cancelled. It fails with RestUnavailableError or with the exception of `take`.
-    """
+class _TimedReader(TimeoutMixin, BodyReader):
+    """A reader that fails after INACTIVITY_TIMEOUT seconds without data."""
 
     def __init__(self, take: Callable[[bytes], None], clock: IReactorTime) -> None:
+        super().__init__(take, needs_length=True)
         self._clock = clock
-        self.ended: Deferred[None] = Deferred(lambda _: self._end(CancelledError()))
-        self._take = take
-        self._is_over = False
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
         """Schedule the timeout of TimeoutMixin on our clock."""
         return self._clock.callLater(period, func)
 
     def connectionMade(self) -> None:
-        """Start the inactivity timeout."""
+        """Start the timeout."""
         self.setTimeout(INACTIVITY_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass a chunk to `take`. Data that arrives after the end is ignored."""
-        if self._is_over:
-            return
+        """Start the timeout again."""
         self.resetTimeout()
-        try:
-            self._take(data)
-        except Exception as error:
-            self._end(error)
+        super().dataReceived(data)
 
     def timeoutConnection(self) -> None:
-        """Fail: no data arrived for INACTIVITY_TIMEOUT seconds."""
-        self._end(RestUnavailableError("no more of an answer in time"))
+        """Fail."""
+        self.end(RestUnavailableError("no more of an answer in time"))
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Finish, or fail if the body is incomplete.
-
-        A body without a length and without chunks counts as incomplete (PotentialDataLoss): its
-        end looks like a lost connection.
-        """
-        complete = reason.check(ResponseDone) is not None
-        self._end(None if complete else RestUnavailableError("an answer that was cut short"))
-
-    def _end(self, error: Exception | None = None) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
+    def end(self, error: Exception | None = None) -> None:
+        """Stop the timeout."""
         self.setTimeout(None)
-        if self.transport is not None:
-            _abort(self.transport)
-        if error is None:
-            self.ended.callback(None)
-        else:
-            self.ended.errback(error)
-
-
-def _discard(response: IResponse) -> None:
-    """Close the connection of a response without reading its body."""
-    response.deliverBody(_DiscardBody())
-
-
-class _DiscardBody(Protocol):
-    """Closes the connection and ignores the body."""
-
-    def connectionMade(self) -> None:
-        _abort(self.transport)
-
-
-def _abort(transport: Any) -> None:
-    """Close the connection of a response. `loseConnection` over TLS would read the whole body."""
-    transport.abortConnection()
+        super().end(error)
 
 
 async def _await_response(response: Deferred[_T]) -> _T:

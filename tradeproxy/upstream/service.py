@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from tradeproxy.hub.account import ANOTHER_ACCOUNT, INTERNAL_ERROR
+from tradeproxy.hub.account import ANOTHER_ACCOUNT, INTERNAL_ERROR, Account
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
-    from twisted.python.failure import Failure
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.upstream.session import StreamListener
+from tradeproxy.upstream.session import StreamListener
 
 
 class UpstreamService(Service):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause
-from tradeproxy.wire.credentials import list_secrets
+from tradeproxy.wire.credentials import Credentials, list_secrets
+from tradeproxy.wire.event import Event
 from tradeproxy.wire.messages import (
     TRADE_UPDATES,
     Authenticate,
@@ -23,12 +25,6 @@ from tradeproxy.wire.messages import (
     parse_server,
 )
 from tradeproxy.wire.quote import quote_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.wire.credentials import Credentials
-    from tradeproxy.wire.event import Event
 
 
 class StreamListener:

@@ -6,31 +6,24 @@ burst of events would become several batches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any
 
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tradeproxy.runtime.server_identity import ServerIdentity
 
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IProtocolFactory, IReactorTime
-    from twisted.python.failure import Failure
-
-
-class ReadObserver(Protocol):
-    """A protocol over TlsTransport."""
-
-    def read_ended(self) -> None:
-        """Handle the end of a read of the socket. It may have brought no data."""
-
 
 class TlsTransport(BufferingTLSTransport):
-    """A TLS connection whose protocol is a ReadObserver."""
+    """A TLS connection. Its protocol's `read_ended` is called after each read of the socket.
+
+    The read may have brought no data.
+    """
 
     is_reading = False
     """Whether `read_ended` follows. It does not if a lost connection has data left."""
@@ -42,7 +35,8 @@ class TlsTransport(BufferingTLSTransport):
             super().dataReceived(bytes)
         finally:
             self.is_reading = False
-            cast("ReadObserver", self.wrappedProtocol).read_ended()
+            protocol: Any = self.wrappedProtocol
+            protocol.read_ended()
 
 
 @implementer(IStreamClientEndpoint)

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectingCancelledError
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.runtime.connect_errors import describe_connect_error
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.upstream.tls import describe_tls_failure
 from tradeproxy.wire import hosts
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
-    from twisted.python.failure import Failure
-
-    from tradeproxy.config.connect_proxy import ConnectProxy
 
 MAX_HEAD_SIZE = 16_384
 """Bytes of an HTTP proxy's answer to CONNECT."""
@@ -47,7 +44,7 @@ class ProxyError(ConnectError):
 
 
 def build_endpoint(
-    host: str, port: int, proxy: ConnectProxy | None, reactor: Any, timeout: float
+    host: str, port: int, proxy: ConnectProxy | None, reactor: Reactor, timeout: float
 ) -> IStreamClientEndpoint:
     """Return the endpoint of a server's TCP port, through the HTTP proxy if that serves it.
 
@@ -68,7 +65,7 @@ class TunnelEndpoint:
     """Connects through an HTTP proxy. It fails with ProxyError if there is no tunnel."""
 
     def __init__(
-        self, host: str, port: int, proxy: ConnectProxy, reactor: Any, timeout: float
+        self, host: str, port: int, proxy: ConnectProxy, reactor: Reactor, timeout: float
     ) -> None:
         """Create the endpoint; `build_endpoint` describes the arguments."""
         self._host = host

@@ -22,12 +22,9 @@ version of Autobahn other than 26.10, it reads all frames.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from autobahn._version import __version__
-
-if TYPE_CHECKING:
-    from autobahn.twisted.websocket import WebSocketClientProtocol
+from autobahn.twisted.websocket import WebSocketClientProtocol
 
 IS_SUPPORTED = __version__.startswith("26.10.")
 """Whether this module knows the state of a connection in the installed version."""

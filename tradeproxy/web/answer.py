@@ -18,27 +18,22 @@ any        the client disconnects                      ended: the work is droppe
 from __future__ import annotations
 
 import re
+from collections.abc import Generator, Iterator, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.clients import Clients
 from tradeproxy.web.errors import render_error
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-    from twisted.web.server import Request
-
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.web.turns import Turns
-    from tradeproxy.wire.close_codes import CloseCode
+from tradeproxy.web.turns import Turns
+from tradeproxy.wire.close_codes import CloseCode
 
 BLOCK_BYTES = 64 * 1024
 """Bytes that one step hashes or sends, unless one object alone is larger."""

@@ -6,14 +6,9 @@ responses could also send orders.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from twisted.web.server import Request
 
-from tradeproxy.web.routes import PageRoute, SseRoute, StateRoute, StreamRoute
-
-if TYPE_CHECKING:
-    from twisted.web.server import Request
-
-    from tradeproxy.web.routes import Route
+from tradeproxy.web.routes import PageRoute, Route, SseRoute, StateRoute, StreamRoute
 
 _SHARED_PAGES = (PageRoute.HEALTHZ, PageRoute.READYZ, PageRoute.STATUS)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from twisted.web.server import Request
+from twisted.web.server import Request
 
 
 def encode_error(status: int, message: str) -> bytes:

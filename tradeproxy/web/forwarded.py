@@ -7,18 +7,14 @@ addresses in PROXY_TRUSTED_PROXIES.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+from twisted.web.server import Request
 
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.wire.origin_rules import parse_host
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
-    from twisted.web.server import Request
-
-    from tradeproxy.wire.trusted_proxies import TrustedProxies
+from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 _IS_SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tradeproxy.hub.account import Account
+from tradeproxy.hub.replication import NodeRole
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import describe_gap, format_seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.hub.replication import NodeRole
-    from tradeproxy.webhooks.state import DeliveryStats
 
 NO_CLIENTS: Mapping[str, int] = MappingProxyType({})
 
@@ -76,21 +73,21 @@ def drop_counts(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe_state(account: Account, reasons: list[str], clients: int) -> dict[str, Any]:
-    journal, gap = account.journal, account.gaps.current
+    log, gap = account.log, account.open_gap
     # The reason is the first one: see _list_problems.
-    is_of_disk = account.upstream.streaming and not journal.status.durable
+    is_of_disk = account.upstream.streaming and not log.status.durable
     state = {
         "ready": not reasons,
         "reason": reasons[0] if reasons else account.upstream.reason,
-        "since": format_seconds((journal.status if is_of_disk else account.upstream).since),
+        "since": format_seconds((log.status if is_of_disk else account.upstream).since),
         "clients": clients,
         "dropped_frames": account.dropped_frames.total(),
-        "duplicates": journal.duplicates,
+        "duplicates": log.duplicates,
         "journal": {
-            "durable": journal.status.durable,
-            "reason": journal.status.reason,
-            "first": journal.first,
-            "last": journal.last,
+            "durable": log.status.durable,
+            "reason": log.status.reason,
+            "first": log.first,
+            "last": log.last,
         },
         "gap": None if gap is None else describe_gap(gap),
     }
@@ -113,13 +110,13 @@ def _describe_role(role: NodeRole) -> dict[str, Any]:
 
 def _list_problems(account: Account) -> list[str]:
     """Return the reasons why an account is not ready; the first may cause the others."""
-    upstream, disk = account.upstream, account.journal.status
+    upstream, disk = account.upstream, account.log.status
     problems = (
         (not upstream.streaming, upstream.reason),
         (not disk.durable, f"the journal is not durable: {disk.reason}"),
         (
             # A gap is always open while the stream is down; its own reason says more.
-            upstream.streaming and account.gaps.current is not None,
+            upstream.streaming and account.open_gap is not None,
             "events may have been missed, and are not found yet",
         ),
         (account.is_mute, "the stream is mute: only the regular check finds events"),

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from tradeproxy.downstream.clients import Clients
+from tradeproxy.hub.account import Account
+from tradeproxy.runtime.stats import Histogram
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.event import EVENT_KINDS, OTHER_KIND
 from tradeproxy.wire.proxy_status import GapOutcome
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from prometheus_client import Metric
-
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.hub.account import Account
-    from tradeproxy.runtime.stats import Histogram
-    from tradeproxy.webhooks.state import DeliveryStats
 
 WEBHOOK_COUNTERS: tuple[tuple[str, str, Callable[[DeliveryStats], int]], ...] = (
     (
@@ -77,12 +72,12 @@ GAUGES: tuple[AccountMetric, ...] = (
     (
         "last_event_timestamp_seconds",
         "The time of the newest event in the journal, by Alpaca's clock.",
-        lambda account: _seconds(account.journal.newest_time),
+        lambda account: _seconds(account.log.newest_time),
     ),
     (
         "gap_open",
         "Whether events may be missing that a backfill has not found yet: 1, or 0.",
-        lambda account: account.gaps.current is not None,
+        lambda account: account.open_gap is not None,
     ),
     (
         "holding",
@@ -92,17 +87,17 @@ GAUGES: tuple[AccountMetric, ...] = (
     (
         "journal_durable",
         "Whether every event is on the disk before it is delivered: 1, or 0.",
-        lambda account: account.journal.status.durable,
+        lambda account: account.log.status.durable,
     ),
     (
         "journal_rows",
         "Events in the journal.",
-        lambda account: account.journal.last - account.journal.first + 1,
+        lambda account: account.log.last - account.log.first + 1,
     ),
     (
         "journal_oldest_timestamp_seconds",
         "The time from which the journal has every event.",
-        lambda account: _seconds(account.journal.complete_from),
+        lambda account: _seconds(account.log.complete_from),
     ),
     (
         "book_rows_behind",
@@ -145,7 +140,7 @@ COUNTERS: tuple[AccountMetric, ...] = (
     (
         "duplicates",
         "Events that Alpaca sent again; they were not delivered again.",
-        lambda account: account.journal.duplicates,
+        lambda account: account.log.duplicates,
     ),
     (
         "malformed_frames",
@@ -189,20 +184,20 @@ LABELLED_COUNTERS: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, i
         "kind",
         "Events that were delivered, each counted once.",
         lambda account: {
-            kind: account.journal.event_counts[kind] for kind in (*sorted(EVENT_KINDS), OTHER_KIND)
+            kind: account.log.event_counts[kind] for kind in (*sorted(EVENT_KINDS), OTHER_KIND)
         },
     ),
     (
         "gaps",
         "outcome",
         "Gaps that began (pending), and their outcomes.",
-        lambda account: {outcome.value: account.gaps.outcomes[outcome] for outcome in GapOutcome},
+        lambda account: {outcome.value: account.gap_outcomes[outcome] for outcome in GapOutcome},
     ),
     (
         "recovered_events",
         "by",
         "Missed events that were found in gaps or by regular checks.",
-        lambda account: {"gap": account.gaps.found_in_gaps, "check": account.gaps.found_by_checks},
+        lambda account: account.found_events,
     ),
 )
 
@@ -210,7 +205,7 @@ HISTOGRAMS: tuple[tuple[str, str, Callable[[Account], Histogram]], ...] = (
     (
         "journal_commit_seconds",
         "Duration of one commit of a batch.",
-        lambda account: account.journal.commit_seconds,
+        lambda account: account.log.commit_seconds,
     ),
     (
         "delivery_latency_seconds",
@@ -387,7 +382,7 @@ def _read_trade_log_lag(account: Account) -> float | None:
     state = account.trade_log
     if state is None or state.position is None:
         return None
-    return max(account.journal.last - state.position, 0)
+    return account.lag(state.position)
 
 
 def _seconds(microseconds: int | None) -> float | None:

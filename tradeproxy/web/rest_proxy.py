@@ -6,37 +6,30 @@ Off by default; PROXY_REST=1 turns it on.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectError, DNSLookupError, TCPTimedOutError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import NO_BODY_CODES, PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.admission import Admission, Rejection
+from tradeproxy.downstream.clients import Clients
+from tradeproxy.runtime.http_body import discard_body
 from tradeproxy.web.errors import render_error
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
-    from twisted.python.failure import Failure
-    from twisted.web.iweb import IAgent, IResponse
-    from twisted.web.server import Request
-
-    from tradeproxy.downstream.admission import Admission
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.web.routes import RestRequest
-    from tradeproxy.wire.close_codes import CloseCode
+from tradeproxy.web.routes import RestRequest
+from tradeproxy.wire.close_codes import CloseCode
 
 METHODS = (b"DELETE", b"GET", b"HEAD", b"PATCH", b"POST", b"PUT")
 """The methods of Alpaca's REST interface.
@@ -260,10 +253,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
         request = self._request
         if not MIN_STATUS <= response.code <= MAX_STATUS:
             self._send_error(502, "Alpaca sent an invalid status; it may have carried this out")
-            discarded = Protocol()
-            response.deliverBody(discarded)
-            transport: Any = discarded.transport
-            transport.abortConnection()
+            discard_body(response)
             return
         request.setResponseCode(response.code, _UNPRINTABLE.sub(b"", response.phrase))
         request.defaultContentType = None

@@ -13,13 +13,14 @@ from tradeproxy.config.accounts import name_variables
 from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
 from tradeproxy.downstream.handshake import VERSION
 from tradeproxy.downstream.log_range import resolve_query
-from tradeproxy.downstream.query import (
+from tradeproxy.downstream.request_head import free_head
+from tradeproxy.downstream.sse import SseResponses
+from tradeproxy.query.parameters import QueryError
+from tradeproxy.query.stream import (
     SubscribeOptions,
     parse_history_query,
     parse_subscribe_options,
 )
-from tradeproxy.downstream.request_head import free_head
-from tradeproxy.downstream.sse import SseResponses
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
@@ -163,7 +164,10 @@ class Root(Resource):
     def render(self, request: Request) -> bytes | int:
         """Answer the request, or upgrade its connection to a WebSocket."""
         request.setHeader(b"server", b"tradeproxy")
-        answer = self._answer(request)
+        try:
+            answer = self._answer(request)
+        except QueryError as error:
+            answer = _render_rejection(request, Rejection(400, str(error)))
         if isinstance(answer, bytes) and request.method == b"HEAD":
             request.setHeader(b"content-length", b"%d" % len(answer))
             return b""
@@ -260,14 +264,12 @@ class Root(Resource):
                 request, Rejection(426, "this is a WebSocket: connect to it with ws:// or wss://")
             )
         query = _get_query(request)
-        options: SubscribeOptions | Rejection = DEFAULT_OPTIONS
+        options = DEFAULT_OPTIONS
         if query:
             options = parse_subscribe_options(query, account.dates.since_limit())
-        if isinstance(options, Rejection):
-            return _render_rejection(request, options)
         if options.snapshot and account.name not in self._factory.books:
             return _render_rejection(request, BOOK_OFF)
-        if not account.journal.is_loaded:
+        if not account.log.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)
@@ -284,12 +286,10 @@ class Root(Resource):
             read_header(request, b"last-event-id"),
             account.dates.since_limit(),
         )
-        if isinstance(query, Rejection):
-            return _render_rejection(request, query)
         book = self._factory.books.get(account.name) if query.snapshot else None
         if query.snapshot and book is None:
             return _render_rejection(request, BOOK_OFF)
-        if not account.journal.is_loaded:
+        if not account.log.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         log_range = resolve_query(account, query)
         if isinstance(log_range, Rejection):
@@ -306,7 +306,7 @@ class Root(Resource):
         book = self._factory.books.get(account.name)
         if book is None:
             return _render_rejection(request, BOOK_OFF)
-        if not account.journal.is_loaded:
+        if not account.log.is_loaded:
             return self._reject_and_count(request, NOT_LOADED)
         if self._factory.clients.is_full:
             return self._reject_and_count(request, FULL)

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 from twisted.web.server import NOT_DONE_YET
 
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.parameters import QueryError
 from tradeproxy.downstream.snapshot import encode_compact, encode_position
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
-from tradeproxy.web.answer import Answer
-from tradeproxy.web.routes import StatePage
-from tradeproxy.web.state_query import (
+from tradeproxy.query.state import (
     EventsRequest,
     OrdersRequest,
     format_event_key,
@@ -26,7 +23,10 @@ from tradeproxy.web.state_query import (
     parse_orders_request,
     parse_timeline_after,
 )
-from tradeproxy.web.strategy_page import list_strategies, parse_strategies_request
+from tradeproxy.query.strategies import parse_strategies_request
+from tradeproxy.web.answer import Answer
+from tradeproxy.web.routes import StatePage
+from tradeproxy.web.strategy_page import catch_up, list_strategies
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
@@ -81,6 +81,8 @@ class StatePages:
     ) -> int | Rejection:
         """Answer an admitted GET or HEAD, for `Resource.render`; a Rejection changes nothing.
 
+        Raises QueryError.
+
         Args:
             request: the request.
             book: the state of the account.
@@ -88,10 +90,7 @@ class StatePages:
             order_id: of the order, for ORDERS; None for the list.
             query: the query of the URL.
         """
-        try:
-            work = _find_work(book, page, order_id, query)
-        except QueryError as error:
-            return Rejection(400, str(error))
+        work = _find_work(book, page, order_id, query)
         if book.is_building:
             return BUILDING
         if self._under_way >= MAX_ANSWERS:
@@ -122,7 +121,7 @@ def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) 
         case StatePage.ORDERS:
             return _list_orders(book, parse_orders_request(query))
         case _:
-            return _list_events(book, parse_events_request(query, book.account.journal.epoch))
+            return _list_events(book, parse_events_request(query, book.account.log.epoch))
 
 
 def _guard(work: Work) -> Work:
@@ -137,11 +136,12 @@ def _guard(work: Work) -> Work:
 
 
 def _show_state(book: Book) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     if book.is_building:
         return BUILDING
-    snapshot = book.snapshot()
+    pending = book.snapshot()
+    while (snapshot := pending.made) is None:
+        yield
     return [
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
         *_array("orders", [order.document for order in snapshot.orders]),
@@ -156,8 +156,7 @@ def _show_state(book: Book) -> Work:
 
 
 def _list_positions(book: Book) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     if book.is_building:
         return BUILDING
     return [
@@ -168,8 +167,7 @@ def _list_positions(book: Book) -> Work:
 
 
 def _list_orders(book: Book, request: OrdersRequest) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     after, examined, size = request.after, 0, 0
     documents: list[bytes] = []
     while True:
@@ -191,8 +189,7 @@ def _list_orders(book: Book, request: OrdersRequest) -> Work:
 
 
 def _show_order(book: Book, order_id: str, after: int) -> Work:
-    yield
-    book.catch_up()
+    yield from catch_up(book)
     order = book.order(order_id)
     if order is None:
         return Rejection(404, "there is no such order")
@@ -214,9 +211,8 @@ def _show_order(book: Book, order_id: str, after: int) -> Work:
 
 
 def _list_events(book: Book, request: EventsRequest) -> Work:
-    yield
-    book.catch_up()
-    epoch = book.account.journal.epoch
+    yield from catch_up(book)
+    epoch = book.account.log.epoch
     documents: list[bytes] = []
     before, examined, size = request.before, 0, 0
     while True:

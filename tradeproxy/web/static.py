@@ -6,10 +6,8 @@ They contain no data of the proxy, so they need no token.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from twisted.web.server import Request
+from twisted.web.server import Request
 
 INDEX = "index.html"
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tradeproxy.downstream.clients import Clients, ClientStats
+from tradeproxy.hub.account import Account
 from tradeproxy.runtime.stats import SERIES_LENGTH, SERIES_STEP
 from tradeproxy.web.health import readyz
 from tradeproxy.web.routes import account_paths
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from tradeproxy.downstream.clients import Clients, ClientStats
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Journal
-    from tradeproxy.webhooks.state import DeliveryStats
 
 MAX_LISTED = 200
 """Clients that are listed; `count` includes all."""
@@ -64,7 +60,7 @@ class StatusPage:
         accounts = self._accounts.values()
         return [
             readyz(accounts)[1]["reasons"],
-            *((each.upstream, each.journal.status, *each.gaps) for each in accounts),
+            *((each.stream_state, each.log.status) for each in accounts),
         ]
 
     def _build_document(self, now: float) -> dict[str, Any]:
@@ -109,16 +105,15 @@ def _describe_webhook(stats: DeliveryStats) -> dict[str, Any]:
 
 
 def _describe_account(account: Account, now: float) -> dict[str, Any]:
-    journal = account.journal
-    latest, attempt = journal.newest_time, account.next_attempt
+    latest, attempt = account.log.newest_time, account.next_attempt
     return {
         "path": account_paths(account.name).original.removeprefix("/"),
         "upstream": describe_upstream(account.upstream)
         | {"next_attempt": None if attempt is None else format_seconds(attempt)},
         "reconnects": account.reconnects,
         "last_event": None if latest is None else format_seconds(latest / 1_000_000),
-        "events_today": _count_since(journal, int(now) // DAY * DAY),
-        "gaps": [describe_gap(gap) for gap in account.gaps],
+        "events_today": _count_since(account, int(now) // DAY * DAY),
+        "gaps": [describe_gap(gap) for gap in account.stream_state.gaps],
         "series": _describe_series(account, now),
     }
 
@@ -128,12 +123,12 @@ def _describe_series(account: Account, now: float) -> dict[str, Any]:
 
     A count is None for a step from which the journal does not have every event.
     """
-    step, journal = int(now) // SERIES_STEP, account.journal
+    step = int(now) // SERIES_STEP
     starts = range(step - SERIES_LENGTH + 1, step + 1)
     # The counts come from the journal. It has the events from before this process started, and
     # it files a recovered event under the time at which it happened.
-    counts_since = [_count_since(journal, start * SERIES_STEP) for start in (*starts, step + 1)]
-    complete_from = journal.complete_from / 1_000_000
+    counts_since = [_count_since(account, start * SERIES_STEP) for start in (*starts, step + 1)]
+    complete_from = account.log.complete_from / 1_000_000
     return {
         "step": SERIES_STEP,
         "end": format_seconds((step + 1) * SERIES_STEP),
@@ -147,10 +142,10 @@ def _describe_series(account: Account, now: float) -> dict[str, Any]:
     }
 
 
-def _count_since(journal: Journal, seconds: int) -> int:
+def _count_since(account: Account, seconds: int) -> int:
     """Return the number of rows from the first event at or after `seconds` (Unix time) on."""
-    seq = journal.first_since(seconds * 1_000_000)
-    return 0 if seq is None else max(journal.last - seq + 1, 0)
+    seq = account.log.first_since(seconds * 1_000_000)
+    return 0 if seq is None else account.lag(seq - 1)
 
 
 def _describe_client(stats: ClientStats) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tradeproxy.book.strategies import AssignmentError, UnknownOrderError
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.parameters import QueryError, read_parameters
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.journal.base import UnreadableError
+from tradeproxy.query.parameters import read_parameters
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -30,21 +30,20 @@ NO_IMPORT = Rejection(404, "this proxy cannot import fills")
 def render_assignment(
     request: Request, book: Book, order_id: str, query: bytes
 ) -> bytes | Rejection:
-    """Assign an order to the strategy in the query: `strategy`, or nothing to undo that."""
+    """Assign an order to the strategy in the query, or undo that. Raises QueryError."""
     if request.method != b"POST":
         return _refuse_method(request, b"POST")
-    try:
-        given = read_parameters(query, ("strategy", "undo"))
-    except QueryError as error:
-        return Rejection(400, str(error))
+    given = read_parameters(query, ("strategy", "undo"))
     if ("strategy" in given) == ("undo" in given):
         return Rejection(400, "strategy: is missing; undo=1 undoes an assignment")
-    book.catch_up()
+    try:
+        is_current = book.catch_up()
+    except UnreadableError:
+        return UNREADABLE
     strategies = book.strategies
-    if strategies is None:
+    if strategies is None or not is_current:
         return BUILDING
-    role = book.account.role
-    if role is not None and not role.is_leader:
+    if not _may_change(book):
         return FOLLOWER
     try:
         strategies.assign(order_id, given.get("strategy", ""))
@@ -60,16 +59,15 @@ def render_assignment(
 
 
 def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejection:
-    """Show how far the import is; POST begins or continues it."""
+    """Show how far the import is; POST begins or continues it. Raises QueryError."""
     if request.method not in (b"GET", b"HEAD", b"POST"):
         return _refuse_method(request, b"GET, HEAD, POST")
-    try:
-        read_parameters(query, ())
-    except QueryError as error:
-        return Rejection(400, str(error))
+    read_parameters(query, ())
     if book.importer is None:
         return NO_IMPORT
     if request.method == b"POST":
+        if not _may_change(book):
+            return FOLLOWER
         book.importer.start()
     progress = book.importer.progress
     return _render(
@@ -83,6 +81,12 @@ def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejecti
             "reason": progress.reason,
         },
     )
+
+
+def _may_change(book: Book) -> bool:
+    """Whether this node may change what the nodes of the account share."""
+    role = book.account.role
+    return role is None or role.is_leader
 
 
 def _render(request: Request, document: dict[str, Any]) -> bytes:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.strategies import read_account
 from tradeproxy.book.strategy_views import (
-    describe_strategy,
+    describe_position,
+    describe_sums,
     group_holdings,
     list_differences,
     list_notes,
+    select_positions,
 )
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.parameters import QueryError, read_parameters, read_switch
 from tradeproxy.downstream.snapshot import encode_compact
-from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, is_strategy_name
 
 if TYPE_CHECKING:
-    from tradeproxy.book.book import Book
-    from tradeproxy.web.answer import Work
+    from collections.abc import Generator
 
-DEFAULT_LIMIT = 100
+    from tradeproxy.book.book import Book
+    from tradeproxy.query.strategies import StrategiesRequest
+    from tradeproxy.web.answer import Work
 
 MAX_BYTES = 512 * 1024
 """Bytes of the strategies on one page. A page with more ends early, with a cursor."""
@@ -34,40 +32,17 @@ STEP_POSITIONS = 50
 COMPUTING = Rejection(503, "the strategies are being computed", retry_after=1)
 
 
-@dataclass(frozen=True, slots=True)
-class StrategiesRequest:
-    """A page of strategies. Empty sets do not restrict."""
-
-    names: frozenset[str]
-    symbols: frozenset[str]
-    lots: bool
-    limit: int
-    after: str
-    """The last strategy on the page before; "" for the first page."""
-
-
-def parse_strategies_request(query: bytes) -> StrategiesRequest:
-    """Parse the query of `/strategies`. Raises QueryError."""
-    given = read_parameters(query, ("strategy", "symbols", "lots", "limit", "cursor"))
-    limit = given.get("limit", str(DEFAULT_LIMIT))
-    if re.fullmatch("[0-9]{1,4}", limit) is None or not 1 <= int(limit) <= MAX_STRATEGIES:
-        raise QueryError(f"limit: is not a number from 1 to {MAX_STRATEGIES}")
-    after = given.get("cursor", "")
-    if after and not is_strategy_name(after):
-        raise QueryError("cursor: is not the cursor of a page of strategies")
-    return StrategiesRequest(
-        frozenset(_split(given.get("strategy", ""))),
-        frozenset(normalize_symbol(symbol) for symbol in _split(given.get("symbols", ""))),
-        read_switch({"lots": "1", **given}, "lots"),
-        int(limit),
-        after,
-    )
+def catch_up(book: Book) -> Generator[None, None, None]:
+    """Let the book apply the rows that the log has now. Raises UnreadableError."""
+    last = book.account.log.last
+    yield
+    while not book.catch_up() and book.seq < last and not book.is_building:
+        yield
 
 
 def list_strategies(book: Book, request: StrategiesRequest) -> Work:
-    """Make the page, in steps: strategies on later ones may be newer. May raise UnreadableError."""
-    yield
-    book.catch_up()
+    """Make the page, in steps: what comes later in it may be newer. May raise UnreadableError."""
+    yield from catch_up(book)
     strategies = book.strategies
     if strategies is None or not strategies.is_current():
         return COMPUTING
@@ -76,28 +51,26 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
     groups = group_holdings(strategies.book)
     names = _behind(list(groups), request.after)
     documents: list[bytes] = []
-    size = positions = 0
+    size = count = 0
     last = ""
     for name in names:
         if request.names and name not in request.names:
             continue
         if len(documents) >= request.limit or size >= MAX_BYTES:
             break
-        own = groups[name]
-        document = describe_strategy(
-            name,
-            own,
-            day,
-            account,
-            symbols=request.symbols,
-            lots=request.lots,
-            all_positions=bool(request.names),
-        )
-        documents.append(encode_compact(document))
+        own, positions = groups[name], []
+        listed = select_positions(own, day, request.symbols, all_positions=bool(request.names))
+        for symbol, holding in listed:
+            document = describe_position(symbol, holding, day, account, lots=request.lots)
+            positions.append(encode_compact(document))
+            count += 1
+            if count % STEP_POSITIONS == 0:
+                yield
+        sums = encode_compact(describe_sums(name, own, day, lots=request.lots))
+        documents.append(b'%b,"positions":[%b]}' % (sums[:-1], b",".join(positions)))
         size += len(documents[-1])
-        last, positions = name, positions + len(own)
-        if positions >= STEP_POSITIONS:
-            positions = 0
+        last, count = name, count + 1
+        if count % STEP_POSITIONS == 0:
             yield
     else:
         last = ""
@@ -124,7 +97,3 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
 def _behind(names: list[str], after: str) -> list[str]:
     """Return the names behind one of them; all if it is gone."""
     return names[names.index(after) + 1 :] if after in names else names
-
-
-def _split(text: str) -> list[str]:
-    return [part for part in (part.strip() for part in text.split(",")) if part]

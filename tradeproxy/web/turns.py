@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 TURN = 0.005
 """Seconds after which a turn begins no further step. A step takes 5 ms at most."""

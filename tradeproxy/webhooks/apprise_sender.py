@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOutError
@@ -17,6 +17,7 @@ from tradeproxy.webhooks.sender import ReceiverAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.webhooks.formats import OutgoingRequest
     from tradeproxy.wire.credentials import Secret
 
@@ -30,7 +31,7 @@ class AppriseSender:
     def __init__(
         self,
         url: Secret,
-        reactor: Any,
+        reactor: Reactor,
         notify: Callable[[str, str], bool] | None = None,
     ) -> None:
         """Create the sender.

@@ -23,11 +23,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.downstream.filters import Filter, read_traits
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.hub.locate import UnrecoverablePositionError
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.query.filters import Filter, read_traits
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.runtime.log_throttle import is_logged
 from tradeproxy.webhooks.formats import build_request
@@ -42,6 +42,7 @@ from tradeproxy.wire.position import Cursor, FromTime, LastEvents, compute_check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
     from tradeproxy.config.webhooks import WebhookSettings
@@ -65,7 +66,7 @@ UNWANTED_ROWS = 1000
 def may_send(account: Account) -> bool:
     """Whether this node sends the messages about an account, and stores how far they are."""
     role = account.role
-    return account.journal.is_loaded and (role is None or role.is_writing)
+    return account.log.is_loaded and (role is None or role.is_writing)
 
 
 class _InterruptedError(Exception):
@@ -83,7 +84,7 @@ class Delivery:
         account: Account,
         sender: Sender,
         node: str,
-        clock: Any,
+        clock: IReactorTime,
         random: Callable[[], float],
         on_stopped: Callable[[str], None],
         stats: DeliveryStats | None = None,
@@ -257,18 +258,18 @@ class Delivery:
         if is_first:
             self._tail.start(LastEvents(0))
             return
-        oldest = LastEvents(self.account.journal.last)
+        oldest = LastEvents(self.account.log.last)
         if self._tail.start_at(self._stored.cursor, oldest):
             return
-        journal, time = self.account.journal, self._time
+        log, time = self.account.log, self._time
         cursor = Cursor.parse(self._stored.cursor or "")
-        if cursor is not None and cursor.epoch == journal.epoch and cursor.seq < journal.first:
-            self._skip(journal.first - 1 - cursor.seq, time, journal.complete_from)
+        if cursor is not None and cursor.epoch == log.epoch and cursor.seq < log.first:
+            self._skip(log.first - 1 - cursor.seq, time, log.complete_from)
         elif time is not None:
             try:
                 self._tail.start(FromTime(time))
             except UnrecoverablePositionError:
-                self._skip(1, time, journal.complete_from)
+                self._skip(1, time, log.complete_from)
 
     async def _deliver_next(self) -> None:
         if not may_send(self.account) or not self._is_running:
@@ -296,10 +297,10 @@ class Delivery:
     def _read(self) -> bool:
         try:
             self._rows.extend(self._tail.read(ROWS))
-            self._epoch = self.account.journal.epoch
+            self._epoch = self.account.log.epoch
         except TrimmedError:
-            journal = self.account.journal
-            self._skip(self._tail.skip_trimmed(), self._time, journal.complete_from)
+            skipped = self._tail.skip_trimmed()
+            self._skip(skipped, self._time, self.account.log.complete_from)
             return self._read()
         return bool(self._rows)
 
@@ -403,7 +404,7 @@ class Delivery:
         if len(self._reports) == MAX_REPORTS:
             _, dropped = self._reports.popleft()
             self._skip(1, dropped.time, dropped.time)
-        self._reports.append((self.account.journal.last, message))
+        self._reports.append((self.account.log.last, message))
 
     # Counts and log lines.
 

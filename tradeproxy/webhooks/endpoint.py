@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.webhooks import ReceiverUrl
+    from tradeproxy.runtime.reactor import Reactor
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the TCP connect to one address."""
@@ -50,7 +51,7 @@ class ReceiverEndpoints:
     """Makes an Agent connect to the receiver of one webhook, wherever the request leads."""
 
     def __init__(
-        self, url: ReceiverUrl, allow_http: bool, reactor: Any, proxy: ConnectProxy | None
+        self, url: ReceiverUrl, allow_http: bool, reactor: Reactor, proxy: ConnectProxy | None
     ) -> None:
         """Create the factory.
 
@@ -83,7 +84,7 @@ class ReceiverEndpoints:
 class CheckedEndpoint:
     """Connects to an address of the receiver, or fails with AddressRefusedError."""
 
-    def __init__(self, url: ReceiverUrl, allow_http: bool, reactor: Any) -> None:
+    def __init__(self, url: ReceiverUrl, allow_http: bool, reactor: Reactor) -> None:
         self._url = url
         self._allow_http = allow_http
         self._reactor = reactor

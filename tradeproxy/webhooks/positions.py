@@ -14,7 +14,7 @@ from tradeproxy.wire.event import is_time
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from tradeproxy.journal.base import Journal
+    from tradeproxy.hub.account import Account
 
 KEY = "webhooks"
 """The key of the metadata."""
@@ -40,10 +40,10 @@ class StoredPosition:
     node: str = ""
 
 
-def read_positions(journal: Journal) -> dict[str, StoredPosition]:
+def read_positions(account: Account) -> dict[str, StoredPosition]:
     """Return the positions by the names of the webhooks. What cannot be read is left out."""
     try:
-        document = json.loads(journal.get_metadata(KEY) or "{}")
+        document = json.loads(account.log.get_metadata(KEY) or "{}")
     except (ValueError, RecursionError):
         document = None
     entries = document.items() if isinstance(document, dict) else ()
@@ -51,12 +51,12 @@ def read_positions(journal: Journal) -> dict[str, StoredPosition]:
 
 
 def store_positions(
-    journal: Journal, positions: Mapping[str, StoredPosition], known: Collection[str]
+    account: Account, positions: Mapping[str, StoredPosition], known: Collection[str]
 ) -> None:
     """Store these positions beside those of the other `known` webhooks. Others are removed."""
-    merged = {**read_positions(journal), **positions}
+    merged = {**read_positions(account), **positions}
     document = {name: asdict(merged[name]) for name in sorted(merged) if name in known}
-    journal.set_metadata(KEY, json.dumps(document, separators=(",", ":")) if document else None)
+    account.set_metadata(KEY, json.dumps(document, separators=(",", ":")) if document else None)
 
 
 def _parse(value: dict[str, Any]) -> StoredPosition:

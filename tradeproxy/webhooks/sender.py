@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as TimedOutError
 from twisted.internet.error import ConnectError
-from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseFailed
 from twisted.web.http_headers import Headers
@@ -17,6 +16,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from tradeproxy.runtime.connect_errors import describe_connect_error
+from tradeproxy.runtime.http_body import BodyError, read_body
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError, build_pool
 from tradeproxy.upstream.tls import describe_tls_failure
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.webhooks import ReceiverUrl
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.webhooks.formats import OutgoingRequest
 
 REQUEST_TIMEOUT = 15.0
@@ -71,7 +72,7 @@ class HttpSender:
         self,
         url: ReceiverUrl,
         allow_http: bool,
-        reactor: Any,
+        reactor: Reactor,
         proxy: ConnectProxy | None,
         wall_clock: Callable[[], float],
     ) -> None:
@@ -125,14 +126,9 @@ class HttpSender:
         )
 
     async def _discard_body(self, response: IResponse) -> None:
-        body = _DiscardedBody()
-        response.deliverBody(body)
-        try:
-            await body.ended.addTimeout(BODY_TIMEOUT, self._reactor)
-        except TimedOutError:
-            pass
-        finally:
-            body.abort()
+        body = Deferred.fromCoroutine(read_body(response, MAX_ANSWER))
+        with suppress(BodyError, TimedOutError):
+            await body.addTimeout(BODY_TIMEOUT, self._reactor)
 
 
 @implementer(IBodyProducer)
@@ -156,33 +152,6 @@ class _RequestBody:
 
     def stopProducing(self) -> None:
         """Do nothing: all is written."""
-
-
-class _DiscardedBody(TwistedProtocol):
-    """Reads MAX_ANSWER bytes at most. `ended` fires once."""
-
-    transport: Any = None
-
-    def __init__(self) -> None:
-        self.ended: Deferred[None] = Deferred()
-        self._size = 0
-
-    def dataReceived(self, data: bytes) -> None:
-        """Count the data."""
-        self._size += len(data)
-        if self._size > MAX_ANSWER:
-            self.abort()
-
-    def abort(self) -> None:
-        """Read no more."""
-        if self.transport is not None:
-            self.transport.abortConnection()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fire."""
-        self.transport = None
-        if not self.ended.called:
-            self.ended.callback(None)
 
 
 def _raise_timeout(*_: object) -> None:

@@ -20,10 +20,12 @@ from tradeproxy.webhooks.state import DeliveryState
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from twisted.internet.interfaces import IReactorTime
+
     from tradeproxy.config.connect_proxy import ConnectProxy
     from tradeproxy.config.webhooks import WebhookSettings
     from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Journal
+    from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.webhooks.positions import StoredPosition
     from tradeproxy.webhooks.sender import Sender
     from tradeproxy.webhooks.state import DeliveryStats
@@ -46,7 +48,7 @@ class Webhooks(Service):
         accounts: Mapping[str, Account],
         build_sender: Callable[[WebhookSettings], Sender],
         node: str,
-        clock: Any,
+        clock: IReactorTime,
         random: Callable[[], float],
     ) -> None:
         """Send nothing before the start.
@@ -141,7 +143,7 @@ class Webhooks(Service):
                 stats.get((webhook.name, webhook.format, account.name)),
             )
             self._deliveries.append(delivery)
-            delivery.start(partial(_read_position, account.journal, webhook.name))
+            delivery.start(partial(_read_position, account, webhook.name))
 
     def _stop(self, deliveries: Sequence[Delivery]) -> Deferred[Any]:
         ended = [delivery.stop() for delivery in deliveries]
@@ -183,16 +185,16 @@ class Webhooks(Service):
                 if delivery.account is account and (position := delivery.take_position()):
                     positions[delivery.webhook.name] = position
             if positions or (is_complete and may_send(account)):
-                store_positions(account.journal, positions, known)
+                store_positions(account, positions, known)
 
 
-def _read_position(journal: Journal, name: str) -> StoredPosition | None:
-    return read_positions(journal).get(name)
+def _read_position(account: Account, name: str) -> StoredPosition | None:
+    return read_positions(account).get(name)
 
 
 def build_sender(
     webhook: WebhookSettings,
-    reactor: Any,
+    reactor: Reactor,
     proxy: ConnectProxy | None,
     wall_clock: Callable[[], float],
 ) -> Sender:

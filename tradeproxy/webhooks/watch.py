@@ -86,7 +86,7 @@ class AccountWatch:
             )
 
     def _look_at_gaps(self) -> Iterator[Message]:
-        for gap in self._account.gaps:
+        for gap in self._account.stream_state.gaps:
             event, key = _GAP_EVENTS.get(gap.outcome), (gap.begin, gap.outcome.value)
             if event is None or not self._is_new_gap(*key):
                 continue
@@ -105,7 +105,7 @@ class AccountWatch:
         return begin > last or (begin == last and outcome != reported)
 
     def _look_at_journal(self) -> Iterator[Message]:
-        status = self._account.journal.status
+        status = self._account.log.status
         if status.durable == self.known.durable:
             return
         self.known = replace(self.known, durable=status.durable)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.wire.event import format_time
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PROXY_STATUS = "proxy_status"
 """The name of the stream."""

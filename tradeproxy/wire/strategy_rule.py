@@ -13,10 +13,8 @@ NO_STRATEGY too where this gives no text, or one that `is_strategy_name` refuses
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any, Protocol
 
 NO_STRATEGY = "(none)"
 OTHER_STRATEGIES = "(other)"

@@ -41,11 +41,6 @@ def _find_date(time_us: int) -> date:
     return (local + _OVERNIGHT).date()
 
 
-def utc_date(time_us: int) -> date:
-    """Return the date in UTC, which is the trade date of crypto."""
-    return (_EPOCH + min(max(time_us, MIN_TIME), MAX_TIME) * _MICROSECOND).date()
-
-
 def trade_date_bounds(day: date) -> tuple[int, int]:
     """Return when a trade date begins and when the next one does, in microseconds since 1970.
 

@@ -1,5 +1,7 @@
 """Kills a process with a book; the book must equal that of a process that was not killed.
 
+So must that of its strategies, lot by lot, and they must add up to the account.
+
 python -m tests.system.chaos.book_kill [--seed N] [--times N]
 """
 
@@ -22,6 +24,13 @@ from tests.book.support import describe, parse
 from tests.support.journals import journal_at
 from tests.support.trading import BEGIN, Trading
 from tradeproxy.book.book import Book
+from tradeproxy.book.fill_tables import clear_strategies
+from tradeproxy.book.strategies import read_account
+from tradeproxy.book.strategy_views import (
+    describe_strategy,
+    group_holdings,
+    list_differences,
+)
 from tradeproxy.hub.account import Account
 
 EVERY = 20
@@ -80,16 +89,29 @@ def compare(path: Path) -> tuple[bool, int]:
     for _ in range(2):
         book = Book(account, clock)
         book.start()
-        while book.is_building:
+        while book.strategies is None or not book.strategies.is_current():
             clock.advance(0.1)
-        descriptions.append(describe(book))
+        descriptions.append(describe(book) | describe_strategies(book))
         book.stop()
         tables = account.journal.tables
         assert tables is not None
         tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
+        tables.run(clear_strategies, writes=True)
     events = account.journal.last
     account.close()
     return descriptions[0] == descriptions[1], events
+
+
+def describe_strategies(book: Book) -> dict[str, Any]:
+    """Return all that the strategies hold. Raises AssertionError if that is not the account's."""
+    strategies = book.strategies
+    assert strategies is not None
+    account = read_account(book.positions())
+    assert not list_differences(strategies.book, account), "the sums differ from the account"
+    return {
+        name: describe_strategy(name, own, strategies.today, account, all_positions=True)
+        for name, own in group_holdings(strategies.book).items()
+    }
 
 
 def _open(path: Path, clock: Any) -> Account:

@@ -13,7 +13,7 @@ from random import Random
 from tests.system.mutants.operators import Mutant, find_mutants
 from tests.system.mutants.runner import Job
 
-ROOMS = ("wire", "hub", "journal", "recovery", "upstream", "downstream", "cluster")
+ROOMS = ("wire", "hub", "journal", "recovery", "upstream", "query", "downstream", "cluster")
 
 
 def find_folder(package: str) -> Path:

@@ -4,6 +4,10 @@
 --
 -- ARGV: owner, token, milliseconds, 1 to acquire or renew it; an epoch, and the highest time of the
 -- events that its log has lost; then the keys of metadata to return
+--
+-- The result also has what shows whether the imports and the assignments by hand have changed.
+
+local function digest(text) return text and redis.sha1hex(text) or '' end
 
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if not owner and ARGV[4] == '1' then
@@ -26,5 +30,8 @@ if epoch and epoch == ARGV[5] and lost
 end
 local released = redis.call('HGET', KEYS[2], 'released')
 local remaining = tostring(redis.call('PTTL', KEYS[1]))
-return {lease[1], lease[2], lease[3], epoch, last, remaining, released,
+local imports = redis.call('LLEN', KEYS[7])
+local newest = digest(redis.call('LINDEX', KEYS[7], -1))
+local assigned = digest(redis.call('HGET', KEYS[3], 'remembered strategy assignments'))
+return {lease[1], lease[2], lease[3], epoch, last, remaining, released, imports, newest, assigned,
          unpack(redis.call('HMGET', KEYS[3], unpack(ARGV, 7)))}

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.filters, and for what clients with equal filters share."""
+"""Tests for tradeproxy.query.filters, and for what clients with equal filters share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.query.parsing import parse_or_explain
 from tests.support import frames as alpaca
 from tests.support.filtered import update
 from tests.support.frames import NOT_JSON
 from tests.support.journals import memory_journal
 from tradeproxy.downstream import encoder
-from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.filters import (
+from tradeproxy.downstream.subscription import POSITION_INTERVAL
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Batch, Row
+from tradeproxy.query.filters import (
     MAX_LIST_ITEMS,
     NAMES,
     EventTraits,
@@ -26,15 +29,13 @@ from tradeproxy.downstream.filters import (
     read_filter,
     read_traits,
 )
-from tradeproxy.downstream.query import (
+from tradeproxy.query.parameters import QueryError
+from tradeproxy.query.stream import (
     HistoryQuery,
     SubscribeOptions,
     parse_history_query,
     parse_subscribe_options,
 )
-from tradeproxy.downstream.subscription import POSITION_INTERVAL
-from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Batch, Row
 from tradeproxy.wire.frame import Recovered, with_mark
 
 NOW = 1_800_000_000.0
@@ -44,10 +45,10 @@ TEXT = st.text(st.characters(codec="utf-8"))
 class FilterQueryTests(SynchronousTestCase):
     """The filter parameters in the query of a URL."""
 
-    def read(self, query: str) -> Filter | Rejection | None:
-        """Return the filter or rejection, which both kinds of query must agree on."""
-        options = parse_subscribe_options(query.encode(), NOW)
-        history = parse_history_query(query.encode(), None, NOW)
+    def read(self, query: str) -> Filter | str | None:
+        """Return the filter or the error, which both kinds of query must agree on."""
+        options = parse_or_explain(parse_subscribe_options, query.encode(), NOW)
+        history = parse_or_explain(parse_history_query, query.encode(), None, NOW)
         both = [
             read.filter if isinstance(read, (SubscribeOptions, HistoryQuery)) else read
             for read in (options, history)
@@ -122,7 +123,7 @@ class FilterQueryTests(SynchronousTestCase):
                 "client_order_id: there is no such parameter; the nearest is client_order_id_prefix"
             ),
         }.items():
-            self.assertEqual(self.read(query), Rejection(400, line), query)
+            self.assertEqual(self.read(query), line, query)
 
     def test_query_list_of_100_items_is_accepted(self) -> None:
         """Items that are equal count once."""
@@ -137,19 +138,19 @@ class FilterQueryTests(SynchronousTestCase):
         unknown = [f"a{n}" for n in range(10)]
         line = "events: there is no cancelled; the nearest is canceled"
         found = self.read(f"events=cancelled,{','.join(unknown[:9])}")
-        self.assertEqual(found, Rejection(400, line))
+        self.assertEqual(found, line)
         accepted = Filter(events=frozenset({"cancelled", *unknown}))
         self.assertEqual(self.read(f"events=cancelled,{','.join(unknown)}"), accepted)
 
     @settings(deadline=None, derandomize=True)
     @given(st.dictionaries(st.sampled_from(["symbols", "events", "client_order_id_prefix"]), TEXT))
-    def test_read_filter_any_text_returns_or_raises_value_error(
+    def test_read_filter_any_text_returns_or_raises_query_error(
         self, given: dict[str, str]
     ) -> None:
         """Any text is a filter, or an error whose text names a parameter."""
         try:
             self.assertEqual(read_filter(given) is None, not given)
-        except ValueError as error:
+        except QueryError as error:
             self.assertIn(str(error).partition(":")[0], given)
 
 

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tradeproxy.downstream import filters
-from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.parameters import (
+from tradeproxy.query import filters
+from tradeproxy.query.filters import Filter
+from tradeproxy.query.parameters import (
     LAST_EVENT_ID,
+    Query,
     QueryError,
     check_id,
-    parse_filter,
     parse_time,
     read_parameters,
     read_switch,
 )
 from tradeproxy.wire.position import AfterId, AfterTime, FromTime, LastEvents, Position
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.downstream.filters import Filter
-    from tradeproxy.downstream.parameters import Query
 
 MAX_REPLAY = 1_000_000
 """Events: the most that `replay` can request."""
@@ -84,33 +78,30 @@ class HistoryQuery:
     """Whether it gets the state of the account before the live events."""
 
 
-def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOptions | Rejection:
-    """Parse the query of a WebSocket's URL; a Rejection with status 400 if it is invalid.
+def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOptions:
+    """Parse the query of a WebSocket's URL. Raises QueryError.
 
     `since_limit` is the latest time for `since` (Unix time in seconds): see Dates.since_limit.
     Unknown parameters are ignored; near-misspellings of a known one are an error.
     """
-    try:
-        given = read_parameters(
-            query,
-            (*_POSITIONS, "proxy_status", SNAPSHOT, CLIENT_NAME, "dashboard", *filters.NAMES),
-        )
-        return SubscribeOptions(
-            _parse_position(given, since_limit),
-            read_switch(given, "proxy_status"),
-            parse_filter(given),
-            _parse_client_name(given),
-            read_switch(given, "dashboard"),
-            read_switch(given, SNAPSHOT),
-        )
-    except QueryError as error:
-        return Rejection(400, str(error))
+    given = read_parameters(
+        query,
+        (*_POSITIONS, "proxy_status", SNAPSHOT, CLIENT_NAME, "dashboard", *filters.NAMES),
+    )
+    return SubscribeOptions(
+        _parse_position(given, since_limit),
+        read_switch(given, "proxy_status"),
+        filters.read_filter(given),
+        _parse_client_name(given),
+        read_switch(given, "dashboard"),
+        read_switch(given, SNAPSHOT),
+    )
 
 
 def parse_history_query(
     query: bytes, last_event_id: str | None, since_limit: float
-) -> HistoryQuery | Rejection:
-    """Parse a query with the parameters of Alpaca's event endpoints; a Rejection if it is invalid.
+) -> HistoryQuery:
+    """Parse a query with the parameters of Alpaca's event endpoints. Raises QueryError.
 
     `last_event_id` is the value of the Last-Event-ID header, which takes precedence over the
     position in the query. The parameter lastEventId stands for a missing header: replacements of
@@ -118,47 +109,44 @@ def parse_history_query(
     (Unix time in seconds): see Dates.since_limit. Unknown parameters are ignored;
     near-misspellings of a known one are an error.
     """
-    try:
-        given = read_parameters(
-            query,
-            (
-                *_POSITIONS,
-                "until_id",
-                "until",
-                LAST_EVENT_ID,
-                SNAPSHOT,
-                CLIENT_NAME,
-                *filters.NAMES,
-            ),
-        )
-        for end, begin, others in (
-            ("until", "since", "since_id"),
-            ("until_id", "since_id", "since"),
-        ):
-            if end in given and others in given:
-                raise QueryError(f"{end}: goes with {begin}, not with {others}")
-            if end in given and begin not in given:
-                raise QueryError(f"{end}: needs {begin}")
-        snapshot = read_switch(given, SNAPSHOT)
-        for end in ("until", "until_id") if snapshot else ():
-            if end in given:
-                raise QueryError(f"{end}: cannot be given together with {SNAPSHOT}")
-        until: UntilTime | UntilId | None = None
-        if "until" in given:
-            until = UntilTime(parse_time("until", given["until"])[0])
-        elif "until_id" in given:
-            until = UntilId(check_id("until_id", given["until_id"]))
-        position = _parse_position(given, since_limit)
-        last_event_id = last_event_id or given.get(LAST_EVENT_ID)
-        if last_event_id:
-            # A browser repeats the same URL when it reconnects, so the URL has the older position
-            # (WHATWG HTML, 9.2.3).
-            position = AfterId(check_id("Last-Event-ID", last_event_id))
-        return HistoryQuery(
-            position, until, parse_filter(given), _parse_client_name(given), snapshot
-        )
-    except QueryError as error:
-        return Rejection(400, str(error))
+    given = read_parameters(
+        query,
+        (
+            *_POSITIONS,
+            "until_id",
+            "until",
+            LAST_EVENT_ID,
+            SNAPSHOT,
+            CLIENT_NAME,
+            *filters.NAMES,
+        ),
+    )
+    for end, begin, others in (
+        ("until", "since", "since_id"),
+        ("until_id", "since_id", "since"),
+    ):
+        if end in given and others in given:
+            raise QueryError(f"{end}: goes with {begin}, not with {others}")
+        if end in given and begin not in given:
+            raise QueryError(f"{end}: needs {begin}")
+    snapshot = read_switch(given, SNAPSHOT)
+    for end in ("until", "until_id") if snapshot else ():
+        if end in given:
+            raise QueryError(f"{end}: cannot be given together with {SNAPSHOT}")
+    until: UntilTime | UntilId | None = None
+    if "until" in given:
+        until = UntilTime(parse_time("until", given["until"])[0])
+    elif "until_id" in given:
+        until = UntilId(check_id("until_id", given["until_id"]))
+    position = _parse_position(given, since_limit)
+    last_event_id = last_event_id or given.get(LAST_EVENT_ID)
+    if last_event_id:
+        # A browser repeats the same URL when it reconnects, so the URL has the older position
+        # (WHATWG HTML, 9.2.3).
+        position = AfterId(check_id("Last-Event-ID", last_event_id))
+    return HistoryQuery(
+        position, until, filters.read_filter(given), _parse_client_name(given), snapshot
+    )
 
 
 def _parse_client_name(given: Query) -> str:

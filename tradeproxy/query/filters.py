@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.journal.base import Batch, Row
+from tradeproxy.query.parameters import QueryError
 from tradeproxy.wire.event import EVENT_KINDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from tradeproxy.journal.base import Batch, Row
 
 NAMES = ("symbols", "events", "client_order_id_prefix")
 """The query parameters of a filter."""
@@ -76,7 +75,7 @@ class Filter:
 def read_filter(given: Mapping[str, str]) -> Filter | None:
     """Return the filter of these query parameters; None if none of them is a filter's.
 
-    Raises ValueError with a line that names the invalid parameter.
+    Raises QueryError.
     """
     if not any(name in given for name in NAMES):
         return None
@@ -88,10 +87,10 @@ def read_filter(given: Mapping[str, str]) -> Filter | None:
         # Unknown kinds are accepted: Alpaca may add some. A misspelt one would never match, and
         # the client would wait forever.
         for nearest in get_close_matches(event, EVENT_KINDS, cutoff=0.8):
-            raise ValueError(f"events: there is no {event}; the nearest is {nearest}")
+            raise QueryError(f"events: there is no {event}; the nearest is {nearest}")
     prefix = given.get("client_order_id_prefix", "")
     if prefix and _PREFIX.fullmatch(prefix) is None:
-        raise ValueError(
+        raise QueryError(
             "client_order_id_prefix: is not 1 to 128 printable ASCII characters (%2B is a +)"
         )
     return Filter(frozenset(map(normalize_symbol, symbols)), events, prefix)
@@ -132,16 +131,10 @@ def _read_list(
 ) -> frozenset[str]:
     items = frozenset(given[name].split(",")) if name in given else frozenset[str]()
     if not all(map(item.fullmatch, items)):
-        raise ValueError(f"{name}: is not a list with commas and no blanks, such as {example}")
+        raise QueryError(f"{name}: is not a list with commas and no blanks, such as {example}")
     if len(items) > MAX_LIST_ITEMS:
-        raise ValueError(f"{name}: has more than {MAX_LIST_ITEMS} items")
+        raise QueryError(f"{name}: has more than {MAX_LIST_ITEMS} items")
     return items
-
-
-def normalize_symbol(symbol: str) -> str:
-    """Return a symbol in upper case, without the slash of a pair."""
-    # Alpaca writes pairs both ways: BTC/USD and BTCUSD.
-    return symbol.upper().replace("/", "")
 
 
 def _keep_objects(values: Any) -> list[dict[str, Any]]:

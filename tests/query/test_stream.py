@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.query."""
+"""Tests for tradeproxy.query.stream."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.query import (
+from tests.query.parsing import parse_or_explain
+from tradeproxy.query.stream import (
     HistoryQuery,
     SubscribeOptions,
     UntilId,
@@ -28,6 +28,11 @@ MORNING = 1_799_990_000_000_000
 CURSOR = "paper.0123456789abcdef.7.89abcdef"
 
 
+def parse_history(query: bytes, last_event_id: str | None) -> HistoryQuery | str:
+    """Return the query as a value, or the line of its error."""
+    return parse_or_explain(parse_history_query, query, last_event_id, NOW)
+
+
 def _pair(name: str) -> st.SearchStrategy[bytes]:
     return st.text().map(lambda value: urlencode({name: value}, errors="surrogatepass").encode())
 
@@ -39,14 +44,14 @@ class QueryTestCase(SynchronousTestCase):
         """Assert that each query is rejected with its line."""
         assert callable(read)
         for query, line in rows.items():
-            self.assertEqual(read(query), Rejection(400, line), query)
+            self.assertEqual(read(query), line, query)
 
 
 class SubscribeOptionsTests(QueryTestCase):
     """The query of a WebSocket's URL."""
 
-    def read(self, query: bytes) -> SubscribeOptions | Rejection:
-        return parse_subscribe_options(query, NOW)
+    def read(self, query: bytes) -> SubscribeOptions | str:
+        return parse_or_explain(parse_subscribe_options, query, NOW)
 
     def test_options_unknown_parameters_are_ignored(self) -> None:
         """Without a known parameter the options have their defaults."""
@@ -92,7 +97,7 @@ class SubscribeOptionsTests(QueryTestCase):
         ):
             rejection = self.read(f"{name}=1".encode())
             line = f"{name}: there is no such parameter; the nearest is {nearest}"
-            self.assertEqual(rejection, Rejection(400, line))
+            self.assertEqual(rejection, line)
 
     def test_options_each_form_of_position_is_parsed(self) -> None:
         """A position is an id or cursor, a time, or a number of events."""
@@ -145,7 +150,7 @@ class SubscribeOptionsTests(QueryTestCase):
         longest = b"client_name=" + b"%C3%A9" * 64
         self.assertEqual(self.read(longest), SubscribeOptions(client_name="é" * 64))
         self.assertEqual(
-            parse_history_query(b"replay=1&client_name=a+b", None, NOW),
+            parse_history(b"replay=1&client_name=a+b", None),
             HistoryQuery(LastEvents(1), client_name="a b"),
         )
         text = "client_name: is not printable text in UTF-8 without blanks at its ends"
@@ -155,13 +160,13 @@ class SubscribeOptionsTests(QueryTestCase):
         rows[longest + b"x"] = "client_name: is longer than 64 characters"
         rows[b"clientname=x"] = "clientname: there is no such parameter; the nearest is client_name"
         self.assert_rejected(self.read, rows)
-        self.assert_rejected(lambda query: parse_history_query(query, None, NOW), rows)
+        self.assert_rejected(lambda query: parse_history(query, None), rows)
 
     def test_options_snapshot_is_parsed_or_rejected(self) -> None:
         """On both kinds of streams. It cannot come behind an end."""
         self.assertEqual(self.read(b"snapshot=1"), SubscribeOptions(snapshot=True))
         self.assertEqual(
-            parse_history_query(b"snapshot=1&replay=2", None, NOW),
+            parse_history(b"snapshot=1&replay=2", None),
             HistoryQuery(LastEvents(2), snapshot=True),
         )
         rows = {
@@ -172,7 +177,7 @@ class SubscribeOptionsTests(QueryTestCase):
         rows[b"snapshot=1&since_id=a&until_id=b"] = (
             "until_id: cannot be given together with snapshot"
         )
-        self.assert_rejected(lambda query: parse_history_query(query, None, NOW), rows)
+        self.assert_rejected(lambda query: parse_history(query, None), rows)
 
     def test_options_dashboard_is_parsed(self) -> None:
         """It is 1 or 0; anything else is an error."""
@@ -236,14 +241,14 @@ class SubscribeOptionsTests(QueryTestCase):
     )
     def test_options_any_query_is_parsed_or_rejected(self, query: bytes) -> None:
         """No query raises an error."""
-        self.assertIsInstance(self.read(query), (SubscribeOptions, Rejection))
+        self.assertIsInstance(self.read(query), (SubscribeOptions, str))
 
 
 class HistoryQueryTests(QueryTestCase):
     """The query of server-sent events, and the Last-Event-ID header."""
 
-    def read(self, query: bytes) -> HistoryQuery | Rejection:
-        return parse_history_query(query, None, NOW)
+    def read(self, query: bytes) -> HistoryQuery | str:
+        return parse_history(query, None)
 
     def test_history_without_position_is_live_only(self) -> None:
         """This is what Alpaca does. Status frames do not exist in this kind of stream."""
@@ -312,13 +317,16 @@ class HistoryQueryTests(QueryTestCase):
             ),
         }
         for query, expected in rows.items():
-            self.assertEqual(parse_history_query(query, CURSOR, NOW), expected, query)
+            self.assertEqual(parse_history(query, CURSOR), expected, query)
             self.assertEqual(self.read(query + b"&lastEventId=" + CURSOR.encode()), expected, query)
-        self.assertEqual(parse_history_query(b"lastEventId=1", CURSOR, NOW), rows[b""])
+        self.assertEqual(parse_history(b"lastEventId=1", CURSOR), rows[b""])
         self.assertEqual(self.read(b"replay=3&lastEventId="), HistoryQuery(LastEvents(3)))
-        self.assertEqual(parse_history_query(b"replay=100", "", NOW), HistoryQuery(LastEvents(100)))
+        self.assertEqual(
+            parse_history(b"replay=100", ""),
+            HistoryQuery(LastEvents(100)),
+        )
         too_long = "Last-Event-ID: is longer than any event_id or cursor (128 characters)"
-        self.assertEqual(parse_history_query(b"", "x" * 129, NOW), Rejection(400, too_long))
+        self.assertEqual(parse_history(b"", "x" * 129), too_long)
 
     @settings(deadline=None, derandomize=True)
     @given(st.binary(), st.none() | st.text())
@@ -326,6 +334,4 @@ class HistoryQueryTests(QueryTestCase):
         self, query: bytes, last_event_id: str | None
     ) -> None:
         """No query and no header raises an error."""
-        self.assertIsInstance(
-            parse_history_query(query, last_event_id, NOW), (HistoryQuery, Rejection)
-        )
+        self.assertIsInstance(parse_history(query, last_event_id), (HistoryQuery, str))

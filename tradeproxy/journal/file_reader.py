@@ -19,8 +19,6 @@ from tradeproxy.journal.schema import (
     refuse_code,
 )
 from tradeproxy.journal.spool import find_spool, read_spool
-from tradeproxy.tradelog.columns import LoggedEvent, read_logged_event
-from tradeproxy.wire.frame import extract_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,13 +80,13 @@ def open_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def read_events(
+def read_payloads(
     connection: sqlite3.Connection,
     path: Path,
     begin: int,
     end: int,
     on_progress: Callable[[float], None] = lambda _: None,
-) -> Iterator[LoggedEvent]:
+) -> Iterator[bytes]:
     """Yield the events of a time, in the order of the journal, in which every client got them.
 
     The newest ones may be in the spool only. Raises OSError or sqlite3.Error.
@@ -111,22 +109,13 @@ def read_events(
         [last] = connection.execute(_LAST_QUERY).fetchone()
         page = connection.execute(_PAGE_QUERY, (seq, last, begin, end, PAGE_SIZE)).fetchall()
         for _, payload in page:
-            yield _read_event(payload)
+            yield payload
         if page and newest > first:
             on_progress(min((page[-1][0] - first) / (newest - first), 1.0))
         seq = page[-1][0] + 1 if len(page) == PAGE_SIZE else None
     for entry in spooled:
         if entry.seq > last and entry.event is not None and begin <= _time_of(entry) < end:
-            yield _read_event(entry.event.payload)
-
-
-def _read_event(payload: bytes) -> LoggedEvent:
-    """Return the event in a frame; without its fields if they are nested too deeply."""
-    try:
-        return read_logged_event(payload)
-    except RecursionError:
-        raw, recovered = extract_data(payload)
-        return LoggedEvent(raw, {}, recovered)
+            yield entry.event.payload
 
 
 def _time_of(entry: Entry) -> int:

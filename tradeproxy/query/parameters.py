@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from urllib.parse import parse_qsl
 
-from tradeproxy.downstream import filters
 from tradeproxy.wire.event import parse_time_down
-
-if TYPE_CHECKING:
-    from tradeproxy.downstream.filters import Filter
 
 MAX_ID_LENGTH = 128
 """Characters. A cursor has at most 109."""
@@ -74,14 +70,6 @@ def read_switch(given: Query, name: str) -> bool:
     if value not in ("0", "1"):
         raise QueryError(f"{name}: is neither 1 nor 0")
     return value == "1"
-
-
-def parse_filter(given: Query) -> Filter | None:
-    """Return the filter; None if no parameter is a filter's. Raises QueryError."""
-    try:
-        return filters.read_filter(given)
-    except ValueError as error:
-        raise QueryError(str(error)) from None
 
 
 def check_id(name: str, text: str) -> str:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 from tradeproxy.book.views import EventQuery, OrderKey, OrderQuery, OrderScope
-from tradeproxy.downstream.filters import NAMES as FILTERS
-from tradeproxy.downstream.filters import Filter
-from tradeproxy.downstream.parameters import (
+from tradeproxy.query.filters import NAMES as FILTERS
+from tradeproxy.query.filters import Filter, read_filter
+from tradeproxy.query.parameters import (
+    Query,
     QueryError,
     check_id,
-    parse_filter,
     parse_time,
     read_parameters,
 )
-
-if TYPE_CHECKING:
-    from tradeproxy.downstream.parameters import Query
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 500
@@ -57,7 +53,7 @@ def parse_orders_request(query: bytes) -> OrdersRequest:
         query,
         ("status", "symbols", "client_order_id_prefix", "after", "until", "limit", "cursor"),
     )
-    wanted = parse_filter(given) or NO_FILTER
+    wanted = read_filter(given) or NO_FILTER
     return OrdersRequest(
         OrderQuery(
             _parse_status(given),
@@ -74,7 +70,7 @@ def parse_orders_request(query: bytes) -> OrdersRequest:
 def parse_events_request(query: bytes, epoch: str) -> EventsRequest:
     """Parse the query of `/events` about the log of this epoch. Raises QueryError."""
     given = read_parameters(query, (*FILTERS, "order_id", "since", "until", "limit", "cursor"))
-    wanted = parse_filter(given) or NO_FILTER
+    wanted = read_filter(given) or NO_FILTER
     order_id = given.get("order_id")
     since, is_exact = parse_time("since", given["since"]) if "since" in given else (None, True)
     return EventsRequest(

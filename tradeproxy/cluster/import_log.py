@@ -1,0 +1,219 @@
+"""The imports of an account in Redis: a list that the leader appends to and every node copies.
+
+The first element is a header that names the account; each other one is a page of an import. A page
+is never changed. What a node does when its copy differs from the list:
+
+| the list                        | a node that follows       | the leader                     |
+|---------------------------------|---------------------------|--------------------------------|
+| continues the copy              | copies the rest           | copies the rest                |
+| is only the copy's beginning    | keeps the copy            | appends the rest of the copy:  |
+|                                 |                           | Redis has lost its end, or all |
+| is another one                  | copies it from its start  | copies it from its start       |
+| is another account's            | has no pages              | begins another list with the   |
+|                                 |                           | next page                      |
+
+The log does not matter: the list stays when rows are trimmed, and when another epoch begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from tradeproxy.cluster.redis_client import RedisUnavailableError
+from tradeproxy.cluster.redis_log import RedisLog
+from tradeproxy.journal.base import NotLeadingError, UnreadableError
+from tradeproxy.journal.metadata import Metadata
+
+READ_ELEMENTS = 50
+"""Elements of one read. A page has some kilobytes."""
+
+WRITE_BYTES = 256 * 1024
+"""Bytes of one write, at most, unless a single page is larger."""
+
+MAX_STEPS = 20_000
+"""Reads and writes of one comparison with Redis, at most. The next one continues."""
+
+
+class ListHeader(NamedTuple):
+    """The first element of the list, as JSON."""
+
+    base_url: str
+    account_id: str
+    id: str
+    """Random, so that two lists never begin alike."""
+
+
+class RedisImportLog:
+    """Implements journal.base.ImportLog. The copy is in memory."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        redis_log: RedisLog,
+        metadata: Metadata,
+        get_token: Callable[[], str | None],
+    ) -> None:
+        """Begin with an empty copy.
+
+        Args:
+            redis_log: has the list.
+            metadata: names the account whose pages count.
+            get_token: returns the fencing token; None while this node does not lead.
+        """
+        self._redis_log = redis_log
+        self._metadata = metadata
+        self._get_token = get_token
+        self._elements: list[bytes] = []
+        self._header: ListHeader | None = None
+        self._lock = DeferredLock()
+        self._has_failed = False
+        self.generation = 0
+        self.on_pages: Callable[[], None] = lambda: None
+
+    @property
+    def count(self) -> int:
+        """How many pages there are of this account."""
+        return len(self._elements) - 1 if self._is_own else 0
+
+    def read(self, number: int) -> bytes:
+        """Return a page by its number, from 0 on."""
+        return self._elements[1 + number]
+
+    def observe(self, imports: tuple[int, str]) -> None:
+        """Compare the copy with the list if they differ.
+
+        Args:
+            imports: how many elements the list has, and the SHA-1 hash of the last one.
+        """
+        own = len(self._elements), _digest(self._elements[-1]) if self._elements else ""
+        if imports != own and not self._lock.locked:
+            self._lock.run(self._start, self._sync).addErrback(self._failed)
+
+    async def sync(self) -> None:
+        """Copy what the list has by now. Raises UnreadableError or NotLeadingError."""
+        await self._do(self._sync)
+
+    async def append(self, page: bytes) -> None:
+        """Append a page, and return once it is in Redis. Raises UnreadableError or NotLeadingError.
+
+        After an error the page may be there. Appended again, it is there twice.
+        """
+        await self._do(lambda: self._append(page))
+
+    async def _do(self, work: Callable[[], object]) -> None:
+        try:
+            await self._lock.run(self._start, work)
+        except RedisUnavailableError:
+            raise UnreadableError from None
+
+    def _start(self, work: Callable[[], object]) -> Deferred[None]:
+        started: Deferred[None] = Deferred.fromCoroutine(work())  # type: ignore[arg-type]
+        return started
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(RedisUnavailableError, NotLeadingError) or self._has_failed:
+            return  # the next check of the lease tries again
+        self._has_failed = True
+        self._log.failure("reading the imports in Redis failed", failure)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the copy is this account's."""
+        header, account_id = self._header, self._metadata.account_id
+        return (
+            header is not None
+            and header.base_url == self._metadata.base_url
+            and account_id in (None, header.account_id)
+        )
+
+    async def _sync(self) -> None:
+        for _ in range(MAX_STEPS):
+            known = self._elements[-1:]  # it shows whether the list continues the copy
+            first = max(len(self._elements) - 1, 0)
+            found = await self._redis_log.read_imports(first, READ_ELEMENTS)
+            if known and not found:
+                if not await self._restore():
+                    return
+            elif known != found[: len(known)]:
+                self._clear()
+            elif len(found) == len(known):
+                return
+            else:
+                self._extend(found[len(known) :])
+
+    async def _restore(self) -> bool:
+        """Append what the list has lost; return whether it can be compared again."""
+        count = await self._redis_log.count_imports()
+        kept = await self._redis_log.read_imports(count - 1, 1) if count else []
+        if kept != self._elements[max(count - 1, 0) : count]:
+            self._clear()
+            return True
+        token = self._get_token()
+        if token is None or not self._is_own:
+            return False
+        await self._write(token, count, _take(self._elements, count))
+        return True
+
+    async def _append(self, page: bytes) -> None:
+        await self._sync()
+        token, account_id = self._get_token(), self._metadata.account_id
+        if token is None:
+            raise NotLeadingError
+        if account_id is None:
+            raise UnreadableError
+        if self._is_own:
+            await self._write(token, len(self._elements), [page])
+            self._extend([page])
+        else:
+            header = json.dumps([self._metadata.base_url, account_id, os.urandom(8).hex()]).encode()
+            await self._write(token, 0, [header, page])
+            self._clear()
+            self._extend([header, page])
+
+    async def _write(self, token: str, count: int, elements: Sequence[bytes]) -> None:
+        written = await self._redis_log.append_imports(token, count, elements)
+        if written is None:
+            raise NotLeadingError
+        if written != count + len(elements):
+            raise RedisUnavailableError("the imports were changed meanwhile")
+
+    def _clear(self) -> None:
+        if self._elements:
+            self.generation += 1
+        self._elements.clear()
+        self._header = None
+
+    def _extend(self, elements: Sequence[bytes]) -> None:
+        if not self._elements:
+            self._header = _read_header(elements[0])
+        self._elements += elements
+        self.on_pages()
+
+
+def _take(elements: Sequence[bytes], first: int) -> Sequence[bytes]:
+    """Return elements from index `first` on, at least one and about WRITE_BYTES at most."""
+    end, size = first + 1, 0
+    while end < len(elements) and (size := size + len(elements[end])) < WRITE_BYTES:
+        end += 1
+    return elements[first:end]
+
+
+def _read_header(element: bytes) -> ListHeader | None:
+    try:
+        base_url, account_id, list_id = json.loads(element)
+    except (TypeError, ValueError, RecursionError):  # not written by the proxy
+        return None
+    return ListHeader(base_url, account_id, list_id)
+
+
+def _digest(element: bytes) -> str:
+    return sha1(element, usedforsecurity=False).hexdigest()

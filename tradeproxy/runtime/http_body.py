@@ -1,0 +1,91 @@
+"""Reads the body of an HTTP response, as one text of limited size or piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IResponse
+
+
+class BodyError(Exception):
+    """The body is cut off, or too long."""
+
+
+class BodyReader(Protocol):
+    """Passes a body to `take` until it ends, `take` raises, or `ended` is cancelled.
+
+    `ended` fails with the exception of `take`, or with BodyError for a body that is cut off. The
+    connection is closed then.
+    """
+
+    def __init__(self, take: Callable[[bytes], None], *, needs_length: bool = False) -> None:
+        """Create the reader, for IResponse.deliverBody.
+
+        Args:
+            take: gets each piece.
+            needs_length: whether a body without a length and without chunks counts as cut off: its
+                end looks like a lost connection.
+        """
+        self.ended: Deferred[None] = Deferred(lambda _: self.end(CancelledError()))
+        self._take = take
+        self._ends = (ResponseDone,) if needs_length else (ResponseDone, PotentialDataLoss)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on a piece. What arrives after the end is ignored."""
+        if not self.ended.called:
+            try:
+                self._take(data)
+            except Exception as error:
+                self.end(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Finish, or fail if the body is incomplete."""
+        self.end(None if reason.check(*self._ends) else BodyError("the answer was cut off"))
+
+    def end(self, error: Exception | None = None) -> None:
+        """Close the connection, and finish or fail. A second call has no effect."""
+        if self.ended.called:
+            return
+        if self.transport is not None:
+            abort(self.transport)
+        if error is None:
+            self.ended.callback(None)
+        else:
+            self.ended.errback(error)
+
+
+async def read_body(response: IResponse, max_size: int) -> bytes:
+    """Return a body of at most `max_size` bytes. Raises BodyError. It can be cancelled."""
+    body = bytearray()
+
+    def take(data: bytes) -> None:
+        body.extend(data)
+        if len(body) > max_size:
+            raise BodyError(f"an answer of more than {max_size} bytes")
+
+    reader = BodyReader(take)
+    response.deliverBody(reader)
+    await reader.ended
+    return bytes(body)
+
+
+def discard_body(response: IResponse) -> None:
+    """Close the connection of a response without reading its body."""
+    response.deliverBody(_ClosedBody())
+
+
+class _ClosedBody(Protocol):
+    def connectionMade(self) -> None:
+        abort(self.transport)
+
+
+def abort(transport: Any) -> None:
+    """Close the connection of a body. `loseConnection` over TLS would read the whole of it."""
+    # Twisted's own Agent gives a body no more than ITransport: see upstream.http.
+    getattr(transport, "abortConnection", transport.loseConnection)()
