@@ -16,11 +16,8 @@ trade date does.
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datetime import date
 
 _ZERO = Decimal(0)
 

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.book.builder import BookBuilder
+from tradeproxy.book.importing import Importer
+from tradeproxy.book.reader import BookReader
 from tradeproxy.book.seeding import Seeding
 from tradeproxy.book.snapshot import PendingSnapshot
-from tradeproxy.book.views import BookSnapshot, PositionView
+from tradeproxy.book.strategies import Strategies
+from tradeproxy.book.views import (
+    BookSnapshot,
+    EventCount,
+    EventQuery,
+    EventsPage,
+    OrderKey,
+    OrderQuery,
+    OrdersPage,
+    OrderView,
+    PositionView,
+    TimelineEntry,
+)
+from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.wire.strategy_rule import BeforeDash
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.importing import Importer
-    from tradeproxy.book.reader import BookReader
-    from tradeproxy.book.strategies import Strategies
-    from tradeproxy.book.views import (
-        EventCount,
-        EventQuery,
-        EventsPage,
-        OrderKey,
-        OrderQuery,
-        OrdersPage,
-        OrderView,
-        TimelineEntry,
-    )
-    from tradeproxy.hub.account import Account
-    from tradeproxy.wire.strategy_rule import StrategyRule
+from tradeproxy.wire.strategy_rule import BeforeDash, StrategyRule
 
 _T = TypeVar("_T")
 

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.book import store
-from tradeproxy.book.fields import read_event
+from tradeproxy.book.fields import BookEvent, read_event
+from tradeproxy.book.orders import OrderEntry
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.state import BookState
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.book.writer import BookWriter
+from tradeproxy.hub.account import Account
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
-from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.journal.base import Row, Tables, TrimmedError, UnreadableError
 from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.position import LastEvents
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.book.fields import BookEvent
-    from tradeproxy.book.orders import OrderEntry
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row, Tables
-    from tradeproxy.wire.strategy_rule import StrategyRule
+from tradeproxy.wire.strategy_rule import StrategyRule
 
 APPLY_EVERY = 0.25
 """Seconds that new rows wait, so that one step applies many. A question does not wait."""

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
-from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.fields import BookEvent, normalize_symbol
 from tradeproxy.book.lots import EXACT, ONE, ZERO
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import MAX_WORD_LENGTH, read_time
 from tradeproxy.wire.frame import extract_data
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tradeproxy.book.fields import BookEvent
 
 MULTI_LEG = "mleg"
 """The order_class of an order whose fills are those of its legs."""

@@ -6,16 +6,14 @@ Nothing here raises for what Alpaca wrote: a field of another type counts as abs
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.json import Decoder, decode, encode
 
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, read_time
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 MAX_LEGS = 16
 """Legs of an order that are read. Alpaca allows four."""

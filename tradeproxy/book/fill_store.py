@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from decimal import Decimal  # msgspec reads the types of an Opening
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
+from tradeproxy.book.executions import Execution
 from tradeproxy.book.lots import FillKey
-
-if TYPE_CHECKING:
-    from tradeproxy.book.executions import Execution
 
 
 class OrderRecord(Struct, frozen=True, gc=False):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, encode
 
 from tradeproxy.book.executions import Execution
 from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable
-
-    from tradeproxy.book.lots import FillKey
-    from tradeproxy.journal.base import Tables
+from tradeproxy.book.lots import FillKey
+from tradeproxy.journal.base import Tables
 
 MAX_CACHED = 128
 """Orders whose record and fills are kept in memory: most events are about a few of them."""

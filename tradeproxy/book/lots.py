@@ -6,16 +6,14 @@ All sums are exact: `tradeproxy.wire.amount` bounds every number.
 from __future__ import annotations
 
 from collections import deque
+from datetime import date
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from tradeproxy.book.average_cost import AverageCost
 from tradeproxy.wire.trade_date import trade_date
-
-if TYPE_CHECKING:
-    from datetime import date
 
 ZERO, ONE = Decimal(0), Decimal(1)
 

@@ -6,19 +6,14 @@ the store has them, and their JSON is in the row of the log that brought it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from tradeproxy.book.fields import BookOrder
 from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import CLOSED_STATUSES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from tradeproxy.book.fields import BookOrder
-
 
 MAX_OPEN = 10_000
 """Orders in memory, with their legs: about 25 MB. Alpaca has no limit of open orders."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.json import decode, encode
 
-from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol
 from tradeproxy.wire.amount import normalize_amount, parse_amount
 from tradeproxy.wire.event import EXECUTION_KINDS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from tradeproxy.book.fields import BookEvent, BookOrder
 
 MAX_POSITIONS = 20_000
 """Symbols of one account. Alpaca has fewer assets."""

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from tradeproxy.book import store
-from tradeproxy.book.fields import find_order, normalize_symbol, read_event, with_legs
+from tradeproxy.book.fields import BookEvent, find_order, normalize_symbol, read_event, with_legs
+from tradeproxy.book.orders import OrderEntry
+from tradeproxy.book.state import BookState
 from tradeproxy.book.views import (
     EventCount,
+    EventQuery,
     EventsPage,
     OrderKey,
+    OrderQuery,
     OrderScope,
     OrdersPage,
     OrderView,
     TimelineEntry,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from tradeproxy.book.fields import BookEvent
-    from tradeproxy.book.orders import OrderEntry
-    from tradeproxy.book.state import BookState
-    from tradeproxy.book.views import EventQuery, OrderQuery
-    from tradeproxy.journal.base import Log, Row, Tables
+from tradeproxy.journal.base import Log, Row, Tables
 
 MAX_EXAMINED = 500
 """Orders or events that one call looks at."""

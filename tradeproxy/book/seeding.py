@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from tradeproxy.book.builder import BookBuilder
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.strategies import Held
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from tradeproxy.book.builder import BookBuilder
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
+from twisted.internet.interfaces import IReactorTime
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.orders import Orders
-    from tradeproxy.book.reader import BookReader
-    from tradeproxy.book.views import BookSnapshot, OrderView
+from tradeproxy.book.orders import Orders
+from tradeproxy.book.reader import BookReader
+from tradeproxy.book.views import BookSnapshot, OrderView
 
 MAX_STEP = 0.002
 """Seconds after which a step renders no further orders."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
 
-from tradeproxy.book.fields import normalize_symbol, read_data, read_event, read_order
-from tradeproxy.book.orders import Orders
+from tradeproxy.book.fields import (
+    BookEvent,
+    BookOrder,
+    normalize_symbol,
+    read_data,
+    read_event,
+    read_order,
+)
+from tradeproxy.book.orders import OrderEntry, Orders
 from tradeproxy.book.positions import Positions, list_moves
 from tradeproxy.book.views import FillView
+from tradeproxy.journal.base import Row
 from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from tradeproxy.book.fields import BookEvent, BookOrder
-    from tradeproxy.book.orders import OrderEntry
-    from tradeproxy.journal.base import Row
 
 MAX_FILLS = 50
 """The newest fills that a snapshot has."""

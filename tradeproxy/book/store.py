@@ -5,20 +5,16 @@ Every function may raise sqlite3.Error. The caller's transaction is around them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sqlite3
+from collections.abc import Iterable, Sequence
 
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
 from tradeproxy.book.orders import OrderEntry
 from tradeproxy.book.positions import Position
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Sequence
-
-    from tradeproxy.book.state import BookState
-    from tradeproxy.book.views import OrderKey, OrderQuery
+from tradeproxy.book.state import BookState
+from tradeproxy.book.views import OrderKey, OrderQuery
 
 CLEAR_STEP = 1000
 """Rows that one step removes."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import date
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, decode, encode
@@ -13,7 +17,7 @@ from tradeproxy.book.executions import (
     concerns_strategies,
     read_strategy_event,
 )
-from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.fields import BookEvent, normalize_symbol
 from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.fill_tables import TableFillStore, clear_strategies
 from tradeproxy.book.importing import ImportPage
@@ -21,22 +25,18 @@ from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
 from tradeproxy.book.positions import SLACK
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
+from tradeproxy.book.views import PositionView
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Row, Tables
 from tradeproxy.journal.metadata import ASSIGNMENTS
 from tradeproxy.wire.amount import parse_amount
-from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, OTHER_STRATEGIES, is_strategy_name
+from tradeproxy.wire.strategy_rule import (
+    MAX_STRATEGIES,
+    OTHER_STRATEGIES,
+    StrategyRule,
+    is_strategy_name,
+)
 from tradeproxy.wire.trade_date import trade_date
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable
-    from datetime import date
-    from decimal import Decimal
-
-    from tradeproxy.book.fields import BookEvent
-    from tradeproxy.book.views import PositionView
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row, Tables
-    from tradeproxy.wire.strategy_rule import StrategyRule
 
 MAX_ASSIGNMENTS = 4000
 """Assignments of an account. They are one text of the journal's metadata: 1 MiB at most."""

@@ -16,26 +16,21 @@ the first MAX_STRATEGIES.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from decimal import Decimal
 
 from msgspec.structs import replace
 
 from tradeproxy.book.executions import Execution, Kind, OrderLinks, StrategyEvent
-from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
+from tradeproxy.book.fill_store import BookedFill, FillStore, Opening, OrderRecord
 from tradeproxy.book.lots import EXACT, OPENING, ZERO, FillKey, Holding, Trade
 from tradeproxy.wire.strategy_rule import (
     MAX_STRATEGIES,
     NO_STRATEGY,
     OTHER_STRATEGIES,
+    StrategyRule,
     name_strategy,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from decimal import Decimal
-
-    from tradeproxy.book.fill_store import FillStore
-    from tradeproxy.wire.strategy_rule import StrategyRule
 
 MAX_CHAIN = 1000
 """Orders that are followed from a leg to its parent and from a replacement to what it replaced."""

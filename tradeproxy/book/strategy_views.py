@@ -5,20 +5,16 @@ Amounts are text, as Alpaca writes them. docs/strategies.md has the fields.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import date
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tradeproxy.book.lots import EXACT, OPENING, ZERO
+from tradeproxy.book.executions import Execution
+from tradeproxy.book.lots import EXACT, OPENING, ZERO, Holding
+from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.strategy_rule import NO_STRATEGY, OTHER_STRATEGIES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import date
-
-    from tradeproxy.book.executions import Execution
-    from tradeproxy.book.lots import Holding
-    from tradeproxy.book.strategy_book import StrategyBook
 
 MAX_LOTS = 100
 """Lots of a holding that are listed."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from tradeproxy.journal.base import Row
+from tradeproxy.journal.base import Row
 
 
 class OrderView(Struct, frozen=True, gc=False):

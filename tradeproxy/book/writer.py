@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tradeproxy.book import store
-from tradeproxy.journal.base import UnreadableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from tradeproxy.book.state import BookState
-    from tradeproxy.book.strategies import Strategies
-    from tradeproxy.hub.log_tail import LogTail
-    from tradeproxy.journal.base import Tables
+from tradeproxy.book.state import BookState
+from tradeproxy.book.strategies import Strategies
+from tradeproxy.hub.log_tail import LogTail
+from tradeproxy.journal.base import Tables, UnreadableError
 
 WRITE_EVERY = 1.0
 """Seconds between two writes while events come one by one."""

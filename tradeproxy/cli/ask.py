@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _T = TypeVar("_T")
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy
 from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
 
 FAILED = 2
 """The exit status if no proxy answers, or if the import fails."""

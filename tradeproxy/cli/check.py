@@ -6,12 +6,17 @@ It reports what would prevent a start, such as a port or a journal that a runnin
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 
 from tradeproxy.config import endpoints
+from tradeproxy.config.accounts import AccountSettings
 from tradeproxy.config.command import name_command
+from tradeproxy.config.connect_proxy import ConnectProxy
+from tradeproxy.config.settings import Settings
+from tradeproxy.config.storage import RedisSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, read_header
@@ -19,19 +24,11 @@ from tradeproxy.journal.schema import MIGRATIONS
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.dates import Dates
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol, upstream_endpoint
 from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.session import StreamListener
 from tradeproxy.wire.credentials import Secret
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tradeproxy.config.accounts import AccountSettings
-    from tradeproxy.config.connect_proxy import ConnectProxy
-    from tradeproxy.config.settings import Settings
-    from tradeproxy.config.storage import RedisSettings
-    from tradeproxy.runtime.reactor import Reactor
 
 
 class CheckResult(NamedTuple):

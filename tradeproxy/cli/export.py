@@ -9,16 +9,19 @@ import os
 import re
 import sqlite3
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from tradeproxy.cli import period as periods
 from tradeproxy.cli.export_formats import ParquetError, write_csv, write_lines, write_parquet
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.order_strategies import BookStrategies, RuleStrategies
+from tradeproxy.cli.period import Period
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
@@ -36,12 +39,6 @@ from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
 from tradeproxy.wire.strategy_rule import parse_rule
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterator
-
-    from tradeproxy.cli.period import Period
 
 TRADES = frozenset({"fill", "partial_fill", "trade_bust", "trade_correct"})
 """The kinds of event that report, cancel or correct an execution."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, TextIO
 
-from tradeproxy.tradelog.columns import COLUMNS, list_cells
+from tradeproxy.tradelog.columns import COLUMNS, LoggedEvent, list_cells
 from tradeproxy.tradelog.csv_text import format_line
 from tradeproxy.wire.event import read_time
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from tradeproxy.tradelog.columns import LoggedEvent
 
 EXPORTED = (*COLUMNS, "strategy")
 """The columns of CSV and Parquet. An assignment by hand can change `strategy` later, so the files

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tradeproxy.config.env import Findings
+from tradeproxy.config.env import Findings
 
 
 def print_findings(findings: Findings) -> None:

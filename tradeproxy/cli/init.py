@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from argparse import ArgumentParser, Namespace
 from contextlib import suppress
 from getpass import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.reactor import run_coroutine
@@ -21,9 +21,6 @@ from tradeproxy.config.env import Environment, Findings, is_quoted
 from tradeproxy.config.values import is_visible_ascii
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 MODE = 0o600
 """Only the owner can read the keys."""

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tradeproxy.cli.reactor import run_coroutine
+from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.config.settings import SettingsError, read_settings
+from tradeproxy.config.webhooks import WebhookSettings
 from tradeproxy.runtime.dates import SECOND
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.webhooks.formats import build_request
 from tradeproxy.webhooks.message import Skipped, build_proxy_message
 from tradeproxy.webhooks.retry import Verdict, judge
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
-    from tradeproxy.config.connect_proxy import ConnectProxy
-    from tradeproxy.config.webhooks import WebhookSettings
-    from tradeproxy.runtime.reactor import Reactor
 
 
 def add_arguments(parser: ArgumentParser) -> None:

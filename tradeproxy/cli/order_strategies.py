@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from tradeproxy.book.fill_tables import TableFillStore
 from tradeproxy.book.strategy_book import StrategyBook
-from tradeproxy.wire.strategy_rule import name_strategy
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable
-
-    from tradeproxy.tradelog.columns import LoggedEvent
-    from tradeproxy.wire.strategy_rule import StrategyRule
+from tradeproxy.tradelog.columns import LoggedEvent
+from tradeproxy.wire.strategy_rule import StrategyRule, name_strategy
 
 _T = TypeVar("_T")
 

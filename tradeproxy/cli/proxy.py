@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tradeproxy.cli.ask import MAX_SECONDS, AskError, ask_proxy
@@ -13,10 +14,6 @@ from tradeproxy.cli.findings import print_findings
 from tradeproxy.config.addresses import PORT
 from tradeproxy.config.env import Environment
 from tradeproxy.config.files import read_text
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
 
 STREAM_PATH = "/trade-updates-"
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from tradeproxy.runtime.monotonic import use_monotonic_clock
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.stop_signals import watch_stop_signals
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from tradeproxy.runtime.reactor import Reactor
 
 T = TypeVar("T")
 

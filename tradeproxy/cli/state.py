@@ -6,10 +6,11 @@ import json
 import re
 import sys
 import time
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 from urllib.parse import quote, urlencode
 
 from tradeproxy.cli import proxy
@@ -26,11 +27,6 @@ from tradeproxy.cli.state_output import (
 )
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import TextIO
 
 FAILED = 2
 """The exit status if no proxy answers, or if it refuses the request."""

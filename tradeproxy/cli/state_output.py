@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 from tradeproxy.cli.table import format_table, printable
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.tradelog.csv_text import format_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_ID = 48
 """Terminal cells of an order's `client_order_id` in the table: Alpaca allows 128 characters."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, print_error
@@ -16,10 +18,6 @@ from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
 
 TROUBLE = 1
 """The exit status if an account has a problem."""

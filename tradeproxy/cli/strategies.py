@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from argparse import SUPPRESS
-from typing import TYPE_CHECKING, Any
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 from tradeproxy.cli import proxy
@@ -12,10 +13,6 @@ from tradeproxy.cli.ask import AskError, ask_proxy, print_error
 from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.table import format_table, printable
 from tradeproxy.wire.printable import escape_unprintable
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
 
 FAILED = 2
 """The exit status if no proxy answers, or if it refuses the request."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 from unicodedata import combining, east_asian_width
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 from zope.interface import implementer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from twisted.python.failure import Failure
 
 
 class Style(Enum):

@@ -14,23 +14,20 @@ as the client reads:
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
+from tradeproxy.book.book import Book
 from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.snapshot import PendingSnapshot
+from tradeproxy.book.views import BookSnapshot, PositionView
+from tradeproxy.downstream.feed import Feed
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.query.filters import EventTraits, Filter, read_traits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.book.snapshot import PendingSnapshot
-    from tradeproxy.book.views import BookSnapshot, PositionView
-    from tradeproxy.downstream.feed import Feed
 
 PART_BYTES = 64 * 1024
 """Bytes of the objects in one part, unless one object alone is larger.

@@ -6,9 +6,11 @@ The file is opened read-only, and the proxy's writes are not blocked.
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
+from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.schema import (
     MIGRATIONS,
     Header,
@@ -19,12 +21,6 @@ from tradeproxy.journal.schema import (
     refuse_code,
 )
 from tradeproxy.journal.spool import find_spool, read_spool
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tradeproxy.journal.backlog import Entry
 
 PAGE_SIZE = 500
 """Rows per query.

@@ -11,28 +11,20 @@ page is stored with what the page brought, so an import continues there after a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tradeproxy.book.executions import read_activity, read_order_links
+from tradeproxy.book.book import Book
+from tradeproxy.book.executions import Execution, OrderLinks, read_activity, read_order_links
 from tradeproxy.book.importing import PAGE_RECORDS, ImportPage, ImportProgress, ImportState
-from tradeproxy.journal.base import NotLeadingError, UnreadableError
+from tradeproxy.book.strategies import Strategies
+from tradeproxy.journal.base import ImportLog, NotLeadingError, UnreadableError
 from tradeproxy.recovery.delivered import read_time
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.recovery.reconcile import Document
+from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import CLOSED_STATUSES, format_time
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.book.executions import Execution, OrderLinks
-    from tradeproxy.book.strategies import Strategies
-    from tradeproxy.journal.base import ImportLog
-    from tradeproxy.recovery.reconcile import Document
-    from tradeproxy.upstream.rest import RestClient
 
 ORDERS_A_PAGE, FILLS_A_PAGE = 500, 100
 

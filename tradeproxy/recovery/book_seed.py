@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from tradeproxy.book.book import Book
+from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.recovery.reconcile import is_id, leg_ids
+from tradeproxy.recovery.reconcile import Document, is_id, leg_ids
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders, read_positions
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.book.seeding import Seed
-    from tradeproxy.recovery.reconcile import Document
-    from tradeproxy.upstream.rest import RestClient
+from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 
 CHUNK = 25
 """Orders that the book takes in one turn of the reactor: about a millisecond."""

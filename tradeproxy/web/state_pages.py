@@ -5,14 +5,18 @@ They are JSON, made of the account's book in steps. docs/state.md describes them
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterable, Sequence
 
-from twisted.web.server import NOT_DONE_YET
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import NOT_DONE_YET, Request
 
+from tradeproxy.book.book import Book
+from tradeproxy.book.views import EventQuery, TimelineEntry
 from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.snapshot import encode_compact, encode_position
 from tradeproxy.hub.log_tail import ReplacedLogError
-from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
 from tradeproxy.query.state import (
     EventsRequest,
     OrdersRequest,
@@ -24,24 +28,12 @@ from tradeproxy.query.state import (
     parse_timeline_after,
 )
 from tradeproxy.query.strategies import parse_strategies_request
-from tradeproxy.web.answer import Answer
+from tradeproxy.web.answer import Answer, Work
 from tradeproxy.web.routes import StatePage
 from tradeproxy.web.strategy_page import catch_up, list_strategies
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.web.server import Request
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.book.views import EventQuery, TimelineEntry
-    from tradeproxy.downstream.clients import Clients
-    from tradeproxy.journal.base import Row
-    from tradeproxy.web.answer import Work
 
 MAX_ANSWERS = 128
 """Answers that are under way at once. With MAX_PAGE_BYTES it bounds their memory."""

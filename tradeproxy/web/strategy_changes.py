@@ -7,18 +7,16 @@ answer, or send a request that is not a GET.
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from twisted.web.server import Request
+
+from tradeproxy.book.book import Book
 from tradeproxy.book.strategies import AssignmentError, UnknownOrderError
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.query.parameters import read_parameters
-
-if TYPE_CHECKING:
-    from twisted.web.server import Request
-
-    from tradeproxy.book.book import Book
 
 BUILDING = Rejection(503, "the state of the account is still being built", retry_after=1)
 UNREADABLE = Rejection(503, "the journal cannot be used at the moment", retry_after=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Generator
 
+from tradeproxy.book.book import Book
 from tradeproxy.book.strategies import read_account
 from tradeproxy.book.strategy_views import (
     describe_position,
@@ -15,13 +16,8 @@ from tradeproxy.book.strategy_views import (
 )
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.query.strategies import StrategiesRequest
-    from tradeproxy.web.answer import Work
+from tradeproxy.query.strategies import StrategiesRequest
+from tradeproxy.web.answer import Work
 
 MAX_BYTES = 512 * 1024
 """Bytes of the strategies on one page. A page with more ends early, with a cursor."""

@@ -6,20 +6,16 @@ Apprise connects by itself: neither the rule for addresses nor the HTTP proxy of
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from threading import Thread
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOutError
 
+from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.webhooks.formats import OutgoingRequest
 from tradeproxy.webhooks.sender import ReceiverAnswer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.runtime.reactor import Reactor
-    from tradeproxy.webhooks.formats import OutgoingRequest
-    from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.credentials import Secret
 
 NOTIFY_TIMEOUT = 30.0
 """Seconds for one message. The thread of one that takes longer goes on."""

@@ -16,17 +16,21 @@ One request is in flight. The log holds what waits, so a slow receiver costs the
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.config.webhooks import WebhookSettings
+from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.hub.locate import UnrecoverablePositionError
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
-from tradeproxy.journal.base import TrimmedError, UnreadableError
+from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
 from tradeproxy.query.filters import Filter, read_traits
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.runtime.log_throttle import is_logged
@@ -34,21 +38,11 @@ from tradeproxy.webhooks.formats import build_request
 from tradeproxy.webhooks.message import Message, Skipped, build_event_message
 from tradeproxy.webhooks.positions import StoredPosition
 from tradeproxy.webhooks.retry import RetrySchedule, Verdict, judge
+from tradeproxy.webhooks.sender import ReceiverAnswer, Sender
 from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
 from tradeproxy.webhooks.watch import AccountWatch
 from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.position import Cursor, FromTime, LastEvents, compute_check
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.python.failure import Failure
-
-    from tradeproxy.config.webhooks import WebhookSettings
-    from tradeproxy.hub.account import Account
-    from tradeproxy.journal.base import Row
-    from tradeproxy.webhooks.sender import ReceiverAnswer, Sender
 
 MAX_AGE = 24 * 3600 * SECOND
 """Microseconds after which an event is skipped."""

@@ -6,27 +6,29 @@ address that was not checked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IResolutionReceiver, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostResolution,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from tradeproxy.config.connect_proxy import ConnectProxy
+from tradeproxy.config.webhooks import ReceiverUrl
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.upstream.tunnel import TunnelEndpoint
 from tradeproxy.wire import hosts
 from tradeproxy.wire.receiver_address import find_refusal
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IHostResolution, IProtocolFactory
-    from twisted.web.client import URI
-
-    from tradeproxy.config.connect_proxy import ConnectProxy
-    from tradeproxy.config.webhooks import ReceiverUrl
-    from tradeproxy.runtime.reactor import Reactor
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the TCP connect to one address."""

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 from urllib.parse import parse_qsl
 
-from tradeproxy.config.webhooks import AppriseUrl, WebhookFormat
+from tradeproxy.config.webhooks import AppriseUrl, WebhookFormat, WebhookSettings
+from tradeproxy.webhooks.message import Message, Skipped
 from tradeproxy.webhooks.signature import sign
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tradeproxy.config.webhooks import WebhookSettings
-    from tradeproxy.webhooks.message import Message, Skipped
 
 MAX_DISCORD = 2000
 """UTF-16 units of `content` (Discord, "Execute Webhook")."""

@@ -6,15 +6,12 @@ So a position is as durable as the log, and with several nodes the next leader f
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tradeproxy.hub.account import Account
 from tradeproxy.wire.event import is_time
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from tradeproxy.hub.account import Account
 
 KEY = "webhooks"
 """The key of the metadata."""

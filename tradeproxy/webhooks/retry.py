@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 INITIAL_CEILING = 1.0
 """Seconds: the maximum delay after the first failure. It doubles with every further failure."""

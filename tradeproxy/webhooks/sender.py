@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as TimedOutError
@@ -12,25 +13,19 @@ from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
+from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+from tradeproxy.config.connect_proxy import ConnectProxy
+from tradeproxy.config.webhooks import ReceiverUrl
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.http_body import BodyError, read_body
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError, build_pool
 from tradeproxy.upstream.tls import describe_tls_failure
 from tradeproxy.webhooks.endpoint import ReceiverEndpoints
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.web.iweb import IResponse
-
-    from tradeproxy.config.connect_proxy import ConnectProxy
-    from tradeproxy.config.webhooks import ReceiverUrl
-    from tradeproxy.runtime.reactor import Reactor
-    from tradeproxy.webhooks.formats import OutgoingRequest
+from tradeproxy.webhooks.formats import OutgoingRequest
 
 REQUEST_TIMEOUT = 15.0
 """Seconds from the beginning of the connection to the head of the answer."""

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from tradeproxy.config.webhooks import AppriseUrl
+from tradeproxy.config.connect_proxy import ConnectProxy
+from tradeproxy.config.webhooks import AppriseUrl, WebhookSettings
+from tradeproxy.hub.account import Account
+from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.webhooks.apprise_sender import AppriseSender
 from tradeproxy.webhooks.delivery import Delivery, may_send
-from tradeproxy.webhooks.positions import read_positions, store_positions
-from tradeproxy.webhooks.sender import HttpSender
-from tradeproxy.webhooks.state import DeliveryState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.config.connect_proxy import ConnectProxy
-    from tradeproxy.config.webhooks import WebhookSettings
-    from tradeproxy.hub.account import Account
-    from tradeproxy.runtime.reactor import Reactor
-    from tradeproxy.webhooks.positions import StoredPosition
-    from tradeproxy.webhooks.sender import Sender
-    from tradeproxy.webhooks.state import DeliveryStats
+from tradeproxy.webhooks.positions import StoredPosition, read_positions, store_positions
+from tradeproxy.webhooks.sender import HttpSender, Sender
+from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the accounts. The positions are stored as often, if they changed."""

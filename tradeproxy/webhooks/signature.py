@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.credentials import Secret
 
 
 def sign(

@@ -15,19 +15,16 @@ that waits for its turn when the process ends is lost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tradeproxy.config.webhooks import ProxyEvent
+from tradeproxy.hub.account import Account
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.webhooks.message import Message, build_proxy_message
+from tradeproxy.webhooks.positions import StoredPosition
 from tradeproxy.wire.proxy_status import GapOutcome, describe_gap
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tradeproxy.hub.account import Account
-    from tradeproxy.webhooks.positions import StoredPosition
 
 _GAP_EVENTS = {GapOutcome.OPEN: ProxyEvent.GAP_OPEN, GapOutcome.LOST: ProxyEvent.GAP_LOST}
 
