@@ -66,7 +66,10 @@ class TlsHandshakes:
         self._sockets = sockets
         self._clock = clock
         self._throttle = HandshakeThrottle(
-            clock, HELLOS_PER_TURN, lambda: sockets.make_room_for_tls(clock.seconds())
+            clock,
+            HELLOS_PER_TURN,
+            lambda: sockets.make_room_for_tls(clock.seconds()),
+            newest_first=True,
         )
 
     def accept(self, transport: Any) -> None:

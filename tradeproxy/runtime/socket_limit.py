@@ -28,7 +28,7 @@ In memory a head of many short headers takes four times its bytes.
 MAX_ENCRYPTED = 800
 """Sockets with TLS that have not logged in, from their first byte on: each takes up to 60 KB."""
 
-LOGIN_TIME = 3.0
+LOGIN_TIME = 2.0
 """Seconds that each of those keeps its place. A login takes three round trips from the first byte,
 and a client with thousands of connections on a busy machine needs seconds for each.
 """
