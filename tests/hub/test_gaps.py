@@ -6,6 +6,7 @@ import json
 
 from tests.support.journals import DAY, NOW, MemoryCase, events, time_of
 from tests.support.redisjournals import RedisJournalCase
+from tradeproxy.hub.completeness import Completeness
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.runtime.dates import Dates
@@ -27,7 +28,7 @@ class GapsTests(MemoryCase):
 
     def restart(self) -> Gaps:
         """Return the gaps that another process reads from the same journal."""
-        return Gaps(self.journal, self.frames.append)
+        return Gaps(self.journal, Completeness(self.journal), self.frames.append)
 
     def announced(self) -> list[tuple[int, int | None, str, int]]:
         """Return and clear the announced gaps: beginning, end, outcome and number of events."""
@@ -245,7 +246,7 @@ class UnknownBeginTests(MemoryCase):
         self.journal = self.open()
         self.journal.set_metadata(OPEN_SINCE, UNKNOWN)
         self.frames: list[bytes] = []
-        self.gaps = Gaps(self.journal, self.frames.append)
+        self.gaps = Gaps(self.journal, Completeness(self.journal), self.frames.append)
 
     def test_begin_gap_begin_is_unknown(self) -> None:
         """It is announced as null. The backfill starts where the new journal begins."""
@@ -263,7 +264,7 @@ class UnknownBeginTests(MemoryCase):
         """Then the next gap begins at the stream or at the last event, as ever."""
         self.gaps.begin_gap()
         self.gaps.end_gap(BACK)
-        again = Gaps(self.journal, self.frames.append)
+        again = Gaps(self.journal, Completeness(self.journal), self.frames.append)
         again.begin_gap()
         self.assertEqual(again.current, Gap(None))
         self.clock.advance(100)
@@ -286,7 +287,7 @@ class DamagedNotesTests(MemoryCase):
         for text in ("abc", "", "1.5", "9" * 30, "9" * 5000):
             for key in (OPEN_SINCE, "complete from", "checked through"):
                 journal.set_metadata(key, text)
-            gaps = Gaps(journal, lambda _: None)
+            gaps = Gaps(journal, Completeness(journal), lambda _: None)
             gaps.begin_gap()
             self.assertEqual(
                 (gaps.completeness.complete_through, gaps.completeness.backfill_from, gaps.current),
@@ -304,7 +305,7 @@ class WrongClockTests(MemoryCase):
     def test_first_stream_before_alpacas_clock_is_known_is_corrected(self) -> None:
         """The first gap would otherwise begin in 1970, and its backfill would read 50 years."""
         journal = self.open()
-        gaps = Gaps(journal, lambda _: None)
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
         gaps.end_gap(round(self.now * 1_000_000))
         self.assertEqual(gaps.completeness.complete_through, round(self.now * 1_000_000))
         self.clock.advance(10)
@@ -317,10 +318,10 @@ class WrongClockTests(MemoryCase):
         """A wrong clock began it. Its end moves too, so that it does not end before it begins."""
         self.clock.advance(NOW + 90 * DAY - self.now)
         journal = self.open(dates=Dates(self.clock.seconds, self.clock.seconds))
-        gaps = Gaps(journal, lambda _: None)
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
         gaps.end_gap(round(self.clock.seconds() * 1_000_000))
         self.clock.advance(1)
-        again = Gaps(journal, lambda _: None)
+        again = Gaps(journal, Completeness(journal), lambda _: None)
         again.begin_gap()
         journal.dates.observe(NOW)
         self.clock.advance(40)
@@ -338,7 +339,8 @@ class ReplicatedGapsTests(MemoryCase):
     def setUp(self) -> None:
         super().setUp()
         self.frames: list[bytes] = []
-        self.gaps = Gaps(self.open(), self.frames.append)
+        journal = self.open()
+        self.gaps = Gaps(journal, Completeness(journal), self.frames.append)
 
     def test_replicate_announces_only_changed_gaps(self) -> None:
         """The leader sends complete lists."""
