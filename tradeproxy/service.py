@@ -6,7 +6,7 @@ import os
 import time
 from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from tradeproxy.journal.base import Journal
     from tradeproxy.runtime.reactor import Reactor
     from tradeproxy.runtime.socket_limit import SocketLimit
+
+_T = TypeVar("_T")
 
 
 def build_service(
@@ -200,7 +202,12 @@ def _journal(
         full_sync=settings.full_sync,
         max_age=settings.max_age,
         max_events=settings.max_events,
+        in_thread=partial(_call_in_thread, reactor),
     )
+
+
+def _call_in_thread(reactor: Reactor, work: Callable[[], _T]) -> Deferred[_T]:
+    return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
 
 def _upstream_service(
@@ -226,7 +233,7 @@ def _trade_logs(
     settings: TradeLogSettings, accounts: Iterable[Account], reactor: Reactor
 ) -> MultiService:
     # A disk or a network file system may take seconds for a write.
-    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    in_thread = partial(_call_in_thread, reactor)
     services = MultiService()
     for account in accounts:
         line_format = LineFormat(account.name, settings.format)

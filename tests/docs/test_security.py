@@ -44,6 +44,7 @@ OTHERS = {
     "tradeproxy.journal.sqlite:MAX_SPOOLED",
     "tradeproxy.journal.stored_keys:MAX_STEP",
     "tradeproxy.journal.upgrade:MAX_STEP",
+    "tradeproxy.journal.wal_checkpoints:MAX_PAGES",
     "tradeproxy.recovery.book_seed:MAX_NAMED",
     "tradeproxy.tradelog.day_files:MAX_ENDS",
     "tradeproxy.tradelog.day_files:MAX_SEARCHED",

@@ -99,6 +99,13 @@ class Transaction:
             self._execute("ROLLBACK")
 
 
+def set_sync(connection: sqlite3.Connection, full_sync: bool) -> None:
+    """Set whether every commit is synced to the disk. A checkpoint of the write-ahead log is."""
+    connection.execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
+    # On macOS, fsync does not flush the drive's own cache; F_FULLFSYNC does.
+    connection.execute(f"PRAGMA fullfsync = {full_sync}")
+
+
 def fetch_value(connection: sqlite3.Connection, query: str, *values: object) -> Any:
     """Return the first value of the first row; None without a row. May raise sqlite3.Error."""
     row = connection.execute(query, values).fetchone()

@@ -24,6 +24,7 @@ from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
+from tradeproxy.journal.wal_checkpoints import InThread, WalCheckpoints
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import JournalStatus
@@ -84,6 +85,7 @@ class Disk:
         *,
         full_sync: bool,
         connect: Callable[..., sqlite3.Connection],
+        in_thread: InThread | None,
         begin_epoch: Callable[[], str],
         metadata: Callable[[], Mapping[str, str | None]],
         on_status: Callable[[JournalStatus], None],
@@ -100,6 +102,7 @@ class Disk:
             backlog: the rows that the store does not have yet.
             full_sync: whether every commit is synced to the disk.
             connect: sqlite3.connect, or a replacement for tests.
+            in_thread: runs checkpoints of the write-ahead log; None leaves them to COMMIT.
             begin_epoch: called before a new file begins; returns the epoch.
             metadata: returns what to save in a new file, and after every failure.
             on_status: called with every new status.
@@ -114,6 +117,7 @@ class Disk:
         self._backlog = backlog
         self._full_sync = full_sync
         self._connect = connect
+        self._in_thread = in_thread
         self._begin_epoch = begin_epoch
         self._metadata = metadata
         self._on_replaced = on_replaced
@@ -418,7 +422,16 @@ class Disk:
     def _open_store(self) -> Store:
         # timeout=0: waiting for another program's lock would block the reactor.
         connection = self._connect(str(self), timeout=0, isolation_level=None)
-        return Store(connection, full_sync=self._full_sync)
+        is_threaded = self._file is not None and self._in_thread is not None
+        open_checkpoints = self._open_checkpoints if is_threaded else None
+        return Store(connection, full_sync=self._full_sync, open_checkpoints=open_checkpoints)
+
+    def _open_checkpoints(self) -> WalCheckpoints:
+        assert self._in_thread is not None
+        connection = self._connect(
+            str(self), timeout=0, isolation_level=None, check_same_thread=False
+        )
+        return WalCheckpoints(connection, self._in_thread, full_sync=self._full_sync)
 
     def _claim_backlog(self) -> None:
         for event in self._backlog.events:

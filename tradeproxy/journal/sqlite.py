@@ -30,6 +30,7 @@ from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
+from tradeproxy.journal.wal_checkpoints import InThread
 from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
@@ -64,6 +65,7 @@ class SqliteJournal(JournalBase):
         upgrade_step: float = MAX_STEP,
         random_bytes: Callable[[int], bytes] = os.urandom,
         connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
+        in_thread: InThread | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -80,6 +82,7 @@ class SqliteJournal(JournalBase):
             upgrade_step: seconds for which a step of the upgrade reads rows.
             random_bytes: the source of epochs; called with a number of bytes.
             connect: sqlite3.connect, or a replacement for tests.
+            in_thread: runs checkpoints of the write-ahead log; None leaves them to COMMIT.
         """
         super().__init__(base_url, dates)
         self.name = name
@@ -103,6 +106,7 @@ class SqliteJournal(JournalBase):
             self._backlog,
             full_sync=full_sync,
             connect=connect,
+            in_thread=in_thread,
             begin_epoch=self._begin_epoch,
             metadata=self.encode,
             on_status=self._status_changed,

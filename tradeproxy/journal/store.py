@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TypeVar
 
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import READ_BYTES, Row, UnreadableError, max_optional
-from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value
+from tradeproxy.journal.connection import (
+    BusyError,
+    DamageError,
+    Transaction,
+    fetch_value,
+    set_sync,
+)
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.retention import Due
 from tradeproxy.journal.schema import migrate
 from tradeproxy.journal.stored_keys import StoredKeys
 from tradeproxy.journal.upgrade import OlderRows, repair_times
+from tradeproxy.journal.wal_checkpoints import CHECKPOINT, MAX_PAGES, WalCheckpoints
 from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import Event, OrderState
 
@@ -65,8 +72,23 @@ class Store:
     version.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, full_sync: bool) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        full_sync: bool,
+        open_checkpoints: Callable[[], WalCheckpoints] | None = None,
+    ) -> None:
+        """Open the file.
+
+        Args:
+            connection: the database.
+            full_sync: whether every commit is synced to the disk.
+            open_checkpoints: opens a second connection, once the file is known to be ours; without
+                it, SQLite makes the checkpoints of the write-ahead log in COMMIT.
+        """
         self._connection = connection
+        self._checkpoints: WalCheckpoints | None = None
         self._execute = connection.execute
         self._full_sync = full_sync
         self._transaction = Transaction(connection)
@@ -74,9 +96,7 @@ class Store:
             connection.create_function(
                 "is_more", 2, lambda new, old: is_more(str(new), str(old)), deterministic=True
             )
-            self._execute(f"PRAGMA synchronous = {'FULL' if full_sync else 'NORMAL'}")
-            # On macOS, fsync does not flush the drive's own cache; F_FULLFSYNC does.
-            self._execute(f"PRAGMA fullfsync = {full_sync}")
+            set_sync(connection, full_sync)
             # Debian's SQLite overwrites deleted rows by default, which takes 30 times as long.
             self._execute("PRAGMA secure_delete = OFF")
             self.upgraded_from = migrate(connection)
@@ -85,6 +105,9 @@ class Store:
             """The rows that are not in every table yet."""
             # After migrate: WAL mode changes the file, which may be another program's.
             self._execute("PRAGMA journal_mode = WAL")
+            if open_checkpoints is not None:
+                self._checkpoints = open_checkpoints()
+                self._execute(f"PRAGMA wal_autocheckpoint = {MAX_PAGES}")
             self._keys = keys = StoredKeys(connection, self.older_rows)
         except BaseException:
             self.close()
@@ -94,14 +117,21 @@ class Store:
 
     def close(self) -> None:
         """Merge the write-ahead log into the file if possible, and close it. Never raises."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         with suppress(sqlite3.Error):
             self._connection.close()
 
     def checkpoint(self) -> None:
         """Write to the file what only the write-ahead log has. Raises BusyError if it must wait."""
-        busy, pages, written = self._execute("PRAGMA wal_checkpoint").fetchone()
+        with nullcontext() if self._checkpoints is None else self._checkpoints.lock:
+            busy, pages, written = self._execute(CHECKPOINT).fetchone()
         if busy or pages != written:
             raise BusyError("checkpoint")
+
+    def _begin_checkpoint(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.begin_when_due(self._connection.total_changes)
 
     def check_integrity(self) -> None:
         """Read the whole file. Raises DamageError if it is damaged."""
@@ -125,6 +155,7 @@ class Store:
         finally:
             if self._full_sync:
                 self._execute("PRAGMA synchronous = FULL")
+            self._begin_checkpoint()
 
     # Older rows, and the scan of keys.
 
@@ -138,7 +169,9 @@ class Store:
 
         Return whether more must follow.
         """
-        return self.older_rows.add_some(seconds) or self._keys.scan()
+        must_continue = self.older_rows.add_some(seconds) or self._keys.scan()
+        self._begin_checkpoint()
+        return must_continue
 
     # Metadata: short texts by key.
 
@@ -183,6 +216,7 @@ class Store:
                 elif self._keys.filter.room <= 0:
                     self._keys.begin_scan()
             self._save(metadata)
+        self._begin_checkpoint()
 
     def read(self, after: int, limit: int) -> list[Row]:
         """Return up to `limit` rows that follow number `after`, and at least one.
@@ -350,6 +384,7 @@ class Store:
             self._save(metadata)
             has_unstored = self._keys.find_any_unstored()
         self._keys.has_unstored = has_unstored  # not earlier: a failed COMMIT brings the rows back
+        self._begin_checkpoint()
 
     # Parts of transactions.
 

@@ -130,18 +130,14 @@ class OlderRows:
 def _unsynced(connection: sqlite3.Connection) -> Iterator[None]:
     """Commit without a sync of the disk, which takes longer than a step.
 
-    After a power cut the step may be lost as a whole. There are ten times as many checkpoints,
-    each as short.
+    After a power cut the step may be lost as a whole.
     """
     synchronous = fetch_value(connection, "PRAGMA synchronous")
-    checkpoint = fetch_value(connection, "PRAGMA wal_autocheckpoint")
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint // 10}")
     try:
         yield
     finally:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint}")
 
 
 def read_execution(payload: bytes | None) -> bytes:

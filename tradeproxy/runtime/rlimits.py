@@ -10,7 +10,7 @@ RESERVE = 64
 ACCOUNTS_IN_RESERVE = 4
 """Accounts for which RESERVE is enough."""
 
-PER_ACCOUNT = 8
+PER_ACCOUNT = 10
 """Open files of a further account: its upstream, a REST request, and its journal or Redis."""
 
 _CORE_AT_START = resource.getrlimit(resource.RLIMIT_CORE)
