@@ -94,3 +94,16 @@ class SettingsPropertyTests(SettingsTestCase):
         path.chmod(0o600)
         lines, _ = self.lines_and_repr(PAIR, demo=False)
         self.assertNotIn(MARK, "".join(lines))
+
+    def test_key_in_wrong_variable_is_not_quoted(self) -> None:
+        """PROXY_PORT with the secret key in it was quoted in the log, as the invalid value."""
+        names = {name.replace("<NAME>", "DESK").replace("<name>", "DESK") for name in VARIABLES}
+        hidden = 0
+        for key in ("Zq3XvT9bLm2KcWd8/fYh7NpAs4J+Ue6Ei1Ot", "PKZQ3XVT9BLM2KCWD8RF"):
+            for name in sorted(names | {"PROXY_WEBHOOK_DESK_FORMAT"}):
+                for value in (key, f"{key},{key}"):
+                    lines, _ = self.lines_and_repr({**PAIR, name: value}, demo=False)
+                    found = [line for line in lines if key.lower() in line.lower()]
+                    self.assertEqual(found, [], name)
+                    hidden += any("..." in line for line in lines)
+        self.assertGreater(hidden, 50)

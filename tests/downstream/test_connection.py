@@ -15,7 +15,6 @@ from tests.support.plain import PING, TEXT, TURN
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import SendGroupTestCase
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream import handshake_limits
 from tradeproxy.journal.base import Batch
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -247,7 +246,7 @@ class ConnectionTurnTests(SendGroupTestCase):
 
     def test_auth_messages_beyond_the_limit_wait_for_the_next_turns(self) -> None:
         """Of those that wait, a client that is lost uses up no turn."""
-        self.patch(handshake_limits, "PER_TURN", 2)
+        self.patch(self.factory.throttle, "per_turn", 2)
         peers = [self.connect() for _ in range(8)]
         self.kernel.turn()
         for peer in peers:
@@ -267,7 +266,7 @@ class ConnectionTurnTests(SendGroupTestCase):
 
     def test_pieces_of_a_read_over_tls_wait_for_the_next_turns(self) -> None:
         """A read of 2 KiB holds up to 70 records, and each may hold a frame."""
-        self.patch(handshake_limits, "PER_TURN", 2)
+        self.patch(self.factory.throttle, "per_turn", 2)
         peer = self.peer()
         self.kernel.turn()
         alsoProvides(peer.transport, ISSLTransport)

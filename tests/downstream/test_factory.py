@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 from tests.support.frames import (
     AUTH,
     AUTHENTICATE,
@@ -299,6 +302,17 @@ class KeepAliveTests(ProxyTestCase):
         self.wires.advance(0.6)
         self.assertEqual(client.pings, 3)
         self.assertTrue(client.is_open_now)
+
+    def test_pings_are_sent_at_any_date_of_the_machine(self) -> None:
+        """Autobahn packs the date as a number without a sign: before 1970 no ping was sent."""
+        for seconds in (-1, 0, 2**32, 2**33):
+            self.patch(time, "time_ns", partial(int, seconds * 10**9))
+            client = self.connect()
+            self.say(client, AUTH)
+            self.wires.advance(41)
+            self.assertEqual(client.pings, 2, seconds)
+            client.dropConnection(abort=True)
+            self.wires.flush()
 
     def test_no_pong_for_180_seconds_drops_client(self) -> None:
         """A client without a pong for three minutes is dropped."""

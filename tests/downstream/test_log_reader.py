@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.feeds import ListJournal, RecordingSink, TurnClock
-from tradeproxy.downstream.log_reader import STEPS_PER_TURN, LogReader
+from tradeproxy.downstream.log_reader import STEPS_PER_TURN, TURN, LogReader
 from tradeproxy.journal.base import Row
 
 
@@ -88,3 +88,24 @@ class LogReaderTests(SynchronousTestCase):
         sinks[-1].feed.stopProducing()
         clock.advance(0)
         self.assertEqual([len(sink.sent) for sink in sinks], [200] * 99 + [128])
+
+    def test_slow_steps_share_the_turns_in_order(self) -> None:
+        """300 replays with filters, each at its own position, delayed a live event by 1 s.
+
+        A step parses up to 128 rows for a filter. 32 such steps took 100 ms of every turn.
+        """
+        clock = TurnClock()
+        ran: list[int] = []
+
+        def add_step(number: int, seconds: float) -> None:
+            def step() -> None:
+                ran.append(number)
+                clock.rightNow += seconds
+
+            self.log_reader.schedule(clock, step)
+
+        for number in range(STEPS_PER_TURN):
+            add_step(number, 0.4 * TURN)
+        for turns in (1, 2, 3):
+            clock.turn()
+            self.assertEqual(ran, list(range(3 * turns)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.runtime import socket_limit
-from tradeproxy.runtime.socket_limit import MAX_SPARE, SocketLimit, spare_sockets
+from tradeproxy.runtime.socket_limit import LOGIN_TIME, MAX_SPARE, SocketLimit, spare_sockets
 
 
 class Transport:
@@ -108,6 +108,28 @@ class SocketLimitTests(SynchronousTestCase):
         limit.receive(two, 5000)
         self.assertEqual(closed, [one, two])
         self.assertEqual([each for each in transports if each.is_closed], closed)
+
+    def test_sockets_with_tls_share_a_limit_until_login(self) -> None:
+        """A socket that has logged in does not count, until it is idle again."""
+        self.patch(socket_limit, "MAX_ENCRYPTED", 2)
+        limit = SocketLimit(100)
+        closed: list[Transport] = []
+        limit.on_replaced = closed.append
+        one, two, three, plain = self.accept(limit, 4)
+        for transport in (one, two):
+            self.assertTrue(limit.make_room_for_tls(0))
+            limit.begin_tls(transport, 0)
+        limit.log_in(plain)
+        self.assertFalse(limit.make_room_for_tls(LOGIN_TIME / 2))
+        limit.log_in(one)
+        self.assertTrue(limit.make_room_for_tls(LOGIN_TIME / 2))
+        limit.begin_tls(three, LOGIN_TIME / 2)
+        limit.log_out(one)
+        self.assertEqual(closed, [])
+        self.assertTrue(limit.make_room_for_tls(2 * LOGIN_TIME))
+        self.assertEqual(closed, [two])
+        limit.discard(three)
+        self.assertTrue(limit.make_room_for_tls(0))
 
     def test_discard_twice_is_harmless(self) -> None:
         """Both ends of a connection may report its end."""

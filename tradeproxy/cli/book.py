@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.wire.printable import escape_unprintable
 
@@ -39,18 +43,30 @@ def main(arguments: Namespace) -> int:
     url, token = proxy.read_access(arguments)
     bar = ProgressBar(sys.stderr, "fills", is_shown=sys.stderr.isatty())
     try:
-        answer = ask_proxy("POST", url, "/strategies/import", token)
+        line = _run_import(partial(ask_proxy, base_url=url, token=token), bar)
+        status = 0
+    except AskError as error:
+        line, status = str(error), FAILED
+    bar.clear()
+    print(escape_unprintable(line))
+    return status
+
+
+def _run_import(
+    ask: Callable[..., dict[str, Any]],
+    bar: ProgressBar,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Follow an import to its end, and return the line about it. Raises AskError."""
+    try:
+        answer = ask("POST", path="/strategies/import")
         while answer.get("state") == "running":
-            bar.show(float(answer["fraction"]))
-            time.sleep(POLL_EVERY)
-            answer = ask_proxy("GET", url, "/strategies/import", token)
-        bar.clear()
+            bar.show(min(max(float(answer["fraction"]), 0), 1))
+            sleep(POLL_EVERY)
+            answer = ask("GET", path="/strategies/import")
         if answer["state"] != "done":
             reason = answer["reason"] or "the proxy was restarted"
             raise AskError(f"the import stopped: {reason}; the same command continues it")
-        print(f"{answer['fills']} fills, {answer['new']} of them new")
-    except (AskError, LookupError, TypeError, ValueError) as error:
-        bar.clear()
-        print(escape_unprintable(str(error)))
-        return FAILED
-    return 0
+        return f"{answer['fills']} fills, {answer['new']} of them new"
+    except SHAPE_ERRORS:
+        raise AskError("this version cannot read the proxy's answer") from None

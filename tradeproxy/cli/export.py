@@ -35,6 +35,7 @@ from tradeproxy.journal.file_reader import find_newest_time, open_read_only, rea
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.tradelog.columns import LoggedEvent, read_logged_event
 from tradeproxy.wire.event import format_time
+from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
 from tradeproxy.wire.strategy_rule import parse_rule
@@ -79,9 +80,9 @@ def main(arguments: Namespace) -> None:
     try:
         with closing(open_read_only(path)) as connection:
             payloads = read_payloads(connection, path, period.begin, period.end, progress.show)
-            events: Iterator[LoggedEvent] = map(read_logged_event, payloads)
+            events: Iterator[LoggedEvent] = map(_read_event, payloads)
             if arguments.kind == "trades":
-                events = filter(_is_trade, events)
+                events = filter(is_trade, events)
             strategies = BookStrategies(connection, rule) if has_book else RuleStrategies(rule)
             count = _write(events, arguments, period, strategies.find)
             newest = "" if count else _describe_newest(connection, path, period)
@@ -105,8 +106,19 @@ def main(arguments: Namespace) -> None:
     sys.stderr.write(escape_unprintable(f"{arguments.account}: {report}") + "\n")
 
 
-def _is_trade(event: LoggedEvent) -> bool:
-    return event.data.get("event") in TRADES
+def _read_event(payload: bytes) -> LoggedEvent:
+    """Return the event in a frame; without its fields if they are nested too deeply."""
+    try:
+        return read_logged_event(payload)
+    except RecursionError:
+        raw, recovered = extract_data(payload)
+        return LoggedEvent(raw, {}, recovered)
+
+
+def is_trade(event: LoggedEvent) -> bool:
+    """Return whether an event is an execution, or corrects one. Its data may have any types."""
+    kind = event.data.get("event") if isinstance(event.data, dict) else None
+    return isinstance(kind, str) and kind in TRADES
 
 
 def _write(

@@ -93,9 +93,10 @@ def list_accounts(stream_url: str, token: str) -> list[str]:
     `stream_url` is as find_url returns it. It blocks for some seconds at most.
     """
     try:
-        return sorted(fetch_status(stream_url.rpartition(STREAM_PATH)[0], token)["accounts"])
+        accounts = fetch_status(stream_url.rpartition(STREAM_PATH)[0], token)["accounts"]
     except AskError:
         return []
+    return sorted(accounts) if isinstance(accounts, dict) else []
 
 
 def fetch_status(base_url: str, token: str, max_seconds: float = MAX_SECONDS) -> dict[str, Any]:

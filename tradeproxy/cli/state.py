@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy, print_error
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.state_output import (
     format_csv,
     format_order,
@@ -52,7 +53,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 @dataclass(frozen=True, slots=True)
 class StateCommand:
-    """What a command shows. All functions raise LookupError or TypeError for another shape."""
+    """What a command shows. All functions raise one of SHAPE_ERRORS for another shape."""
 
     fetch: Callable[[str, str], dict[str, Any]]
     """Takes the URL of the stream and a token. Raises AskError too."""
@@ -198,7 +199,7 @@ def _write_lines(
             yield escape_unprintable(text) if sys.stdout.isatty() else text
         else:
             yield from report.format_table(document)
-    except (LookupError, TypeError, AttributeError):
+    except SHAPE_ERRORS:
         raise AskError("this version cannot read the proxy's answer") from None
 
 
@@ -212,14 +213,14 @@ def _fetch_orders(query: dict[str, str], limit: int, url: str, token: str) -> di
     position: dict[str, str] = {}
     for _ in range(MAX_PAGES):
         size = str(min(limit - len(orders), PAGE))
-        parameters = urlencode({**query, "limit": size, **position})
-        page = ask_proxy("GET", url, f"/orders?{parameters}", token)
         try:
+            parameters = urlencode({**query, "limit": size, **position})
+            page = ask_proxy("GET", url, f"/orders?{parameters}", token)
             orders += page["orders"]
             if not page["more"] or len(orders) >= limit:
                 break
             position = {"cursor": page["cursor"]}
-        except (LookupError, TypeError):
+        except SHAPE_ERRORS:
             raise AskError("this version cannot read the proxy's answer") from None
     return page | {"orders": orders}
 
@@ -229,13 +230,13 @@ def _fetch_order(order_id: str, url: str, token: str) -> dict[str, Any]:
     entries: list[Any] = []
     after = 0
     for _ in range(MAX_PAGES):
-        path = f"/orders/{quote(order_id, safe='')}?timeline_after={after}"
-        page = ask_proxy("GET", url, path, token)
         try:
+            path = f"/orders/{quote(order_id, safe='')}?timeline_after={after}"
+            page = ask_proxy("GET", url, path, token)
             entries += page["timeline"]
             if not page["timeline_more"]:
                 break
             after = entries[-1]["seq"]
-        except (LookupError, TypeError):
+        except SHAPE_ERRORS:
             raise AskError("this version cannot read the proxy's answer") from None
     return page | {"timeline": entries, "timeline_more": False}

@@ -35,7 +35,7 @@ INNER_ID = "- "
 
 
 def format_orders(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines for a page of orders. Raises LookupError or TypeError for another shape."""
+    """Yield the lines for a page of orders. Raises one of SHAPE_ERRORS for another shape."""
     rows = [
         [
             printable(format_local_time(str(order.get("submitted_at") or ""))),
@@ -59,7 +59,7 @@ def format_orders(document: dict[str, Any]) -> Iterator[str]:
 
 
 def format_positions(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines for the positions. Raises LookupError or TypeError for another shape."""
+    """Yield the lines for the positions. Raises one of SHAPE_ERRORS for another shape."""
     names = ("symbol", "side", "qty", "avg_entry_price", "cost_basis")
     rows = [
         [*(printable(position[name]) for name in names), printable(position.get("difference"))]
@@ -73,7 +73,7 @@ def format_positions(document: dict[str, Any]) -> Iterator[str]:
 
 
 def format_order(order: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines for one order. Raises LookupError or TypeError for another shape."""
+    """Yield the lines for one order. Raises one of SHAPE_ERRORS for another shape."""
     yield from format_orders({"orders": [order], "more": False, "complete": True})
     yield f"id {printable(order['id'])}"
     rows = [

@@ -12,6 +12,7 @@ from typing import Any
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, print_error
 from tradeproxy.cli.findings import print_findings
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.tail_output import format_status
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
@@ -23,6 +24,8 @@ TROUBLE = 1
 
 UNREACHABLE = 2
 """The exit status if no proxy answers, or if it rejects the token."""
+
+UNREADABLE = "this version cannot read the proxy's status"
 
 MAX_GAPS = 3
 """The newest gaps of an account that are shown."""
@@ -46,13 +49,15 @@ def main(arguments: Namespace) -> int:
     try:
         document = proxy.fetch_status(url, token)
         lines = list(describe_status(document))
+        text = (
+            write_document(document)
+            if arguments.json
+            else "\n".join(map(escape_unprintable, lines))
+        )
     except AskError as error:
         print_error(error, as_json=arguments.json)
         return UNREACHABLE
-    if arguments.json:
-        print(json.dumps(document, indent=2))
-    else:
-        print("\n".join(map(escape_unprintable, lines)))
+    print(text)
     is_ready = all(account["ready"] for account in document["accounts"].values())
     return 0 if is_ready else TROUBLE
 
@@ -68,8 +73,16 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
         clients = document["clients"]
         slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
         yield f"clients: {clients['count']}{slow}"
-    except (LookupError, TypeError, AttributeError):
-        raise AskError("this version cannot read the proxy's status") from None
+    except SHAPE_ERRORS:
+        raise AskError(UNREADABLE) from None
+
+
+def write_document(document: dict[str, Any]) -> str:
+    """Return a document as JSON. Raises AskError for one that is nested too deeply."""
+    try:
+        return json.dumps(document, indent=2)
+    except RecursionError:
+        raise AskError(UNREADABLE) from None
 
 
 def _describe_webhook(webhook: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy, print_error
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.table import format_table, printable
 from tradeproxy.wire.printable import escape_unprintable
 
@@ -18,6 +19,8 @@ FAILED = 2
 
 MAX_PAGES = 100
 """Pages that are asked for: 1,002 strategies have eleven, unless they have very many lots."""
+
+UNREADABLE = "this version cannot read the proxy's strategies"
 
 MAX_NAME = 24
 """Terminal cells of a strategy's name in the table."""
@@ -54,10 +57,11 @@ def main(arguments: Namespace) -> int:
             return 0
         document = fetch_strategies(url, token)
         lines = list(format_strategies(document))
+        text = write_document(document) if arguments.json else "\n".join(lines)
     except AskError as error:
         print_error(error, as_json=arguments.json)
         return FAILED
-    print(json.dumps(document, indent=2) if arguments.json else "\n".join(lines))
+    print(text)
     return 0
 
 
@@ -65,7 +69,18 @@ def _assign(url: str, token: str, order_id: str, name: str) -> str:
     query = f"strategy={quote(name, safe='')}" if name else "undo=1"
     path = f"/strategies/orders/{quote(order_id, safe='')}?{query}"
     answer = ask_proxy("POST", url, path, token)
-    return f"order {order_id}: {answer.get('strategy')}"
+    try:
+        return f"order {order_id}: {answer.get('strategy')}"
+    except RecursionError:
+        raise AskError(UNREADABLE) from None
+
+
+def write_document(document: dict[str, Any]) -> str:
+    """Return a document as JSON. Raises AskError for one that is nested too deeply."""
+    try:
+        return json.dumps(document, indent=2)
+    except RecursionError:
+        raise AskError(UNREADABLE) from None
 
 
 def fetch_strategies(url: str, token: str) -> dict[str, Any]:
@@ -80,8 +95,8 @@ def fetch_strategies(url: str, token: str) -> dict[str, Any]:
             if not page["more"]:
                 break
             query = f"?cursor={quote(page['next'], safe='')}"
-        except (LookupError, TypeError):
-            raise AskError("this version cannot read the proxy's strategies") from None
+        except SHAPE_ERRORS:
+            raise AskError(UNREADABLE) from None
     return whole
 
 
@@ -99,8 +114,8 @@ def format_strategies(document: dict[str, Any]) -> Iterator[str]:
             for each in document["notes"]
         ]
         is_complete = document["complete"]
-    except (LookupError, TypeError):
-        raise AskError("this version cannot read the proxy's strategies") from None
+    except SHAPE_ERRORS:
+        raise AskError(UNREADABLE) from None
     yield from format_table(HEAD, rows, HEAD[2:7])
     yield from map(escape_unprintable, (*differences, *notes))
     if not is_complete:

@@ -9,6 +9,7 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.terminal import Style, cut, has_colour, paint, width
 from tradeproxy.cli.times import format_local_time, parse_local_time
 from tradeproxy.wire.plural import plural
@@ -114,7 +115,7 @@ class Table(Sink):
         """Write one line. On a terminal, a change of the date is a line before it."""
         try:
             texts = read_cells(update.data)
-        except (ValueError, RecursionError):  # a number or a nesting beyond Python's limits
+        except SHAPE_ERRORS:  # a number or a nesting beyond Python's limits
             texts = {"event": "unreadable"}
         texts["time"] = self._format_time(texts.get("at", ""))
         mark = "" if update.recovered is None else f"[recovered: {update.recovered}] "
@@ -208,7 +209,7 @@ def read_cells(data: Any) -> dict[str, str]:
 def _read_price(data: Mapping[str, Any], order: Mapping[str, Any]) -> object:
     if price := data.get("price"):
         return price
-    if data.get("event") in EXECUTIONS:
+    if str(data.get("event")) in EXECUTIONS:
         return None
     limits = {"limit": order.get("limit_price"), "stop": order.get("stop_price")}
     return next((f"{name} {price}" for name, price in limits.items() if price), None)
@@ -241,10 +242,16 @@ class Notices:
         self._gaps: dict[object, object] | None = None
 
     def show_status(self, status: StatusData) -> None:
-        """Write the lines for a status frame.
+        """Write the lines for a status frame, or one line if it has another shape.
 
         A connection problem is repeated after REPEAT_AFTER, not for every attempt.
         """
+        try:
+            self._show_status(status)
+        except SHAPE_ERRORS:
+            self.write("a status of the proxy cannot be read")
+
+    def _show_status(self, status: StatusData) -> None:
         problem = status.get("reason") if status.get("event") == "connection" else None
         now = self._seconds()
         elapsed = now - self._printed_at
@@ -315,6 +322,8 @@ class LastUpdates(Sink):
 
 def format_status(status: StatusData, url: str = "") -> list[str]:
     """Return the lines for a status frame. For a hello, these are its problems.
+
+    Raises one of SHAPE_ERRORS for another shape.
 
     `url` is that of the stream, for a problem of the connection.
     """

@@ -34,6 +34,7 @@ from tradeproxy.client.base import (
     read_http_rejection,
 )
 from tradeproxy.client.snapshot import MAX_STATE_SIZE
+from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
 from tradeproxy.runtime.http_body import BodyError, read_body
@@ -126,7 +127,7 @@ class TwistedClient(BaseClient):
 
 
 class ClientProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
+    AutoPingMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
 ):
     """One connection. The client reads its messages one by one."""
 

@@ -9,6 +9,7 @@ from tradeproxy.config.setting import ListSetting, Setting
 from tradeproxy.config.values import flag, is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.quote import hide_keys
 from tradeproxy.wire.trusted_proxies import canonicalize_entry
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ def check_exposure(env: Environment, addresses: Addresses) -> None:
         return
     for description in addresses.descriptions:
         if not is_local(description):
+            url = hide_keys(format_url(description), description)
             env.findings.problem(
-                f"{addresses.source}: other machines may reach {format_url(description)}"
+                f"{addresses.source}: other machines may reach {url}"
                 " and read every order;"
                 " set PROXY_TOKENS, or PROXY_ALLOW_ANONYMOUS=1 to allow that"
             )

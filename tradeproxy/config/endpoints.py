@@ -20,6 +20,7 @@ from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
 from tradeproxy.config import pem_directory
 from tradeproxy.wire import hosts
+from tradeproxy.wire.quote import hide_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -249,9 +250,8 @@ def _find_bind_problem(description: str, opened: ExitStack, reuse_port: bool) ->
     endpoint = _parse(description)
     if endpoint.on_tcp:
         family = socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
-        return _try_bind(
-            family, (endpoint.interface, endpoint.port), endpoint.authority, opened, reuse_port
-        )
+        label = hide_keys(endpoint.authority, endpoint.interface)
+        return _try_bind(family, (endpoint.interface, endpoint.port), label, opened, reuse_port)
     if endpoint.kind == "unix":
         return _find_unix_problem(endpoint["address"], int(endpoint["lockfile"]) != 0, opened)
     return None

@@ -14,6 +14,7 @@ from dotenv.parser import parse_stream
 from tradeproxy.config.files import open_text, read_text
 from tradeproxy.config.trust import find_distrust, find_weakness
 from tradeproxy.config.values import flag
+from tradeproxy.wire.quote import hide_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,11 +55,14 @@ class Findings:
         self.warnings.append(_escape(text))
 
     def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
-        """Return `parse(text)`. On ValueError, record a problem of `name`; return the default."""
+        """Return `parse(text)`. On ValueError, record a problem of `name`; return the default.
+
+        The problem does not quote what may be a key: see `hide_keys`.
+        """
         try:
             return parse(text)
         except ValueError as error:
-            self.problem(f"{name}: {error}")
+            self.problem(f"{name}: {hide_keys(str(error), text)}")
             return default
 
 

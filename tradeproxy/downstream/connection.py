@@ -39,6 +39,7 @@ from tradeproxy.downstream.subscription import SharedEncoders, Subscription
 from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.hub.account import Account
 from tradeproxy.query.stream import SubscribeOptions
+from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin
 from tradeproxy.wire.close_codes import CloseCode
@@ -74,7 +75,11 @@ class ConnectionContext:
 
 
 class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    CloseTimeoutMixin, FrameBudgetMixin, FragmentLimitMixin, WebSocketServerProtocol
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FrameBudgetMixin,
+    FragmentLimitMixin,
+    WebSocketServerProtocol,
 ):
     """One client: runs its session and its subscription over one connection."""
 

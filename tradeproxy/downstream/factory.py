@@ -21,6 +21,7 @@ from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
 from tradeproxy.downstream.text_frame import encode_text
+from tradeproxy.downstream.tls_handshakes import TlsHandshakes
 from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.runtime.socket_limit import SocketLimit
@@ -100,6 +101,7 @@ class DownstreamFactory(WebSocketServerFactory):
         self.clients.sockets.on_replaced = partial(self._count_closed, REPLACED)
         self.clients.sockets.on_too_much = partial(self._count_closed, TOO_MUCH)
         self.throttle = HandshakeThrottle(reactor)
+        self.tls_handshakes = TlsHandshakes(self.clients.sockets, reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
         plain = encoder.plain_encoder(encode_text)
         self._context = ConnectionContext(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tradeproxy.runtime.socket_limit import unwrap
 
@@ -29,13 +28,12 @@ MAX_READ = 2048
 or 1,500 requests, which would block the reactor; a usual handshake has 200 to 1,000 bytes."""
 
 
-MAX_TLS_HANDSHAKE = 16_384
-"""Bytes that a client may send before the end of its TLS handshake; a usual one sends 600 to 2,500.
-OpenSSL accepts a ClientHello of 128 KiB, and keeps 200 KB for it."""
+ROOM_RETRY = 0.05
+"""Seconds after which a throttle without room tries again."""
 
 
 class HandshakeThrottle:
-    """Handles at most PER_TURN handshakes per reactor turn, so a reconnect storm delays no event.
+    """Handles at most `per_turn` handshakes per reactor turn, so a reconnect storm delays no event.
 
     The others wait in FIFO order for later turns. A waiting transport is paused. So the memory for
     each is bounded by what one read of its socket returned; over TLS this arrives in up to 70
@@ -46,9 +44,24 @@ class HandshakeThrottle:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        per_turn: int = PER_TURN,
+        make_room: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Create a throttle.
+
+        Args:
+            clock: the reactor.
+            per_turn: how many pieces of work one turn handles.
+            make_room: returns whether one more may begin; otherwise all wait, for ROOM_RETRY
+                seconds at a time.
+        """
         self._clock = clock
-        self._remaining = PER_TURN
+        self.per_turn = per_turn
+        self._make_room = make_room
+        self._remaining = per_turn
         self._waiting: dict[Any, list[tuple[Callable[[bytes], None], bytes]]] = {}
         self._is_scheduled = False
 
@@ -64,7 +77,7 @@ class HandshakeThrottle:
             Exception: what `work` raises when it is called now. In a later turn the exception is
                 logged, and the connection is aborted.
         """
-        if self._remaining and not self._waiting:
+        if self._remaining and not self._waiting and self._make_room():
             self._schedule()
             self._remaining -= 1
             work(data)
@@ -81,16 +94,19 @@ class HandshakeThrottle:
         """Forget the data of a connection that is lost, so that it uses up no turn."""
         self._waiting.pop(transport, None)
 
-    def _schedule(self) -> None:
+    def _schedule(self, seconds: float = 0) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._clock.callLater(0, self._next_turn)
+            self._clock.callLater(seconds, self._next_turn)
 
     def _next_turn(self) -> None:
         self._is_scheduled = False
-        self._remaining = PER_TURN
+        self._remaining = self.per_turn
         # A client that is deferred again meanwhile is not handled twice in this turn.
-        for transport in tuple(islice(self._waiting, PER_TURN)):
+        for transport in tuple(islice(self._waiting, self.per_turn)):
+            if not self._make_room():
+                self._schedule(ROOM_RETRY)
+                return
             if pieces := self._waiting.pop(transport, None):
                 self._remaining -= 1
                 (work, data), *rest = pieces
@@ -117,31 +133,6 @@ class HandshakeThrottle:
 def bound_reads(transport: Any) -> None:
     """Limit what one read of an accepted connection returns to MAX_READ bytes."""
     unwrap(transport).bufferSize = MAX_READ
-
-
-def bound_tls_handshake(transport: Any) -> None:
-    """Abort an accepted connection whose TLS handshake has over MAX_TLS_HANDSHAKE bytes.
-
-    Does nothing without TLS. `end_tls_bound` must be called at the end of the handshake and of the
-    connection.
-    """
-    if isinstance(transport, TLSMemoryBIOProtocol):
-        left = MAX_TLS_HANDSHAKE
-
-        def receive(data: bytes) -> None:
-            nonlocal left
-            left -= len(data)
-            if left < 0:
-                transport.abortConnection()
-            else:
-                type(transport).dataReceived(transport, data)
-
-        transport.dataReceived = receive  # type: ignore[method-assign]
-
-
-def end_tls_bound(transport: Any) -> None:
-    """Undo `bound_tls_handshake`; harmless without it."""
-    vars(transport).pop("dataReceived", None)
 
 
 def _is_connected(transport: Any) -> bool:

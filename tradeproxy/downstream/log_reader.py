@@ -26,6 +26,9 @@ A transport asks for a pause above 64 KiB. It then buffers at most one step more
 STEPS_PER_TURN = 32
 """Steps in one turn of the reactor: a thousand replays at once delay no live event."""
 
+TURN = 0.005
+"""Seconds after which a turn begins no further step. One step with a filter may take 3 ms."""
+
 CACHED_STEPS = 8
 """Clients that fell behind together read at few different positions, rarely at more than these."""
 
@@ -42,7 +45,7 @@ class LogReader:
         self._has_turn = False
 
     def schedule(self, clock: IReactorTime, step: Callable[[], None]) -> None:
-        """Call `step` in a later turn. At most STEPS_PER_TURN share one, in FIFO order."""
+        """Call `step` in a later turn. STEPS_PER_TURN, or those of TURN seconds, share one."""
         self._waiting[step] = None
         if not self._has_turn:
             self._has_turn = True
@@ -54,10 +57,13 @@ class LogReader:
 
     def _run_steps(self, clock: IReactorTime) -> None:
         self._has_turn = False
+        end = clock.seconds() + TURN
         for step in tuple(islice(self._waiting, STEPS_PER_TURN)):
             if step in self._waiting:  # and not cancelled by a step before it
                 del self._waiting[step]
                 step()
+            if clock.seconds() >= end:
+                break
         if self._waiting and not self._has_turn:
             self._has_turn = True
             clock.callLater(0, self._run_steps, clock)

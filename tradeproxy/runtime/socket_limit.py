@@ -25,6 +25,15 @@ In memory a head of many short headers takes four times its bytes.
 """
 
 
+MAX_ENCRYPTED = 800
+"""Sockets with TLS that have not logged in, from their first byte on: each takes up to 60 KB."""
+
+LOGIN_TIME = 3.0
+"""Seconds that each of those keeps its place. A login takes three round trips from the first byte,
+and a client with thousands of connections on a busy machine needs seconds for each.
+"""
+
+
 class SocketLimit:
     """Counts every accepted socket until its end, and the sockets to Alpaca of REST requests.
 
@@ -39,7 +48,8 @@ class SocketLimit:
     closed for another one.
 
     The sockets that have not logged in share MAX_UNFINISHED bytes. Beyond it, the oldest of those
-    that have sent more than USUAL_REQUEST is aborted.
+    that have sent more than USUAL_REQUEST is aborted. MAX_ENCRYPTED of them may have begun TLS.
+    Others wait; after LOGIN_TIME the oldest of those is closed for one that waits.
     """
 
     def __init__(self, clients: int, sockets: int | None = None, *, outgoing: bool = False) -> None:
@@ -64,7 +74,9 @@ class SocketLimit:
         self._anonymous: dict[Any, int] = {}
         self._large: dict[Any, int] = {}
         self._large_bytes = 0
-        self._logged_in: set[Any] = set()
+        # When each one began TLS.
+        self._encrypted: dict[Any, float] = {}
+        self._logged_in: dict[Any, float | None] = {}
         self._outgoing: set[Any] = set()
 
     def __len__(self) -> int:
@@ -89,6 +101,19 @@ class SocketLimit:
         """Count a new socket; at the limit the oldest that is not logged in is closed for it."""
         self._anonymous[transport] = 0
         self._close_oldest_beyond_limit()
+
+    def make_room_for_tls(self, now: float) -> bool:
+        """Return whether one more socket may begin TLS; it may close the oldest for that."""
+        if len(self._encrypted) >= MAX_ENCRYPTED:
+            oldest, began = next(iter(self._encrypted.items()))
+            if now - began < LOGIN_TIME:
+                return False
+            self._close(oldest)
+        return True
+
+    def begin_tls(self, transport: Any, now: float) -> None:
+        """Count an accepted socket that begins TLS at this time (s)."""
+        self._encrypted[transport] = now
 
     def receive(self, transport: Any, size: int) -> None:
         """Count received bytes, until `complete`; a socket that has logged in may send any number.
@@ -120,9 +145,8 @@ class SocketLimit:
             return True
         if self.is_full:
             return False
-        self._anonymous.pop(transport, None)
-        self._forget_large(transport)
-        self._logged_in.add(transport)
+        self._logged_in[transport] = self._encrypted.get(transport)
+        self._forget_anonymous(transport)
         return True
 
     def open_outgoing(self, key: Any) -> bool:
@@ -136,26 +160,33 @@ class SocketLimit:
     def log_out(self, transport: Any) -> None:
         """Count a socket that stays open as not logged in; it is the newest of those."""
         if transport in self._logged_in:
-            self._logged_in.remove(transport)
+            began = self._logged_in.pop(transport)
             self._anonymous[transport] = 0
+            if began is not None:
+                self._encrypted[transport] = began
 
     def discard(self, key: Any) -> None:
         """Count a socket no longer; harmless if it is not counted."""
-        self._anonymous.pop(key, None)
-        self._forget_large(key)
-        self._logged_in.discard(key)
+        self._forget_anonymous(key)
+        self._logged_in.pop(key, None)
         self._outgoing.discard(key)
+
+    def _forget_anonymous(self, transport: Any) -> None:
+        self._anonymous.pop(transport, None)
+        self._encrypted.pop(transport, None)
+        self._forget_large(transport)
 
     def _forget_large(self, transport: Any) -> None:
         self._large_bytes -= self._large.pop(transport, 0)
 
     def _close_oldest_beyond_limit(self) -> None:
         if len(self) > self.sockets:  # then some are not logged in: the spare ones
-            oldest = next(iter(self._anonymous))
-            del self._anonymous[oldest]
-            self._forget_large(oldest)
-            self.on_replaced(oldest)
-            close_now(oldest)
+            self._close(next(iter(self._anonymous)))
+
+    def _close(self, transport: Any) -> None:
+        self._forget_anonymous(transport)
+        self.on_replaced(transport)
+        close_now(transport)
 
 
 def spare_sockets(sockets: int) -> int:

@@ -31,6 +31,10 @@ COLUMNS = (*_PATHS, "recovered", "reason")
 """The names, in their order. New ones come last: programs may read a column by its number."""
 
 
+UNREADABLE = "(nested too deeply)"
+"""The text of a field that cannot be written."""
+
+
 class LoggedEvent(NamedTuple):
     """An event of the journal."""
 
@@ -61,5 +65,8 @@ def _get_text(data: Any, path: tuple[str, ...]) -> str:
     for name in path:
         data = data.get(name) if isinstance(data, dict) else None
     if isinstance(data, dict | list):
-        return json.dumps(data, separators=(",", ":"))
+        try:
+            return json.dumps(data, separators=(",", ":"))
+        except RecursionError:  # json reads a deeper nesting than it writes
+            return UNREADABLE
     return "" if data is None else str(data)

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from tradeproxy.config.accounts import BaseUrl
 from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
+from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin, PongLimitMixin
 from tradeproxy.runtime.reactor import Reactor
@@ -91,7 +92,12 @@ _CAUSES = {
 
 
 class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    CloseTimeoutMixin, FrameBudgetMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FrameBudgetMixin,
+    FragmentLimitMixin,
+    PongLimitMixin,
+    WebSocketClientProtocol,
 ):
     """Connects one UpstreamSession to one WebSocket connection.
 

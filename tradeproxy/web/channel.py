@@ -14,11 +14,7 @@ from twisted.web import http
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from tradeproxy.downstream.handshake_limits import (
-    bound_reads,
-    bound_tls_handshake,
-    end_tls_bound,
-)
+from tradeproxy.downstream.handshake_limits import bound_reads
 from tradeproxy.downstream.shared_names import share_late_names
 from tradeproxy.web.errors import encode_error
 
@@ -26,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from tradeproxy.downstream.handshake_limits import HandshakeThrottle
+    from tradeproxy.downstream.tls_handshakes import TlsHandshakes
     from tradeproxy.runtime.socket_limit import SocketLimit
 
 
@@ -108,19 +105,19 @@ class _Channel(http.HTTPChannel):
         """Count the socket and bound its reads: over TLS this comes before the handshake."""
         super().connectionMade()
         bound_reads(self.transport)
-        bound_tls_handshake(self.transport)
+        self.site.tls_handshakes.accept(self.transport)
         self.site.sockets.accept(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop counting the socket. A WebSocket that took it over does this in `onClose`."""
         self.site.sockets.discard(self.transport)
         self.site.throttle.discard(self.transport)
-        end_tls_bound(self.transport)
+        self.site.tls_handshakes.discard(self.transport)
         super().connectionLost(reason)
 
     def handshakeCompleted(self) -> None:
         """Read any number of bytes from now on: the TLS handshake is complete."""
-        end_tls_bound(self.transport)
+        self.site.tls_handshakes.complete(self.transport)
 
     def dataReceived(self, data: bytes) -> None:
         """Submit received bytes to the handshake throttle, which calls back at once or later."""
@@ -232,6 +229,7 @@ class ProxySite(Site):
     protocol = _Channel  # type: ignore[assignment]  # not the one that may switch to HTTP/2
     requestFactory = _Request
     throttle: HandshakeThrottle
+    tls_handshakes: TlsHandshakes
     sockets: SocketLimit
     max_body_kept = 0
     """Bytes of a request body that are kept; the rest is discarded."""

@@ -120,6 +120,7 @@ def build_site(
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
     site.throttle = factory.throttle
+    site.tls_handshakes = factory.tls_handshakes
     site.sockets = factory.clients.sockets
     site.idle_timeout = timeout
     if rest_proxy is not None:

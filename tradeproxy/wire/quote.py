@@ -1,7 +1,8 @@
-"""Texts of a peer that knows our secrets, for a log or a page."""
+"""Texts that may hold secrets, for a log or a page: of a peer, or of a setting."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,23 @@ MAX_WORD = 15
 
 FRAGMENT = 4
 """Characters of a secret that make a word unfit for the log."""
+
+_KEY = re.compile(rf"(?!([a-z/_-]+|[0-9]+)(?![\w+/-]))[\w+/-]{{{MAX_WORD + 1},}}", re.ASCII)
+"""What may be a key: longer than any word, and not of small letters or digits alone."""
+
+
+def hide_keys(text: str, given: str) -> str:
+    """Return a text without what may be a key in the setting's value that it quotes.
+
+    A user may put a key into the wrong variable. An error names the variable, so it stays clear.
+
+    Args:
+        text: a line for the user. It may quote the value in any case.
+        given: the value as the user wrote it. Only what is a part of it is left out.
+    """
+    for key in sorted({match[0] for match in _KEY.finditer(given)}, key=len, reverse=True):
+        text = re.sub(re.escape(key), "...", text, flags=re.IGNORECASE)
+    return text
 
 
 def quote_text(text: str, secrets: Iterable[Secret], max_word: int = MAX_WORD) -> str:
