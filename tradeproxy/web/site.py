@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
 from tradeproxy.config.accounts import name_variables
 from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
+from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.log_range import resolve_query
 from tradeproxy.downstream.request_head import free_head
+from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.downstream.sse import SseResponses
+from tradeproxy.hub.account import Account
 from tradeproxy.query.parameters import QueryError
 from tradeproxy.query.stream import (
     SubscribeOptions,
@@ -24,14 +29,15 @@ from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
 from tradeproxy.web.errors import render_rejection
-from tradeproxy.web.forwarded import read_header, read_source
+from tradeproxy.web.forwarded import RequestSource, read_header, read_source
 from tradeproxy.web.health import drop_counts, healthz, readyz
 from tradeproxy.web.metrics import Metrics
-from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF
+from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF, RestProxy
 from tradeproxy.web.routes import (
     AssetRoute,
     PageRoute,
     RestRequest,
+    Route,
     SseRoute,
     StateRoute,
     StrategyRoute,
@@ -43,22 +49,9 @@ from tradeproxy.web.state_pages import BOOK_OFF, StatePages
 from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
 from tradeproxy.web.strategy_changes import render_assignment, render_import
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import TrustedProxies
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.web.server import Request
-
-    from tradeproxy.downstream.factory import DownstreamFactory
-    from tradeproxy.downstream.session import ProtocolMode
-    from tradeproxy.hub.account import Account
-    from tradeproxy.web.forwarded import RequestSource
-    from tradeproxy.web.rest_proxy import RestProxy
-    from tradeproxy.web.routes import Route
-    from tradeproxy.webhooks.state import DeliveryStats
 
 Answer: TypeAlias = bytes | int | Rejection
 """A body, NOT_DONE_YET, or a rejection."""
