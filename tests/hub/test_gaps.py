@@ -74,47 +74,6 @@ class GapsTests(MemoryCase):
             self.assertEqual(self.gaps.current, Gap(begin))
             self.gaps.settle(GapOutcome.RECOVERED)
 
-    def test_complete_through_prefers_times_by_alpacas_clock(self) -> None:
-        """Our own clock may be ahead, so that a gap would begin after the last event."""
-        self.gaps.end_gap(time_of(3600))
-        self.gaps.completeness.check_through(time_of(1))
-        self.assertEqual(self.gaps.completeness.complete_through, time_of(1))
-        self.journal.append(events(2))
-        self.assertEqual(self.gaps.completeness.complete_through, time_of(2))
-
-    def test_backfill_from_starts_at_last_check_or_open_gap(self) -> None:
-        """Later events and restarts do not move it; an open gap that is older does."""
-        self.assertIsNone(self.gaps.completeness.backfill_from)
-        self.journal.append(events(1))
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(1))
-        self.gaps.completeness.check_through(time_of(5))
-        self.gaps.completeness.check_through(time_of(4))
-        self.journal.append(events(9))
-        self.assertEqual(
-            (self.gaps.completeness.backfill_from, self.restart().completeness.backfill_from),
-            (time_of(5), time_of(5)),
-        )
-        self.gaps.begin_gap()
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(5))
-        self.gaps.completeness.check_through(time_of(20))
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(9))
-
-    def test_start_log_after_account_change_is_complete_from_now(self) -> None:
-        """The log belongs to another account, and has no gap before its start."""
-        self.journal.append(events(1))
-        self.journal.identify("one")
-        self.journal.identify("two")
-        self.assertIsNone(self.gaps.completeness.complete_through)
-        self.gaps.completeness.check_through(BACK)
-        self.assertEqual(
-            (self.gaps.completeness.backfill_from, self.gaps.completeness.complete_through),
-            (BACK, BACK),
-        )
-        self.gaps.completeness.check_through(BACK + 2)
-        self.assertEqual(
-            (self.gaps.current, self.gaps.completeness.complete_through), (None, BACK + 2)
-        )
-
     def test_gap_every_change_is_announced(self) -> None:
         """Beginning, end and outcome are announced; an unchanged outcome is not."""
         self.journal.append(events(1))
@@ -161,30 +120,6 @@ class GapsTests(MemoryCase):
         )
         self.assertEqual((self.gaps.found["gap"], self.gaps.found["check"]), (4, 3))
         self.assertEqual([gap.events for gap in self.gaps], [2, 2])
-
-    def test_orders_through_is_the_latest_time(self) -> None:
-        """Events made of orders must not be made again after a restart."""
-        self.assertIsNone(self.gaps.completeness.orders_through)
-        for made, latest in ((5, 5), (4, 5), (6, 6)):
-            self.gaps.completeness.check_orders_through(time_of(made))
-            self.assertEqual(self.restart().completeness.orders_through, time_of(latest))
-
-    def test_synthetic_until_is_a_minute_ahead_of_the_latest_event(self) -> None:
-        """So a gap of many orders costs one commit. A crash must not hide that there are some."""
-        self.assertIsNone(self.gaps.completeness.synthetic_until)
-        minute = 60_000_000
-        for made, until in ((5, 5), (4, 5), (65, 5), (66, 66)):
-            self.gaps.completeness.record_synthetic(time_of(made))
-            self.assertEqual(
-                self.restart().completeness.synthetic_until, time_of(until) + minute, made
-            )
-
-    def test_damaged_metadata_counts_as_none(self) -> None:
-        """The journal is then checked from its newest event on; the account must still start."""
-        self.journal.append(events(1))
-        self.journal.set_metadata("checked through", "yesterday")
-        self.assertIsNone(self.gaps.completeness.checked_through)
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(1))
 
     def test_begin_gap_while_open_extends_it(self) -> None:
         """Until all missed events are found it is one gap, with its first beginning."""
