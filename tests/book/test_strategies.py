@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.book.memory_fills import MemoryFillStore
 from tests.book.plain_strategies import PlainFill, add_up
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
-from tradeproxy.book.fill_store import MemoryFillStore, Opening
+from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.lots import OPENING, ZERO, FillKey
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.wire.event import format_time, parse_time

@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.book.memory_fills import MemoryFillStore
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import APPLY_EVERY
-from tradeproxy.book.fill_store import MemoryFillStore
 from tradeproxy.book.strategies import (
     MAX_ASSIGNMENTS,
     AssignmentError,

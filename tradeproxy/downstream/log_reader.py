@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from tradeproxy.journal.base import Batch
+from twisted.internet.interfaces import IReactorTime
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.journal.base import Log
-    from tradeproxy.wire.proxy_status import JournalStatus
+from tradeproxy.journal.base import Batch, Log
+from tradeproxy.wire.proxy_status import JournalStatus
 
 STEP_ROWS = 128
 STEP_BYTES = 64 * 1024

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_SPARE = 64
 """At most so many sockets are kept for handshakes and health checks."""

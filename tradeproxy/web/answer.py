@@ -31,7 +31,7 @@ from zope.interface import implementer
 
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
-from tradeproxy.web.errors import render_error
+from tradeproxy.web.errors import render_rejection
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -171,9 +171,7 @@ class Answer:
             yield
 
     def _send_error(self, rejection: Rejection) -> None:
-        if rejection.status == 503:
-            self._request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
-        body = render_error(self._request, rejection.status, rejection.reason)
+        body = render_rejection(self._request, rejection)
         self._request.setHeader(b"content-length", b"%d" % len(body))
         self._request.write(body)  # which sends only the head in answer to HEAD
 
