@@ -197,7 +197,7 @@ void upstream_serve(void) {
 bool upstream_is_listened_to(void) { return stream; }
 
 // Write the payload of the next event, of exactly `size` bytes, or more where they are needed. Orders are opened
-// and filled in turn, so that a proxy that keeps an eye on open orders has its usual work with them.
+// and filled in turn, so that a proxy that keeps orders and positions has its usual work with them.
 static size_t write_event(char *to, size_t size, int64_t stamp) {
     static uint64_t made;
     static int64_t latest; // microseconds of the wall clock
@@ -213,12 +213,14 @@ static size_t write_event(char *to, size_t size, int64_t stamp) {
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", gmtime_r(&seconds, &utc));
     int length = sprintf(to,
                          "{\"stream\":\"trade_updates\",\"data\":{\"_t\":\"%lld\",\"at\":\"%s.%06dZ\","
-                         "\"event_id\":\"01%024lld\",\"event\":\"%s\",\"order\":{"
+                         "\"event_id\":\"01%024lld\",\"event\":\"%s\",%s\"order\":{"
                          "\"id\":\"%08llx-0000-4000-8000-%012llx\",\"status\":\"%s\",\"symbol\":\"AAPL\","
-                         "\"qty\":\"1\",\"filled_qty\":\"%d\",\"client_order_id\":\"",
+                         "\"qty\":\"1\",\"filled_qty\":\"%d\",\"side\":\"%s\",\"client_order_id\":\"bench-%llu\","
+                         "\"padding\":\"",
                          (long long)stamp, date, (int)(latest % 1000000), (long long)latest,
-                         filled ? "fill" : "new", (unsigned long long)getpid(), (unsigned long long)order,
-                         filled ? "filled" : "new", filled);
+                         filled ? "fill" : "new", filled ? "\"qty\":\"1\",\"price\":\"100.5\"," : "",
+                         (unsigned long long)getpid(), (unsigned long long)order, filled ? "filled" : "new", filled,
+                         order % 2 ? "sell" : "buy", (unsigned long long)order);
     size_t end = strlen("\"}}}");
     size_t padding = (size_t)length + end < size ? size - (size_t)length - end : 0;
     memset(to + length, 'x', padding);

@@ -296,10 +296,11 @@ class BookBuilder:
         while self._take(READ_ROWS):
             if self.writer.is_due or self._timer() >= end:
                 break
-        has_work = self.strategies is not None and self.strategies.work()
         if self.rows_behind > 0:
             self.plan()
             return
+        # Not before: each correction of a fill makes a holding stale again.
+        has_work = self.strategies is not None and self.strategies.work()
         if self.phase is Phase.BUILDING:
             self.phase = Phase.CURRENT
             self.state.orders.forget_seen()
