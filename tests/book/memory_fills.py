@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from itertools import islice
 
 from tradeproxy.book.executions import Execution
 from tradeproxy.book.fill_store import BookedFill, Opening, OrderRecord
@@ -25,22 +26,31 @@ class MemoryFillStore:
         """Return an order; None if it is unknown."""
         return self._orders.get(order_id)
 
-    def put_order(self, order: OrderRecord) -> None:
-        """Store an order."""
-        before = self._orders.get(order.id)
+    def put_order(self, order: OrderRecord, before: OrderRecord | None) -> None:
+        """Store an order in place of `before`; None if it is new."""
         if before is not None and before.above != order.above:
             self._linked.get(before.above, {}).pop(order.id, None)
         self._orders[order.id] = order
         if order.above:
             self._linked.setdefault(order.above, {})[order.id] = None
 
-    def list_linked(self, order_id: str) -> list[str]:
-        """Return the ids of the orders whose `above` is this one."""
-        return list(self._linked.get(order_id, ()))
+    def read_orders(self, after: int, limit: int) -> tuple[list[OrderRecord], int]:
+        """Return about `limit` orders behind a position, and where they end; none at the end."""
+        return list(islice(self._orders.values(), after, after + limit)), after + limit
+
+    def read_linked(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[OrderRecord], int | None]:
+        """Return all orders whose `above` is this one, and None."""
+        return [self._orders[each] for each in self._linked.get(order_id, ())], None
 
     def is_awaited(self, order_id: str) -> bool:
         """Whether an order that is unknown is the `above` of others."""
         return bool(self._linked.get(order_id))
+
+    def list_moving(self) -> list[str]:
+        """Return the ids of the orders that are moving."""
+        return [each.id for each in self._orders.values() if each.is_moving]
 
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
@@ -49,18 +59,24 @@ class MemoryFillStore:
             return found
         return next((fill for fill in fills.values() if ref and fill.alias == ref), None)
 
-    def put_fill(self, fill: BookedFill) -> None:
-        """Store a fill."""
-        fills = self._fills.setdefault(fill.order_id, {})
-        if (before := fills.get(fill.ref)) is not None:
+    def find_filled(self, order_id: str, filled: str) -> BookedFill | None:
+        """Return a fill that counts by how much of the order was filled with it; None without."""
+        fills = self._fills.get(order_id, {}).values()
+        return next((each for each in fills if each.filled == filled and not each.is_busted), None)
+
+    def put_fill(self, fill: BookedFill, before: BookedFill | None) -> None:
+        """Store a fill in place of `before`, which has the same ids; None if it is new."""
+        if before is not None:
             rows = self._places[before.place]
             del rows[bisect_left(rows, before.key, key=_key)]
-        fills[fill.ref] = fill
+        self._fills.setdefault(fill.order_id, {})[fill.ref] = fill
         insort(self._places.setdefault(fill.place, []), (fill.key, fill), key=_key)
 
-    def list_fills(self, order_id: str) -> list[BookedFill]:
-        """Return the fills of an order, in any order."""
-        return list(self._fills.get(order_id, {}).values())
+    def read_fills(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[BookedFill], int | None]:
+        """Return all fills of an order, and None."""
+        return list(self._fills.get(order_id, {}).values()), None
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int

@@ -90,7 +90,7 @@ class LogTests(BookCase):
             for name in tables:
                 connection.execute(f"DROP TABLE {name}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            version = MIGRATIONS.index(BOOK_TABLES)
+            version = next(n for n, script in enumerate(MIGRATIONS) if "book_meta" in script)
             connection.execute(f"PRAGMA user_version = {version}")
             connection.commit()
         self.start()

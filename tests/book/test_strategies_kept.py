@@ -164,6 +164,19 @@ class KeptTests(SqliteCase):
         self.restart()
         self.assertEqual(self.quantities(), {"alpha": "5"})
 
+    def test_lone_surrogates_in_an_event_do_not_end_the_book(self) -> None:
+        """They have no UTF-8. One stopped the book and each of its pages, after restarts too."""
+        odd = rb'"\ud800"'
+        about = order("order", "client-1", symbol="SYMBOL", other=["other"])
+        payload = report_fill(about, "execution", "1", "2")
+        for word in ("order", "client-1", "SYMBOL", "execution", "2", "buy", "other"):
+            self.publish(payload.replace(f'"{word}"'.encode(), odd))
+        self.publish(report_fill(order("1"), "a", "5", "2"))
+        self.assertEqual(self.quantities()["alpha"], "5")
+        self.assertEqual(self.book.rows_behind, 0)
+        self.kill()
+        self.assertEqual(self.quantities()["alpha"], "5")
+
     def test_wrong_assignment_is_refused(self) -> None:
         """With the reason."""
         self.publish(report_fill(order("1"), "a", "5", "2"))

@@ -23,11 +23,16 @@ class OrderRecord(Struct, frozen=True, gc=False):
     replaces: str = ""
     assigned: str = ""
     """The strategy that somebody assigned by hand."""
+    strategy: str = ""
+    """The strategy that it has, by all of these."""
+    is_moving: bool = False
+    """Whether its fills, or the orders below it, may have another strategy yet."""
 
     @property
     def above(self) -> str:
         """The order whose strategy this one has, unless one is assigned."""
-        return self.parent_id or self.replaces
+        above = self.parent_id or self.replaces
+        return "" if above == self.id else above
 
 
 class BookedFill(Struct, frozen=True, gc=False):
@@ -86,23 +91,39 @@ class FillStore(Protocol):
     def get_order(self, order_id: str) -> OrderRecord | None:
         """Return an order; None if it is unknown."""
 
-    def put_order(self, order: OrderRecord) -> None:
-        """Store an order."""
+    def put_order(self, order: OrderRecord, before: OrderRecord | None) -> None:
+        """Store an order in place of `before`; None if it is new."""
 
-    def list_linked(self, order_id: str) -> list[str]:
-        """Return the ids of the orders whose `above` is this one."""
+    def read_orders(self, after: int, limit: int) -> tuple[list[OrderRecord], int]:
+        """Return about `limit` orders behind a position, and where they end; none at the end.
+
+        The first position is 0. An order that is put meanwhile may be among them or not.
+        """
+
+    def read_linked(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[OrderRecord], int | None]:
+        """Return orders whose `above` is this one as `read_orders` does; None at the end."""
 
     def is_awaited(self, order_id: str) -> bool:
         """Whether an order that is unknown is the `above` of others."""
 
+    def list_moving(self) -> list[str]:
+        """Return the ids of the orders that are moving."""
+
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
 
-    def put_fill(self, fill: BookedFill) -> None:
-        """Store a fill."""
+    def find_filled(self, order_id: str, filled: str) -> BookedFill | None:
+        """Return a fill that counts by how much of the order was filled with it; None without."""
 
-    def list_fills(self, order_id: str) -> list[BookedFill]:
-        """Return the fills of an order, in any order."""
+    def put_fill(self, fill: BookedFill, before: BookedFill | None) -> None:
+        """Store a fill in place of `before`, which has the same ids; None if it is new."""
+
+    def read_fills(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[BookedFill], int | None]:
+        """Return fills of an order as `read_orders` returns orders; None at the end."""
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int
