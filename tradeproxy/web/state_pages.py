@@ -131,12 +131,14 @@ def _show_state(book: Book) -> Work:
     yield from catch_up(book)
     if book.is_building:
         return BUILDING
-    pending = book.snapshot()
+    seq = book.seq
+    while (pending := book.snapshot()).seq < seq:
+        yield
     while (snapshot := pending.made) is None:
         yield
     return [
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
-        *_array("orders", [order.document for order in snapshot.orders]),
+        *_array("orders", (order.document for order in snapshot.list_orders())),
         b",",
         *_array("positions", map(encode_position, snapshot.positions)),
         b",",
