@@ -30,12 +30,6 @@ from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.query.filters import EventTraits, Filter, read_traits
 
-PART_BYTES = 64 * 1024
-"""Bytes of the objects in one part, unless one object alone is larger.
-
-A transport asks for a pause above 64 KiB. It then buffers at most one part more.
-"""
-
 PARSED_PER_STEP = 16
 """Objects that a filter parses in one step: each takes about 20 microseconds."""
 
@@ -141,7 +135,7 @@ class SnapshotInsert:
         while (snapshot := pending.made) is None:
             yield b""
         del pending
-        parts = split(snapshot, self._book.account.name, self._wanted)
+        parts = split(snapshot, self._book.account.name, self._wanted, lambda: feed.step_bytes)
         while self.is_due and log.epoch == epoch:
             yield self._encode_next(parts)
 
@@ -167,15 +161,18 @@ def encode_position(position: PositionView) -> bytes:
     return position.document.rstrip()[:-1] + b',"difference":' + difference + b"}"
 
 
-def split(snapshot: BookSnapshot, account: str, wanted: Filter | None) -> Iterator[Part | None]:
+def split(
+    snapshot: BookSnapshot, account: str, wanted: Filter | None, limit: Callable[[], int]
+) -> Iterator[Part | None]:
     """Yield the parts of a snapshot: at least one. None ends a step that has no part.
 
-    `wanted` applies to orders, positions and fills.
+    `wanted` applies to orders, positions and fills. `limit` returns how many bytes of objects a
+    part may have, unless one object alone is larger.
     """
     part = _PartBuilder(account, snapshot)
     for count, (name, document, is_wanted) in enumerate(_objects(snapshot, wanted), 1):
         if is_wanted:
-            if part.size and part.size + len(document) > PART_BYTES:
+            if part.size and part.size + len(document) > limit():
                 yield part.build()
             part.add(name, document)
         if wanted is not None and count % PARSED_PER_STEP == 0:
