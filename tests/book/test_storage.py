@@ -144,14 +144,14 @@ class TrimTests(BookCase):
         self.trading = Trading(5)
         self.start(max_events=50)
         self.live(600)
-        open_before = {view.id: view.document for view in make_snapshot(self.book).orders}
+        open_before = {view.id: view.document for view in make_snapshot(self.book).list_orders()}
         for _ in range(5):
             self.clock.advance(TRIM_EVERY)
         self.live(1)
         for _ in range(5):
             self.settle()
         self.assertGreater(self.journal.first, 500)
-        after = {view.id: view.document for view in make_snapshot(self.book).orders}
+        after = {view.id: view.document for view in make_snapshot(self.book).list_orders()}
         self.assertTrue(set(after) <= set(open_before) | set(self.trading.orders))
         self.assertTrue(
             self.trading.open_ids

@@ -38,7 +38,7 @@ class BookCase(OrdersTestCase):
 
     def open_orders(self) -> list[str]:
         """Return the ids of the open orders in the book, without the test's own first event."""
-        return [view.id for view in make_snapshot(self.book).orders if view.id != "order 0"]
+        return [view.id for view in make_snapshot(self.book).list_orders() if view.id != "order 0"]
 
     def shift(self, symbol: str, qty: str) -> None:
         """Change a position at Alpaca without an event, as a corporate action does."""
@@ -189,4 +189,4 @@ class OffTests(RecoveryTestCase):
         self.advance(2000)
         self.assertEqual(asked, [])
         self.assertFalse(self.book.is_complete)
-        self.assertEqual([view.id for view in make_snapshot(self.book).orders], ["order 0"])
+        self.assertEqual([view.id for view in make_snapshot(self.book).list_orders()], ["order 0"])
