@@ -62,7 +62,7 @@ def describe(book: Book) -> dict[str, Any]:
     return {
         "seq": snapshot.seq,
         "cursor": snapshot.cursor,
-        "open": snapshot.orders,
+        "open": tuple(snapshot.list_orders()),
         "positions": snapshot.positions,
         "fills": snapshot.fills,
         "strategies": snapshot.strategies,

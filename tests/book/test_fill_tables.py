@@ -80,11 +80,11 @@ class TableFillStoreTests(SynchronousTestCase):
         store = TableFillStore(self.tables)
         self.tables.reads = 0
         self.assertIsNone(store.get_order("1"))
-        store.put_order(OrderRecord("1", "alpha-1"))
+        store.put_order(OrderRecord("1", "alpha-1"), None)
         self.save(store)
         self.tables.reads = 0
         for number in range(2, 300):
-            store.put_order(OrderRecord(f"{number}"))
+            store.put_order(OrderRecord(f"{number}"), None)
         self.assertEqual(self.tables.reads, 0)
         self.assertEqual(store.get_order("1"), OrderRecord("1", "alpha-1"))
         store.forget_seen()

@@ -90,7 +90,7 @@ class LogTests(BookCase):
             for name in tables:
                 connection.execute(f"DROP TABLE {name}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            version = MIGRATIONS.index(BOOK_TABLES)
+            version = next(n for n, script in enumerate(MIGRATIONS) if "book_meta" in script)
             connection.execute(f"PRAGMA user_version = {version}")
             connection.commit()
         self.start()
@@ -144,14 +144,14 @@ class TrimTests(BookCase):
         self.trading = Trading(5)
         self.start(max_events=50)
         self.live(600)
-        open_before = {view.id: view.document for view in make_snapshot(self.book).orders}
+        open_before = {view.id: view.document for view in make_snapshot(self.book).list_orders()}
         for _ in range(5):
             self.clock.advance(TRIM_EVERY)
         self.live(1)
         for _ in range(5):
             self.settle()
         self.assertGreater(self.journal.first, 500)
-        after = {view.id: view.document for view in make_snapshot(self.book).orders}
+        after = {view.id: view.document for view in make_snapshot(self.book).list_orders()}
         self.assertTrue(set(after) <= set(open_before) | set(self.trading.orders))
         self.assertTrue(
             self.trading.open_ids

@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.book.memory_fills import MemoryFillStore
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import APPLY_EVERY
-from tradeproxy.book.fill_store import MemoryFillStore
 from tradeproxy.book.strategies import (
     MAX_ASSIGNMENTS,
     AssignmentError,
@@ -163,6 +163,19 @@ class KeptTests(SqliteCase):
         self.strategies.assign("1", "")
         self.restart()
         self.assertEqual(self.quantities(), {"alpha": "5"})
+
+    def test_lone_surrogates_in_an_event_do_not_end_the_book(self) -> None:
+        """They have no UTF-8. One stopped the book and each of its pages, after restarts too."""
+        odd = rb'"\ud800"'
+        about = order("order", "client-1", symbol="SYMBOL", other=["other"])
+        payload = report_fill(about, "execution", "1", "2")
+        for word in ("order", "client-1", "SYMBOL", "execution", "2", "buy", "other"):
+            self.publish(payload.replace(f'"{word}"'.encode(), odd))
+        self.publish(report_fill(order("1"), "a", "5", "2"))
+        self.assertEqual(self.quantities()["alpha"], "5")
+        self.assertEqual(self.book.rows_behind, 0)
+        self.kill()
+        self.assertEqual(self.quantities()["alpha"], "5")
 
     def test_wrong_assignment_is_refused(self) -> None:
         """With the reason."""

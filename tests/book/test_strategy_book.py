@@ -6,8 +6,9 @@ from decimal import Decimal
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.book.memory_fills import MemoryFillStore
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
-from tradeproxy.book.fill_store import MemoryFillStore, Opening
+from tradeproxy.book.fill_store import Opening
 from tradeproxy.book.lots import ZERO, FillKey
 from tradeproxy.book.strategy_book import (
     MAX_NOTES,

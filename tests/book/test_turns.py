@@ -46,7 +46,7 @@ class TurnTests(BookCase):
         self.ticks.tick = 0.0
         self.live(400)
         expected = make_snapshot(self.book)
-        self.assertGreater(len(expected.orders), 60)
+        self.assertGreater(len(list(expected.list_orders())), 60)
         self.restart_book()
         self.ticks.tick = 0.001
         pending = self.book.snapshot()

@@ -16,7 +16,7 @@ from tests.support.feeds import (
     TurnClock,
 )
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
-from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS
+from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS, LogReader
 from tradeproxy.journal.base import Batch, Row
 
 
@@ -90,6 +90,21 @@ class FeedLiveTests(FeedTestCase):
             self.assertEqual(len(self.sink.sent), len(sizes) if is_sent else 0, sizes)
             self.turn(3)
             self.assertEqual(len(self.sink.sent), len(sizes), sizes)
+
+    def test_paused_feeds_are_counted_once(self) -> None:
+        """The count bounds what they buffer together, so none may stay in it."""
+        log_reader = LogReader()
+        for end in ("resumeProducing", "stopProducing"):
+            feed = RecordingSink(self.log, self.clock, log_reader).feed
+            feed.start(0)
+            feed.pauseProducing()
+            feed.pauseProducing()
+            self.assertEqual(log_reader.paused, 1)
+            getattr(feed, end)()
+            self.assertEqual(log_reader.paused, 0)
+            feed.stopProducing()
+            feed.resumeProducing()
+            self.assertEqual(log_reader.paused, 0)
 
     def test_deliver_after_a_pause_does_not_read_the_log(self) -> None:
         """A client that was paused and missed nothing is live again."""

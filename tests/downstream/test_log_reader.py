@@ -43,6 +43,15 @@ class LogReaderTests(SynchronousTestCase):
         ):
             self.assertEqual(self.list_steps(*payloads), steps)
 
+    def test_clients_that_do_not_read_share_8_mib(self) -> None:
+        """3,000 replays at once took 200 MB."""
+        self.log.append(*[b"x" * 1000] * 200)
+        for paused, rows in ((0, 65), (128, 65), (129, 32), (1000, 8), (3000, 4), (100_000, 4)):
+            self.log_reader.paused = paused
+            batch = self.log_reader.read(self.journal, 0)
+            assert batch is not None
+            self.assertEqual(len(batch.rows), rows, paused)
+
     def test_hole_is_a_step_of_its_own(self) -> None:
         """The rows before and after it are other steps."""
         for payloads, steps in (

@@ -9,7 +9,9 @@ from tests.support.frames import AUTH, AUTHENTICATE, LISTEN, LISTENING, UNLISTEN
 from tests.support.proxy import NarrowTransport
 from tests.support.sse import SseReader
 from tests.support.state import StateTestCase, kinds, order_event, order_ids, parts
-from tradeproxy.downstream.snapshot import BUILD_TIMEOUT, PART_BYTES
+from tradeproxy.downstream import log_reader
+from tradeproxy.downstream.log_reader import MIN_STEP_BYTES, STEP_BYTES
+from tradeproxy.downstream.snapshot import BUILD_TIMEOUT
 from tradeproxy.downstream.subscription import NOT_KEPT, TRIMMED
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -211,14 +213,26 @@ class SlowSnapshotTests(StateTestCase):
     def test_client_that_does_not_read_costs_one_part(self) -> None:
         """The rest is made when it reads. What changes meanwhile follows as events."""
         client, transport = self.join_blocked()
-        self.assertLess(transport.buffered, 2 * PART_BYTES + 8192)
+        self.assertLess(transport.buffered, 2 * STEP_BYTES + 8192)
         later = [self.trade(self.ids[0], "fill"), self.trade("1")]
-        self.assertLess(transport.buffered, 2 * PART_BYTES + 8192)
+        self.assertLess(transport.buffered, 2 * STEP_BYTES + 8192)
         self.unblock(transport)
         messages = client.taken()
         found = parts(messages)
         self.assertEqual([order for part in found for order in order_ids(part)], self.ids)
         self.assertEqual(messages[-2:], later)
+
+    def test_others_do_not_read_parts_are_small(self) -> None:
+        """3,000 clients that did not read took 480 MB: two copies of 64 KiB each."""
+        self.patch(log_reader, "PAUSED_BYTES", 2 * MIN_STEP_BYTES)
+        self.join_blocked()
+        second, transport = self.join_blocked()
+        transport.blocked = False
+        self.wires.flush()
+        found = [each for each in second.taken() if b'"snapshot"' in each]
+        self.assertLess(max(map(len, found)), 2 * MIN_STEP_BYTES + 200)
+        ids = [order for part in parts(found) for order in order_ids(part)]
+        self.assertEqual(ids, self.ids)
 
     def test_new_epoch_during_the_snapshot_begins_it_again(self) -> None:
         """The rest would be of another account. Part 1 shows that it begins."""

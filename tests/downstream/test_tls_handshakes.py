@@ -158,6 +158,23 @@ class TlsHandshakesTests(SynchronousTestCase):
         self.assertEqual([each.is_connected for each in clients], [False, True, True, True, True])
         self.assertEqual(self.count_states(), 3)
 
+    def test_newcomer_does_not_wait_behind_handshakes_that_never_finish(self) -> None:
+        """With 2,000 unfinished ones, each newcomer had to wait 5 s, and gave up before."""
+        self.patch(socket_limit, "MAX_ENCRYPTED", 3)
+        *unfinished, newcomer = self.connect(7)
+        for client in unfinished:
+            client.send(client.make_hello()[:100])
+        self.kernel.turn(2)
+        newcomer.send_hello()
+        self.kernel.turn(2)
+        self.kernel.advance(socket_limit.LOGIN_TIME)
+        self.kernel.turn(2)
+        self.finish(newcomer)
+        newcomer.tls.send(REQUEST)
+        newcomer.send(newcomer.tls.bio_read(MAX_HANDSHAKE))
+        self.kernel.turn(4)
+        self.assertIn(b"200 OK", newcomer.tls.recv(65536))
+
     def test_handshake_that_is_too_long_is_aborted(self) -> None:
         """OpenSSL keeps 200 KB for the largest hello."""
         [client] = self.connect(1)

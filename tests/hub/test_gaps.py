@@ -6,6 +6,7 @@ import json
 
 from tests.support.journals import DAY, NOW, MemoryCase, events, time_of
 from tests.support.redisjournals import RedisJournalCase
+from tradeproxy.hub.completeness import Completeness
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.runtime.dates import Dates
@@ -27,7 +28,7 @@ class GapsTests(MemoryCase):
 
     def restart(self) -> Gaps:
         """Return the gaps that another process reads from the same journal."""
-        return Gaps(self.journal, self.frames.append)
+        return Gaps(self.journal, Completeness(self.journal), self.frames.append)
 
     def announced(self) -> list[tuple[int, int | None, str, int]]:
         """Return and clear the announced gaps: beginning, end, outcome and number of events."""
@@ -72,47 +73,6 @@ class GapsTests(MemoryCase):
             self.gaps.begin_gap()
             self.assertEqual(self.gaps.current, Gap(begin))
             self.gaps.settle(GapOutcome.RECOVERED)
-
-    def test_complete_through_prefers_times_by_alpacas_clock(self) -> None:
-        """Our own clock may be ahead, so that a gap would begin after the last event."""
-        self.gaps.end_gap(time_of(3600))
-        self.gaps.completeness.check_through(time_of(1))
-        self.assertEqual(self.gaps.completeness.complete_through, time_of(1))
-        self.journal.append(events(2))
-        self.assertEqual(self.gaps.completeness.complete_through, time_of(2))
-
-    def test_backfill_from_starts_at_last_check_or_open_gap(self) -> None:
-        """Later events and restarts do not move it; an open gap that is older does."""
-        self.assertIsNone(self.gaps.completeness.backfill_from)
-        self.journal.append(events(1))
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(1))
-        self.gaps.completeness.check_through(time_of(5))
-        self.gaps.completeness.check_through(time_of(4))
-        self.journal.append(events(9))
-        self.assertEqual(
-            (self.gaps.completeness.backfill_from, self.restart().completeness.backfill_from),
-            (time_of(5), time_of(5)),
-        )
-        self.gaps.begin_gap()
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(5))
-        self.gaps.completeness.check_through(time_of(20))
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(9))
-
-    def test_start_log_after_account_change_is_complete_from_now(self) -> None:
-        """The log belongs to another account, and has no gap before its start."""
-        self.journal.append(events(1))
-        self.journal.identify("one")
-        self.journal.identify("two")
-        self.assertIsNone(self.gaps.completeness.complete_through)
-        self.gaps.completeness.check_through(BACK)
-        self.assertEqual(
-            (self.gaps.completeness.backfill_from, self.gaps.completeness.complete_through),
-            (BACK, BACK),
-        )
-        self.gaps.completeness.check_through(BACK + 2)
-        self.assertEqual(
-            (self.gaps.current, self.gaps.completeness.complete_through), (None, BACK + 2)
-        )
 
     def test_gap_every_change_is_announced(self) -> None:
         """Beginning, end and outcome are announced; an unchanged outcome is not."""
@@ -160,30 +120,6 @@ class GapsTests(MemoryCase):
         )
         self.assertEqual((self.gaps.found["gap"], self.gaps.found["check"]), (4, 3))
         self.assertEqual([gap.events for gap in self.gaps], [2, 2])
-
-    def test_orders_through_is_the_latest_time(self) -> None:
-        """Events made of orders must not be made again after a restart."""
-        self.assertIsNone(self.gaps.completeness.orders_through)
-        for made, latest in ((5, 5), (4, 5), (6, 6)):
-            self.gaps.completeness.check_orders_through(time_of(made))
-            self.assertEqual(self.restart().completeness.orders_through, time_of(latest))
-
-    def test_synthetic_until_is_a_minute_ahead_of_the_latest_event(self) -> None:
-        """So a gap of many orders costs one commit. A crash must not hide that there are some."""
-        self.assertIsNone(self.gaps.completeness.synthetic_until)
-        minute = 60_000_000
-        for made, until in ((5, 5), (4, 5), (65, 5), (66, 66)):
-            self.gaps.completeness.record_synthetic(time_of(made))
-            self.assertEqual(
-                self.restart().completeness.synthetic_until, time_of(until) + minute, made
-            )
-
-    def test_damaged_metadata_counts_as_none(self) -> None:
-        """The journal is then checked from its newest event on; the account must still start."""
-        self.journal.append(events(1))
-        self.journal.set_metadata("checked through", "yesterday")
-        self.assertIsNone(self.gaps.completeness.checked_through)
-        self.assertEqual(self.gaps.completeness.backfill_from, time_of(1))
 
     def test_begin_gap_while_open_extends_it(self) -> None:
         """Until all missed events are found it is one gap, with its first beginning."""
@@ -245,7 +181,7 @@ class UnknownBeginTests(MemoryCase):
         self.journal = self.open()
         self.journal.set_metadata(OPEN_SINCE, UNKNOWN)
         self.frames: list[bytes] = []
-        self.gaps = Gaps(self.journal, self.frames.append)
+        self.gaps = Gaps(self.journal, Completeness(self.journal), self.frames.append)
 
     def test_begin_gap_begin_is_unknown(self) -> None:
         """It is announced as null. The backfill starts where the new journal begins."""
@@ -263,7 +199,7 @@ class UnknownBeginTests(MemoryCase):
         """Then the next gap begins at the stream or at the last event, as ever."""
         self.gaps.begin_gap()
         self.gaps.end_gap(BACK)
-        again = Gaps(self.journal, self.frames.append)
+        again = Gaps(self.journal, Completeness(self.journal), self.frames.append)
         again.begin_gap()
         self.assertEqual(again.current, Gap(None))
         self.clock.advance(100)
@@ -286,7 +222,7 @@ class DamagedNotesTests(MemoryCase):
         for text in ("abc", "", "1.5", "9" * 30, "9" * 5000):
             for key in (OPEN_SINCE, "complete from", "checked through"):
                 journal.set_metadata(key, text)
-            gaps = Gaps(journal, lambda _: None)
+            gaps = Gaps(journal, Completeness(journal), lambda _: None)
             gaps.begin_gap()
             self.assertEqual(
                 (gaps.completeness.complete_through, gaps.completeness.backfill_from, gaps.current),
@@ -304,7 +240,7 @@ class WrongClockTests(MemoryCase):
     def test_first_stream_before_alpacas_clock_is_known_is_corrected(self) -> None:
         """The first gap would otherwise begin in 1970, and its backfill would read 50 years."""
         journal = self.open()
-        gaps = Gaps(journal, lambda _: None)
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
         gaps.end_gap(round(self.now * 1_000_000))
         self.assertEqual(gaps.completeness.complete_through, round(self.now * 1_000_000))
         self.clock.advance(10)
@@ -317,10 +253,10 @@ class WrongClockTests(MemoryCase):
         """A wrong clock began it. Its end moves too, so that it does not end before it begins."""
         self.clock.advance(NOW + 90 * DAY - self.now)
         journal = self.open(dates=Dates(self.clock.seconds, self.clock.seconds))
-        gaps = Gaps(journal, lambda _: None)
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
         gaps.end_gap(round(self.clock.seconds() * 1_000_000))
         self.clock.advance(1)
-        again = Gaps(journal, lambda _: None)
+        again = Gaps(journal, Completeness(journal), lambda _: None)
         again.begin_gap()
         journal.dates.observe(NOW)
         self.clock.advance(40)
@@ -338,7 +274,8 @@ class ReplicatedGapsTests(MemoryCase):
     def setUp(self) -> None:
         super().setUp()
         self.frames: list[bytes] = []
-        self.gaps = Gaps(self.open(), self.frames.append)
+        journal = self.open()
+        self.gaps = Gaps(journal, Completeness(journal), self.frames.append)
 
     def test_replicate_announces_only_changed_gaps(self) -> None:
         """The leader sends complete lists."""

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import BASE_URL, SqliteCase, event, events, time_of
+from tradeproxy.hub.completeness import Completeness
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.journal.bookmark import CHECK_EVERY, MAX_SIZE, WRITE_EVERY, Bookmark
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
@@ -287,7 +288,7 @@ class LostJournalTests(BookmarkCase):
             self.assertEqual(state, (time_of(199), time_of(199)), (name, killed))
             self.assertTrue(journal.has(event(199)))
             self.assertFalse(journal.has(event(200)))
-            gaps = Gaps(journal, lambda _: None)
+            gaps = Gaps(journal, Completeness(journal), lambda _: None)
             gaps.begin_gap()
             self.assertEqual(gaps.current, Gap(time_of(199)))
             self.assertEqual(gaps.completeness.backfill_from, time_of(150))
@@ -335,7 +336,7 @@ class LostJournalTests(BookmarkCase):
         self.path.unlink()
         journal = self.open()
         self.assertEqual(journal.dedup_horizon, time_of(1))
-        gaps = Gaps(journal, lambda _: None)
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
         gaps.begin_gap()
         self.assertEqual(gaps.current, Gap(time_of(1)))
 

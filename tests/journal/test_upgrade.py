@@ -60,7 +60,8 @@ class UpgradeTests(SqliteCase):
         with capturedLogs() as logs:
             journal = self.open(upgrade_step=60.0)
         lines = [formatEvent(each) or "" for each in logs]
-        self.assertEqual(sum("from version 1 to version 5" in line for line in lines), 1)
+        expected = f"from version 1 to version {len(MIGRATIONS)}"
+        self.assertEqual(sum(expected in line for line in lines), 1)
         account = Account("paper", journal, self.clock)
         cursor = Cursor("paper", EPOCH, 2, compute_check(event(2).payload))
         self.assertEqual(locate(account, AfterId(str(cursor))), 2)
@@ -71,7 +72,7 @@ class UpgradeTests(SqliteCase):
         with capturedLogs() as logs:
             self.open()
         self.assertFalse([each for each in logs if "from version" in (formatEvent(each) or "")])
-        self.assertEqual(self.read_versions(), (5, []))
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), []))
 
     def test_execution_of_older_row_is_a_repeat(self) -> None:
         """The stream's copy was written before the upgrade, the history's copy comes after it.
@@ -105,7 +106,7 @@ class UpgradeTests(SqliteCase):
         for _ in range(3):
             self.clock.advance(STEP_EVERY)
         self.assertEqual(locate(account, AfterTime(time_of(1))), 2)
-        self.assertEqual(self.read_versions(), (5, []))
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), []))
         # The trimming and the bookmark go on.
         later = self.clock.seconds() + STEP_EVERY
         self.assertGreater(min(call.getTime() for call in self.clock.getDelayedCalls()), later)
@@ -115,11 +116,11 @@ class UpgradeTests(SqliteCase):
         self.write_version_1([event(n, **{**EXECUTION, "execution_id": str(n)}) for n in (1, 2)])
         self.open(upgrade_step=0.0).close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.read_versions(), (5, ["1"]))
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), ["1"]))
         journal = self.open(upgrade_step=60.0)
         again = event(1, **{**EXECUTION, "execution_id": "1", "event_id": "another"})
         self.assertTrue(journal.has(again))
-        self.assertEqual(self.read_versions(), (5, []))
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), []))
 
     def test_step_that_fails_is_repeated(self) -> None:
         """The rows of a step whose commit failed were in no table: their fills came twice."""
@@ -172,7 +173,7 @@ class UpgradeTests(SqliteCase):
         with closing(sqlite3.connect(self.path)) as connection, connection:
             connection.execute("UPDATE meta SET value = 'x' WHERE key = 'unindexed'")
         journal = self.open(upgrade_step=60.0)
-        self.assertEqual(self.read_versions(), (5, []))
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), []))
         journal.append(fills)
         self.assertEqual(journal.duplicates, 3)
 
@@ -181,9 +182,9 @@ class UpgradeTests(SqliteCase):
         self.write_version_1(events(1, 2))
         self.open(upgrade_step=0.0)
         self.clock.advance(0.0078125)
-        self.assertEqual(self.read_versions(), (5, ["1"]))
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), ["1"]))
         self.clock.advance(0.0078125)
-        self.assertEqual(self.read_versions(), (5, []))
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), []))
 
     def test_steps_are_short_and_take_many_rows(self) -> None:
         """A million rows are upgraded in minutes, and no step delays an event noticeably."""
@@ -192,7 +193,7 @@ class UpgradeTests(SqliteCase):
         self.write_version_1(rows)
         self.open()
         steps = 1
-        while self.read_versions() != (5, []):
+        while self.read_versions() != (len(MIGRATIONS), []):
             self.clock.advance(STEP_EVERY)
             steps += 1
             self.assertLess(steps, len(rows) // 4)

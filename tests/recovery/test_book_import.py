@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
+
+from twisted.web.server import Request
 
 from tests.recovery.recovery_case import OrdersTestCase
 from tests.support.journals import journal_at
@@ -123,6 +129,42 @@ class BookImportTests(OrdersTestCase):
         progress = self.importer.progress
         self.assertEqual(progress.state, ImportState.FAILED)
         self.assertTrue(progress.reason)
+
+    def fail_with(self, path: str, make_page: Callable[[int], list[dict[str, Any]]]) -> str:
+        """Import from an Alpaca with other pages at one path; return why that fails."""
+        requests = count(1)
+
+        def answer(request: Request) -> bytes | None:
+            if request.path.decode() != path:
+                return None
+            return json.dumps(make_page(next(requests))).encode()
+
+        self.override(answer)
+        self.importer.start()
+        self.complete()
+        progress = self.importer.progress
+        self.assertEqual(progress.state, ImportState.FAILED)
+        self.assertLess(next(requests), 20)
+        return progress.reason
+
+    def test_more_orders_of_one_time_than_a_page_fail_the_import(self) -> None:
+        """A page begins behind a time, so the others cannot be read. It was said to be done."""
+        orders = [
+            {"id": f"{number}", "submitted_at": "2026-11-30T15:00:00Z", "filled_qty": "1"}
+            for number in range(book_import.ORDERS_A_PAGE)
+        ]
+        reason = self.fail_with("/v2/orders", lambda _: orders)
+        self.assertEqual(reason, "more orders at one time than fit on a page")
+
+    def test_pages_that_repeat_under_other_ids_fail_the_import(self) -> None:
+        """They have no end: the import asked for them for ever."""
+        fill = {"transaction_time": "2026-11-30T15:00:00Z", "order_id": "1", "type": "fill"}
+
+        def make_page(request: int) -> list[dict[str, Any]]:
+            return [fill | {"id": f"{request} {n}"} for n in range(book_import.FILLS_A_PAGE)]
+
+        reason = self.fail_with("/v2/account/activities/FILL", make_page)
+        self.assertEqual(reason, "the times on its pages do not advance")
 
 
 class SharedBookImportTests(BookImportTests):

@@ -6,6 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.web.server import Request
 
 from tests.book.support import make_snapshot
@@ -37,7 +38,7 @@ class BookCase(OrdersTestCase):
 
     def open_orders(self) -> list[str]:
         """Return the ids of the open orders in the book, without the test's own first event."""
-        return [view.id for view in make_snapshot(self.book).orders if view.id != "order 0"]
+        return [view.id for view in make_snapshot(self.book).list_orders() if view.id != "order 0"]
 
     def shift(self, symbol: str, qty: str) -> None:
         """Change a position at Alpaca without an event, as a corporate action does."""
@@ -88,6 +89,29 @@ class SeedTests(BookCase):
         self.override(refuse)
         self.outage(lambda: None)
         self.advance(120)
+        self.assertFalse(self.book.is_complete)
+        self.override(lambda request: None)
+        self.check_again()
+        self.assertTrue(self.book.is_complete)
+
+    def test_entry_of_another_shape_leaves_the_others_and_the_book_incomplete(self) -> None:
+        """It rejected the whole list, so the book had none of the orders and positions."""
+
+        def answer(request: Request) -> bytes | None:
+            if request.path != b"/v2/positions":
+                return None
+            found = (each.open_position() for each in self.alpaca.exchange.portfolio.positions())
+            return json.dumps(["x", *found]).encode()
+
+        self.override(answer)
+        with capturedLogs() as logs:
+            self.outage(lambda: self.shift("TSLA", "7"))
+            self.advance(120)
+            self.check_again()
+        lines = [formatEvent(each) or "" for each in logs]
+        problem = "entries of another shape: 1"
+        self.assertEqual(sum(problem in line for line in lines), 1, lines)
+        self.assertEqual(self.positions(), {"TSLA": "7"})
         self.assertFalse(self.book.is_complete)
         self.override(lambda request: None)
         self.check_again()
@@ -165,4 +189,4 @@ class OffTests(RecoveryTestCase):
         self.advance(2000)
         self.assertEqual(asked, [])
         self.assertFalse(self.book.is_complete)
-        self.assertEqual([view.id for view in make_snapshot(self.book).orders], ["order 0"])
+        self.assertEqual([view.id for view in make_snapshot(self.book).list_orders()], ["order 0"])

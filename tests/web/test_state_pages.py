@@ -15,6 +15,7 @@ from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.config.settings import Limits
 from tradeproxy.web import state_pages
 from tradeproxy.web.answer import BLOCK_BYTES, STALL_TIMEOUT
+from tradeproxy.web.state_pages import YIELD_AFTER
 from tradeproxy.wire.event import format_time
 
 
@@ -415,6 +416,26 @@ class SlowReaderTests(StateTestCase):
         self.assertTrue(self.servers[0].disconnecting)
         self.assertEqual(len(self.factory.clients), 0)
         self.assertEqual(answer.received, b"")
+
+    def test_places_are_taken_reader_that_does_not_read_gives_way(self) -> None:
+        """140 answers that nobody read took all places: others got 503 for as long as a minute."""
+        self.patch(state_pages, "MAX_ANSWERS", 2)
+        self.ask("/state")
+        self.wires.advance(1)
+        self.ask("/state")
+        self.wires.advance(YIELD_AFTER - 1.5)
+        self.assert_next_is(503)
+        self.wires.advance(1)
+        self.assert_next_is(200)
+        dropped = [transport.disconnecting for transport in self.servers]
+        self.assertEqual(dropped[:2], [True, False], "the one that has waited longest")
+
+    def assert_next_is(self, status: int) -> None:
+        """Assert what the next client gets, which reads."""
+        answer = self.ask("/positions")
+        self.servers[-1].blocked = False
+        self.wires.flush()
+        self.assertEqual(answer.status, status)
 
     def test_client_that_leaves_ends_the_work(self) -> None:
         """Nothing is read for it any more."""

@@ -227,6 +227,9 @@ class StrategyChangeTests(StateTestCase):
             "orders/1?strateg=a": 400,
         }.items():
             self.assertEqual(self.post(path).status, status, path)
+        answer = self.post("orders/1?undo=2")  # it was an undo
+        self.assertEqual(answer.status, 400)
+        self.assertIn("undo: is neither 1 nor 0", answer.body)
         answer = self.ask("/strategies/orders/1?strategy=a")
         self.assertEqual(answer.status, 405)
         self.assertIn(b"Allow: POST\r\n", answer.received)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.feeds import TurnClock
-from tradeproxy.web.turns import STEPS_PER_TURN, TURN, Turns
+from tradeproxy.web.turns import SHORT, STEPS_PER_TURN, TURN, Turns
 
 
 class TurnsTests(SynchronousTestCase):
@@ -36,6 +36,30 @@ class TurnsTests(SynchronousTestCase):
         for _ in range(3):
             self.clock.turn()
         self.assertEqual(self.done, ["long", "short", "long", "long"])
+
+    def test_short_answer_comes_before_many_long_ones(self) -> None:
+        """It waited for a step of each of them before each of its own: over a second."""
+        for number in range(100):
+            self.work(f"long {number}", 20, seconds=TURN)
+        while self.clock.seconds() < 100 * (SHORT + TURN):
+            self.clock.turn()
+        self.work("short", 5)
+        self.done.clear()
+        for _ in range(5):
+            self.clock.turn()
+        self.assertEqual(self.done.count("short"), 5)
+
+    def test_long_answers_go_on_beside_short_ones(self) -> None:
+        """One of four steps is theirs."""
+        self.work("long", 100, seconds=TURN)
+        while self.clock.seconds() < SHORT:
+            self.clock.turn()
+        for number in range(40):
+            self.work(f"short {number}", 2, seconds=TURN)
+        self.done.clear()
+        for _ in range(40):
+            self.clock.turn()
+        self.assertGreaterEqual(self.done.count("long"), 10)
 
     def test_slow_steps_have_a_turn_each(self) -> None:
         """A turn begins no step after its time."""

@@ -13,7 +13,7 @@ from tradeproxy.book.builder import BookBuilder
 from tradeproxy.book.importing import Importer
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.seeding import Seeding
-from tradeproxy.book.snapshot import PendingSnapshot
+from tradeproxy.book.snapshot import PendingSnapshot, Renderings
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.book.views import (
     BookSnapshot,
@@ -60,8 +60,9 @@ class Book:
         """Takes Alpaca's answers."""
         self.importer: Importer | None = None
         """Imports fills that are older than the log; None if nothing can."""
-        self._snapshot_key: tuple[object, ...] | None = None
-        self._snapshot: PendingSnapshot
+        self._snapshot: PendingSnapshot | None = None
+        self._snapshot_key: tuple[object, ...] = (None,)
+        self._renderings = Renderings()
 
     def start(self) -> None:
         """Continue from the stored state, or build it again, in turns of the reactor to come."""
@@ -127,15 +128,19 @@ class Book:
     def snapshot(self) -> PendingSnapshot:
         """Return the open orders, the positions and the newest fills, after row `seq`.
 
-        They are made in steps. Many clients that connect at once get the same one.
+        They are made in steps. Many clients that connect at once get the same one. While one is
+        made, no other begins: the result may be after a former row. Raises UnreadableError.
         """
         builder = self._builder
+        newest = self._snapshot
+        if newest is not None and not newest.has_ended and self._snapshot_key[0] == builder.builds:
+            return newest
         state, first, cursor = builder.state, self.account.log.first, self.cursor
         strategies: tuple[bytes, ...] = ()
         if builder.strategies is not None:
             strategies = builder.strategies.render(self.positions, state.revision)
         key = builder.builds, state.revision, cursor, first, self.is_complete, strategies
-        if key != self._snapshot_key:
+        if newest is None or key != self._snapshot_key:
             head = BookSnapshot(
                 self.seq,
                 cursor,
@@ -145,11 +150,16 @@ class Book:
                 state.fills(first),
                 strategies,
             )
-            self._snapshot = PendingSnapshot(
-                head, builder.read(), state.orders.copy(), self._clock, self._timer
+            newest = PendingSnapshot(
+                self._renderings.share_head(head),
+                builder.read(),
+                state.orders,
+                self._renderings,
+                self._clock,
+                self._timer,
             )
-            self._snapshot_key = key
-        return self._snapshot
+            self._snapshot, self._snapshot_key = newest, key
+        return newest
 
     def positions(self) -> tuple[PositionView, ...]:
         """Return the positions, by symbol."""

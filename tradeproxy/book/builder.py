@@ -320,8 +320,8 @@ class BookBuilder:
             self.gaps += 1
             return True
         for row in rows:
-            event = None if row.payload is None else read_event(row.payload)
             try:
+                event = None if row.payload is None else read_event(row.payload)
                 if event is not None:
                     self._apply_to_strategies(row, event)
                 self.state.apply(row, event)

@@ -216,7 +216,7 @@ def _read_loosely(payload: bytes) -> _FilledData | None:
         data = json.loads(
             extract_data(payload)[0], parse_int=str, parse_float=str, parse_constant=str
         )
-        return _DATA.decode(json.dumps(data))
+        return _DATA.decode(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError, DecodeError):
         return None
 

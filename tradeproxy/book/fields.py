@@ -214,10 +214,15 @@ def _read_legs(document: bytes) -> tuple[BookOrder, ...]:
 
 
 def _load_loosely(document: bytes) -> dict[str, Any]:
-    """Return an object that Python's parser accepts; an empty one for anything else."""
+    """Return an object that Python's parser accepts; an empty one for anything else.
+
+    A lone surrogate is a question mark: neither JSON in UTF-8 nor a table can have it.
+    """
     try:
         loaded = json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
-    except (ValueError, RecursionError):
+        text = json.dumps(loaded, ensure_ascii=False)
+        loaded = decode(text.encode("utf-8", "replace"))
+    except (ValueError, RecursionError, DecodeError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
 

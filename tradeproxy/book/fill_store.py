@@ -1,11 +1,10 @@
 """The records of the book per strategy: orders with their links, fills, and what was held at first.
 
-`MemoryFillStore` keeps them in memory. The book's file has another one.
+`TableFillStore` keeps them in the book's file, and the tests have a plain one in memory.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from decimal import Decimal  # msgspec reads the types of an Opening
 from typing import Protocol
 
@@ -24,11 +23,16 @@ class OrderRecord(Struct, frozen=True, gc=False):
     replaces: str = ""
     assigned: str = ""
     """The strategy that somebody assigned by hand."""
+    strategy: str = ""
+    """The strategy that it has, by all of these."""
+    is_moving: bool = False
+    """Whether its fills, or the orders below it, may have another strategy yet."""
 
     @property
     def above(self) -> str:
         """The order whose strategy this one has, unless one is assigned."""
-        return self.parent_id or self.replaces
+        above = self.parent_id or self.replaces
+        return "" if above == self.id else above
 
 
 class BookedFill(Struct, frozen=True, gc=False):
@@ -87,23 +91,39 @@ class FillStore(Protocol):
     def get_order(self, order_id: str) -> OrderRecord | None:
         """Return an order; None if it is unknown."""
 
-    def put_order(self, order: OrderRecord) -> None:
-        """Store an order."""
+    def put_order(self, order: OrderRecord, before: OrderRecord | None) -> None:
+        """Store an order in place of `before`; None if it is new."""
 
-    def list_linked(self, order_id: str) -> list[str]:
-        """Return the ids of the orders whose `above` is this one."""
+    def read_orders(self, after: int, limit: int) -> tuple[list[OrderRecord], int]:
+        """Return about `limit` orders behind a position, and where they end; none at the end.
+
+        The first position is 0. An order that is put meanwhile may be among them or not.
+        """
+
+    def read_linked(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[OrderRecord], int | None]:
+        """Return orders whose `above` is this one as `read_orders` does; None at the end."""
 
     def is_awaited(self, order_id: str) -> bool:
         """Whether an order that is unknown is the `above` of others."""
 
+    def list_moving(self) -> list[str]:
+        """Return the ids of the orders that are moving."""
+
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
 
-    def put_fill(self, fill: BookedFill) -> None:
-        """Store a fill."""
+    def find_filled(self, order_id: str, filled: str) -> BookedFill | None:
+        """Return a fill that counts by how much of the order was filled with it; None without."""
 
-    def list_fills(self, order_id: str) -> list[BookedFill]:
-        """Return the fills of an order, in any order."""
+    def put_fill(self, fill: BookedFill, before: BookedFill | None) -> None:
+        """Store a fill in place of `before`, which has the same ids; None if it is new."""
+
+    def read_fills(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[BookedFill], int | None]:
+        """Return fills of an order as `read_orders` returns orders; None at the end."""
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int
@@ -139,109 +159,3 @@ class FillStore(Protocol):
 
     def remove_unbooked(self, execution: Execution) -> None:
         """Forget an execution that could not be booked."""
-
-
-class MemoryFillStore:
-    """A FillStore in memory."""
-
-    def __init__(self) -> None:
-        self._orders: dict[str, OrderRecord] = {}
-        self._linked: dict[str, dict[str, None]] = {}
-        self._fills: dict[str, dict[str, BookedFill]] = {}
-        self._places: dict[tuple[str, str], list[tuple[FillKey, BookedFill]]] = {}
-        self._openings: dict[str, Opening] = {}
-        self._names: list[str] = []
-        self._unbooked: dict[Execution, None] = {}
-
-    def get_order(self, order_id: str) -> OrderRecord | None:
-        """Return an order; None if it is unknown."""
-        return self._orders.get(order_id)
-
-    def put_order(self, order: OrderRecord) -> None:
-        """Store an order."""
-        before = self._orders.get(order.id)
-        if before is not None and before.above != order.above:
-            self._linked.get(before.above, {}).pop(order.id, None)
-        self._orders[order.id] = order
-        if order.above:
-            self._linked.setdefault(order.above, {})[order.id] = None
-
-    def list_linked(self, order_id: str) -> list[str]:
-        """Return the ids of the orders whose `above` is this one."""
-        return list(self._linked.get(order_id, ()))
-
-    def is_awaited(self, order_id: str) -> bool:
-        """Whether an order that is unknown is the `above` of others."""
-        return bool(self._linked.get(order_id))
-
-    def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
-        """Return the fill of an order with this `ref` or `alias`; None if there is none."""
-        fills = self._fills.get(order_id, {})
-        if (found := fills.get(ref)) is not None:
-            return found
-        return next((fill for fill in fills.values() if ref and fill.alias == ref), None)
-
-    def put_fill(self, fill: BookedFill) -> None:
-        """Store a fill."""
-        fills = self._fills.setdefault(fill.order_id, {})
-        if (before := fills.get(fill.ref)) is not None:
-            rows = self._places[before.place]
-            del rows[bisect_left(rows, before.key, key=_key)]
-        fills[fill.ref] = fill
-        insort(self._places.setdefault(fill.place, []), (fill.key, fill), key=_key)
-
-    def list_fills(self, order_id: str) -> list[BookedFill]:
-        """Return the fills of an order, in any order."""
-        return list(self._fills.get(order_id, {}).values())
-
-    def select_fills(
-        self, place: tuple[str, str], after: FillKey | None, limit: int
-    ) -> list[BookedFill]:
-        """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
-        rows = self._places.get(place, [])
-        first = 0 if after is None else bisect_right(rows, after, key=_key)
-        return [fill for _, fill in rows[first : first + limit]]
-
-    def list_places(self) -> list[tuple[str, str]]:
-        """Return each strategy and symbol that has a fill or had one."""
-        return list(self._places)
-
-    def get_opening(self, symbol: str) -> Opening | None:
-        """Return what was held of a symbol at the start; None if nothing or unknown."""
-        return self._openings.get(symbol)
-
-    def put_opening(self, opening: Opening) -> None:
-        """Store what was held of a symbol at the start."""
-        self._openings[opening.symbol] = opening
-
-    def list_openings(self) -> list[Opening]:
-        """Return what was held at the start."""
-        return list(self._openings.values())
-
-    def list_names(self) -> list[str]:
-        """Return the strategies that have a name of their own, oldest first."""
-        return list(self._names)
-
-    def add_name(self, name: str) -> None:
-        """Store a strategy that gets a name of its own."""
-        self._names.append(name)
-
-    def clear_names(self) -> None:
-        """Forget all names."""
-        self._names.clear()
-
-    def list_unbooked(self) -> list[Execution]:
-        """Return the executions that could not be booked, oldest first."""
-        return list(self._unbooked)
-
-    def add_unbooked(self, execution: Execution) -> None:
-        """Store an execution that could not be booked, behind the others."""
-        self._unbooked[execution] = None
-
-    def remove_unbooked(self, execution: Execution) -> None:
-        """Forget an execution that could not be booked."""
-        del self._unbooked[execution]
-
-
-def _key(row: tuple[FillKey, BookedFill]) -> FillKey:
-    return row[0]

@@ -20,15 +20,33 @@ from tradeproxy.journal.base import Tables
 MAX_CACHED = 128
 """Orders whose record and fills are kept in memory: most events are about a few of them."""
 
+MAX_FILLS = 128
+"""Fills of an order that are kept in memory. Those of a larger one are looked up one by one."""
+
 _FILL_COLUMNS = """
     order_id, ref, strategy, symbol, asset_class, time, event_id, qty, price, multiplier, fee,
     filled, alias, amended, busted
 """
-_SAVE_ORDER = "INSERT INTO strategy_orders VALUES (?, ?, ?, ?, ?, ?)"
-_SAVE_FILL = "INSERT INTO strategy_fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ORDER_COLUMNS = "client_order_id, parent, replaces, assigned, above, strategy, moving, id"
 # The indexes have the end of an id only: see store.py for the `+`.
 _IS_ORDER = "substr(id, -8) = substr(?, -8) AND +id = ?"
 _IS_OF_ORDER = "substr(order_id, -8) = substr(?, -8) AND +order_id = ?"
+_HAS_REF = "substr(ref, -8) = substr(?, -8) AND +ref = ?"
+_HAS_ALIAS = "alias != '' AND substr(alias, -8) = substr(?, -8) AND +alias = ?"
+_ADD_ORDER = f"INSERT INTO strategy_orders ({_ORDER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+# A row that stays where it is lets `read_orders` and the like go on behind it.
+_SAVE_ORDER = f"""
+    UPDATE strategy_orders SET client_order_id = ?, parent = ?, replaces = ?, assigned = ?,
+        above = ?, strategy = ?, moving = ? WHERE {_IS_ORDER}
+"""
+_ADD_FILL = f"""
+    INSERT INTO strategy_fills ({_FILL_COLUMNS})
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SAVE_FILL = f"""
+    UPDATE strategy_fills SET strategy = ?, qty = ?, price = ?, alias = ?, amended = ?, busted = ?
+    WHERE {_IS_OF_ORDER} AND {_HAS_REF}
+"""
 _SAVE_OPENING = "INSERT OR REPLACE INTO strategy_openings VALUES (?, ?)"
 _SAVE_META = "INSERT OR REPLACE INTO strategy_meta VALUES (?, ?)"
 _UNBOOKED = "unbooked"
@@ -48,10 +66,13 @@ class TableFillStore:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._known: OrderedDict[str, OrderRecord | None] = OrderedDict()
-        self._fills_of: OrderedDict[str, dict[str, BookedFill]] = OrderedDict()
+        # All fills of an order by their `ref`; None if they are too many.
+        self._fills_of: OrderedDict[str, dict[str, BookedFill] | None] = OrderedDict()
         self._orders: dict[str, OrderRecord] = {}
-        self._fills: dict[tuple[str, str], BookedFill] = {}
-        # What was put in place of a record that the database may have.
+        self._linked: dict[str, dict[str, None]] = {}  # of these orders, by `above`
+        self._fills: dict[str, dict[str, BookedFill]] = {}  # by order and `ref`
+        self._unsaved_fills = 0
+        # Which of these are in the database in an earlier state.
         self._replaced_orders: set[str] = set()
         self._replaced_fills: set[tuple[str, str]] = set()
         self._openings = {each.symbol: each for each in self._run(_load_openings)}
@@ -90,21 +111,21 @@ class TableFillStore:
 
     @property
     def unsaved(self) -> int:
-        """How many fills were put since `clear_changes`."""
-        return len(self._fills)
+        """How many fills, or orders if they are more, were put since `clear_changes`."""
+        return max(self._unsaved_fills, len(self._orders))
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write what was put, in the caller's transaction. Raises sqlite3.Error."""
-        connection.executemany(
-            f"DELETE FROM strategy_orders WHERE {_IS_ORDER}",
-            [(order_id, order_id) for order_id in self._replaced_orders],
-        )
-        connection.executemany(
-            f"DELETE FROM strategy_fills WHERE {_IS_OF_ORDER} AND ref = ?",
-            [(order_id, order_id, ref) for order_id, ref in self._replaced_fills],
-        )
-        connection.executemany(_SAVE_ORDER, [_encode_order(each) for each in self._orders.values()])
-        connection.executemany(_SAVE_FILL, [_encode_fill(each) for each in self._fills.values()])
+        stored, orders = self._replaced_orders, self._orders.values()
+        added = [_encode_order(each) for each in orders if each.id not in stored]
+        connection.executemany(_ADD_ORDER, added)
+        changed = [(*_encode_order(each), each.id) for each in orders if each.id in stored]
+        connection.executemany(_SAVE_ORDER, changed)
+        fills = [each for found in self._fills.values() for each in found.values()]
+        new = [each for each in fills if (each.order_id, each.ref) not in self._replaced_fills]
+        connection.executemany(_ADD_FILL, [_encode_fill(each) for each in new])
+        replaced = [each for each in fills if (each.order_id, each.ref) in self._replaced_fills]
+        connection.executemany(_SAVE_FILL, [_encode_change(each) for each in replaced])
         connection.executemany(
             _SAVE_OPENING, [(each.symbol, encode(each)) for each in self._new_openings.values()]
         )
@@ -121,7 +142,9 @@ class TableFillStore:
     def clear_changes(self) -> None:
         """Forget what was put: the database has it."""
         self._orders.clear()
+        self._linked.clear()
         self._fills.clear()
+        self._unsaved_fills = 0
         self._replaced_orders.clear()
         self._replaced_fills.clear()
         self._new_openings.clear()
@@ -145,60 +168,108 @@ class TableFillStore:
             self._remember(self._known, order_id, self._run(lambda sql: _load_order(sql, order_id)))
         return self._known[order_id]
 
-    def put_order(self, order: OrderRecord) -> None:
-        """Store an order."""
-        if self.get_order(order.id) is None:
+    def put_order(self, order: OrderRecord, before: OrderRecord | None) -> None:
+        """Store an order in place of `before`; None if it is new."""
+        if before is None:
             self._awaited.discard(order.id)
             self._remember(self._fills_of, order.id, {})  # fills come after their order
-        else:
+        elif order.id not in self._orders:
             self._replaced_orders.add(order.id)
-        if order.above and self.get_order(order.above) is None:
-            self._awaited.add(order.above)
+        if order.above and (before is None or order.above != before.above):
+            self._linked.setdefault(order.above, {})[order.id] = None
+            if self.get_order(order.above) is None:
+                self._awaited.add(order.above)
         if self._seen is not None:
             self._seen.add(hash(order.id))
         self._orders[order.id] = order
         self._remember(self._known, order.id, order)
 
-    def list_linked(self, order_id: str) -> list[str]:
-        """Return the ids of the orders whose `above` is this one."""
-        stored = self._run(lambda sql: _load_linked(sql, order_id))
-        found = dict.fromkeys(each for each in stored if each not in self._orders)
-        found |= {key: None for key, each in self._orders.items() if each.above == order_id}
-        return list(found)
+    def read_orders(self, after: int, limit: int) -> tuple[list[OrderRecord], int]:
+        """Return about `limit` orders behind a position, and where they end; none at the end."""
+        rows = self._run(lambda sql: _load_orders(sql, "", (), after, limit))
+        found = [self._orders.get(order.id, order) for _, order in rows]
+        if not after:
+            found += [e for e in self._orders.values() if e.id not in self._replaced_orders]
+        return found, rows[-1][0] if rows else max(after, 1)
+
+    def read_linked(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[OrderRecord], int | None]:
+        """Return orders whose `above` is this one as `read_orders` does; None at the end."""
+        where = "above = ? AND above != '' AND"
+        rows = self._run(lambda sql: _load_orders(sql, where, (order_id,), after, limit))
+        found = {order.id: self._orders.get(order.id, order) for _, order in rows}
+        if not after:
+            found |= {key: self._orders[key] for key in self._linked.get(order_id, ())}
+        linked = [order for order in found.values() if order.above == order_id]
+        return linked, rows[-1][0] if len(rows) == limit else None
 
     def is_awaited(self, order_id: str) -> bool:
         """Whether an order that is unknown is the `above` of others."""
         return order_id in self._awaited
+
+    def list_moving(self) -> list[str]:
+        """Return the ids of the orders that are moving. Call it before any order is put."""
+        return self._run(_load_moving)
 
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
         fills = self._load_fills_of(order_id)
         if (found := fills.get(ref)) is not None:
             return found
-        return next((fill for fill in fills.values() if ref and fill.alias == ref), None)
+        found = next((fill for fill in fills.values() if ref and fill.alias == ref), None)
+        if found is not None or self._fills_of[order_id] is not None:
+            return found
+        return self._look_up(order_id, _HAS_REF, ref, ref) or (
+            self._look_up(order_id, _HAS_ALIAS, ref, ref) if ref else None
+        )
 
-    def put_fill(self, fill: BookedFill) -> None:
-        """Store a fill."""
-        known = self._load_fills_of(fill.order_id)
-        if fill.ref in known:
-            self._replaced_fills.add((fill.order_id, fill.ref))
-        known[fill.ref] = self._fills[fill.order_id, fill.ref] = fill
+    def find_filled(self, order_id: str, filled: str) -> BookedFill | None:
+        """Return a fill that counts by how much of the order was filled with it; None without."""
+        fills = self._load_fills_of(order_id).values()
+        found = next((each for each in fills if each.filled == filled and not each.is_busted), None)
+        if found is not None or self._fills_of[order_id] is not None:
+            return found
+        return self._look_up(order_id, "filled = ? AND busted = 0", filled)
 
-    def list_fills(self, order_id: str) -> list[BookedFill]:
-        """Return the fills of an order, in any order."""
-        return list(self._load_fills_of(order_id).values())
+    def put_fill(self, fill: BookedFill, before: BookedFill | None) -> None:
+        """Store a fill in place of `before`, which has the same ids; None if it is new."""
+        unsaved = self._fills.setdefault(fill.order_id, {})
+        if fill.ref not in unsaved:
+            self._unsaved_fills += 1
+            if before is not None:
+                self._replaced_fills.add((fill.order_id, fill.ref))
+        unsaved[fill.ref] = fill
+        if (known := self._fills_of.get(fill.order_id)) is not None:
+            known[fill.ref] = fill
+            if len(known) > MAX_FILLS:
+                self._fills_of[fill.order_id] = None
+
+    def read_fills(
+        self, order_id: str, after: int, limit: int
+    ) -> tuple[list[BookedFill], int | None]:
+        """Return fills of an order as `read_orders` returns orders; None at the end."""
+        where = f"{_IS_OF_ORDER} AND rowid > ? ORDER BY rowid LIMIT ?"
+        rows = self._run(lambda sql: _load_fills(sql, where, (order_id, order_id, after, limit)))
+        unsaved = self._fills.get(order_id, {})
+        found = [unsaved.get(fill.ref, fill) for _, fill in rows]
+        if not after:
+            stored = self._replaced_fills
+            found += [fill for ref, fill in unsaved.items() if (order_id, ref) not in stored]
+        return found, rows[-1][0] if len(rows) == limit else None
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int
     ) -> list[BookedFill]:
         """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
         # Those that were put since may replace as many of the stored ones.
-        count = limit + len(self._fills)
+        count = limit + len(self._replaced_fills)
         stored = self._run(lambda sql: _select_fills(sql, place, after, count))
-        found = [fill for fill in stored if (fill.order_id, fill.ref) not in self._fills]
+        found = [fill for fill in stored if (fill.order_id, fill.ref) not in self._replaced_fills]
         found += [
             fill
-            for fill in self._fills.values()
+            for fills in self._fills.values()
+            for fill in fills.values()
             if fill.place == place and (after is None or fill.key > after)
         ]
         return sorted(found, key=lambda fill: fill.key)[:limit]
@@ -206,7 +277,8 @@ class TableFillStore:
     def list_places(self) -> list[tuple[str, str]]:
         """Return each strategy and symbol that has a fill or had one."""
         places = dict.fromkeys(self._run(_load_places))
-        return list(places | dict.fromkeys(fill.place for fill in self._fills.values()))
+        unsaved = (fill.place for fills in self._fills.values() for fill in fills.values())
+        return list(places | dict.fromkeys(unsaved))
 
     def get_opening(self, symbol: str) -> Opening | None:
         """Return what was held of a symbol at the start; None if nothing or unknown."""
@@ -261,12 +333,24 @@ class TableFillStore:
             self._meta[key] = self._new_meta[key] = value
 
     def _load_fills_of(self, order_id: str) -> dict[str, BookedFill]:
-        fills = self._fills_of.get(order_id)
-        if fills is None:
-            fills = self._run(lambda sql: _load_fills(sql, order_id))
-            fills |= {ref: each for (o, ref), each in self._fills.items() if o == order_id}
-            self._remember(self._fills_of, order_id, fills)
-        return fills
+        """Return all fills of an order; those that are not saved if there are too many."""
+        unsaved = self._fills.get(order_id, {})
+        if order_id not in self._fills_of:
+            where, values = f"{_IS_OF_ORDER} LIMIT ?", (order_id, order_id, MAX_FILLS + 1)
+            rows = self._run(lambda sql: _load_fills(sql, where, values))
+            fills = {fill.ref: fill for _, fill in rows} | unsaved
+            is_large = len(fills) > MAX_FILLS
+            self._remember(self._fills_of, order_id, None if is_large else fills)
+        known = self._fills_of[order_id]
+        return unsaved if known is None else known
+
+    def _look_up(self, order_id: str, where: str, *values: str) -> BookedFill | None:
+        """Return a fill of an order that fulfils a condition, and is not put since."""
+        where = f"{_IS_OF_ORDER} AND {where} LIMIT {MAX_FILLS}"
+        rows = self._run(lambda sql: _load_fills(sql, where, (order_id, order_id, *values)))
+        unsaved = self._fills.get(order_id, {})
+        # The caller has looked at those that are not saved.
+        return next((fill for _, fill in rows if fill.ref not in unsaved), None)
 
     def _remember(self, cache: OrderedDict[str, _T], key: str, value: _T) -> None:
         cache[key] = value
@@ -312,11 +396,25 @@ def _load_openings(connection: sqlite3.Connection) -> list[Opening]:
 
 def _load_order(connection: sqlite3.Connection, order_id: str) -> OrderRecord | None:
     row = connection.execute(
-        "SELECT id, client_order_id, parent, replaces, assigned FROM strategy_orders"
-        f" WHERE {_IS_ORDER}",
-        (order_id, order_id),
+        f"SELECT {_ORDER_COLUMNS} FROM strategy_orders WHERE {_IS_ORDER}", (order_id, order_id)
     ).fetchone()
-    return None if row is None else OrderRecord(*row)
+    return None if row is None else _decode_order(row)
+
+
+def _load_orders(
+    connection: sqlite3.Connection, where: str, values: tuple[str, ...], after: int, limit: int
+) -> list[tuple[int, OrderRecord]]:
+    rows = connection.execute(
+        f"SELECT {_ORDER_COLUMNS}, rowid FROM strategy_orders WHERE {where} rowid > ?"
+        " ORDER BY rowid LIMIT ?",
+        (*values, after, limit),
+    )
+    return [(row[-1], _decode_order(row)) for row in rows]
+
+
+def _load_moving(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT id FROM strategy_orders WHERE moving = 1")
+    return [order_id for (order_id,) in rows]
 
 
 def _load_awaited(connection: sqlite3.Connection) -> list[str]:
@@ -327,18 +425,13 @@ def _load_awaited(connection: sqlite3.Connection) -> list[str]:
     return [above for (above,) in rows]
 
 
-def _load_linked(connection: sqlite3.Connection, order_id: str) -> list[str]:
+def _load_fills(
+    connection: sqlite3.Connection, where: str, values: tuple[str | int, ...]
+) -> list[tuple[int, BookedFill]]:
     rows = connection.execute(
-        "SELECT id FROM strategy_orders WHERE above = ? AND above != ''", (order_id,)
+        f"SELECT {_FILL_COLUMNS}, rowid FROM strategy_fills WHERE {where}", values
     )
-    return [each for (each,) in rows]
-
-
-def _load_fills(connection: sqlite3.Connection, order_id: str) -> dict[str, BookedFill]:
-    rows = connection.execute(
-        f"SELECT {_FILL_COLUMNS} FROM strategy_fills WHERE {_IS_OF_ORDER}", (order_id, order_id)
-    )
-    return {row[1]: _decode_fill(row) for row in rows}
+    return [(row[-1], _decode_fill(row)) for row in rows]
 
 
 def _select_fills(
@@ -353,14 +446,23 @@ def _select_fills(
     return [_decode_fill(row) for row in rows]
 
 
-def _encode_order(order: OrderRecord) -> tuple[str, ...]:
+def _encode_order(order: OrderRecord) -> tuple[str | bool, ...]:
     return (
-        order.id,
         order.client_order_id,
         order.parent_id,
         order.replaces,
         order.assigned,
         order.above,
+        order.strategy,
+        order.is_moving,
+        order.id,
+    )
+
+
+def _decode_order(row: tuple[str, ...]) -> OrderRecord:
+    name, parent_id, replaces, assigned, _, strategy, is_moving, order_id = row[:8]
+    return OrderRecord(
+        order_id, name, parent_id, replaces, assigned, strategy, is_moving=bool(is_moving)
     )
 
 
@@ -378,6 +480,19 @@ def _encode_fill(fill: BookedFill) -> tuple[object, ...]:
         fill.alias,
         fill.is_amended,
         fill.is_busted,
+    )
+
+
+def _encode_change(fill: BookedFill) -> tuple[object, ...]:
+    return (
+        fill.strategy,
+        str(fill.qty),
+        str(fill.price),
+        fill.alias,
+        fill.is_amended,
+        fill.is_busted,
+        *(fill.order_id, fill.order_id),
+        *(fill.ref, fill.ref),
     )
 
 

@@ -61,24 +61,7 @@ class BookReader:
 
     def view_family(self, entry: OrderEntry, legs: Sequence[OrderEntry]) -> OrderView | None:
         """Return an order with these legs; None if its JSON is no longer stored."""
-        document = self.read_document(entry)
-        if document is None:
-            return None
-        if legs:
-            found = (self.read_document(leg) for leg in legs)
-            document = with_legs(document, [leg for leg in found if leg is not None])
-        return OrderView(
-            entry.id,
-            entry.parent_id,
-            entry.client_order_id,
-            entry.symbol,
-            entry.status,
-            entry.is_open or any(leg.is_open for leg in legs),
-            entry.seq,
-            entry.submitted,
-            entry.updated,
-            document,
-        )
+        return make_view(entry, legs, *map(self.read_document, (entry, *legs)))
 
     def read_document(self, entry: OrderEntry) -> bytes | None:
         """Return the JSON of one order; None if its row is no longer stored."""
@@ -308,3 +291,25 @@ def _find_leg_fill(event: BookEvent, order_id: str) -> tuple[str, str]:
         if fill.order_id == order_id:
             return fill.qty, fill.price
     return "", ""
+
+
+def make_view(
+    entry: OrderEntry, legs: Sequence[OrderEntry], document: bytes | None, *of_legs: bytes | None
+) -> OrderView | None:
+    """Return an order with these legs, from their JSON; None without that of the order."""
+    if document is None:
+        return None
+    if legs:
+        document = with_legs(document, [leg for leg in of_legs if leg is not None])
+    return OrderView(
+        entry.id,
+        entry.parent_id,
+        entry.client_order_id,
+        entry.symbol,
+        entry.status,
+        entry.is_open or any(leg.is_open for leg in legs),
+        entry.seq,
+        entry.submitted,
+        entry.updated,
+        document,
+    )

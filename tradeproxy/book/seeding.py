@@ -61,10 +61,13 @@ class Seeding:
             self._builder.state.seed_orders(documents, seed.seq)
             self._builder.writer.write()
 
-    def take_positions(self, seed: Seed, documents: Iterable[tuple[str, bytes]]) -> bool:
-        """Take the whole answer about the positions, by symbol.
+    def take_positions(
+        self, seed: Seed, documents: Iterable[tuple[str, bytes]], *, is_whole: bool = True
+    ) -> bool:
+        """Take the answer about the positions, by symbol.
 
-        If nothing was missing before, a position that differs is corrected only the second time.
+        Positions that it lacks are closed, unless it is not whole. If nothing was missing before, a
+        position that differs is corrected only the second time.
         Returns False, and takes nothing, while the book is behind the log: the rows behind the
         answer must be known, not to be undone by it. Raises UnreadableError.
         """
@@ -74,11 +77,13 @@ class Seeding:
         if not builder.catch_up():
             return not self._is_valid(seed)
         answer = {normalize_symbol(symbol): document for symbol, document in documents}
+        if not is_whole:
+            answer = {e.symbol: e.render() for e in builder.state.positions.list_open()} | answer
         self.corrected += builder.state.take_positions(
             answer.items(), seed.seq, seed.time, compare=self.is_complete
         )
         strategies = builder.strategies
-        if strategies is not None and strategies.wants_openings:
+        if is_whole and strategies is not None and strategies.wants_openings:
             strategies.take_openings(self._list_held(seed, answer), seed.time)
             builder.plan()
         builder.writer.write()

@@ -93,14 +93,13 @@ class Strategies:
         self.book = StrategyBook(self._store, rule, self._warn)
         self._open_settlement()
         self._assigned: str | None = None
-        self._unsaved_orders = 0
         self._generation = -1
         self.pages = 0
         """How many pages of the imports that nodes share are applied."""
         self.imported = 0
         """How many fills were new in an import, since this was made."""
         self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
-        if self._store.get_meta("rule") != rule.text:
+        if self._store.get_meta("rule") != self._describe_rule():
             self.book.rename()
 
     def _open(self, tables: Tables) -> TableFillStore:
@@ -121,6 +120,10 @@ class Strategies:
         if log.account_id:
             self._store.put_meta("account_id", log.account_id)
 
+    def _describe_rule(self) -> str:
+        """Return the rule by which orders have their strategies. An earlier commit stored none."""
+        return f"orders {self._rule.text}"
+
     @property
     def has_changes(self) -> bool:
         """Whether there is something to save."""
@@ -129,12 +132,11 @@ class Strategies:
     def save(self, connection: sqlite3.Connection) -> None:
         """Write the changes in the caller's transaction."""
         if not self.book.is_renaming:  # else a process that is killed now would not go on with it
-            self._store.put_meta("rule", self._rule.text)
+            self._store.put_meta("rule", self._describe_rule())
         self._store.save(connection)
 
     def clear_changes(self) -> None:
         """Forget the changes: they are saved."""
-        self._unsaved_orders = 0
         self._store.clear_changes()
 
     def forget_seen(self) -> None:
@@ -143,8 +145,8 @@ class Strategies:
 
     @property
     def unsaved(self) -> int:
-        """How many fills and imported orders there are to save."""
-        return self._store.unsaved + self._unsaved_orders
+        """How many fills, or orders if they are more, there are to save."""
+        return self._store.unsaved
 
     @property
     def today(self) -> date:
@@ -236,7 +238,6 @@ class Strategies:
         self._record_owner()
         for links in page.orders:
             self.book.link(links)
-        self._unsaved_orders += len(page.orders)
         self.imported += sum(self.book.book(fill) for fill in page.fills)
         for key, value in page.progress.items():
             self._store.put_meta(key, value)

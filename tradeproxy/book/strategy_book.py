@@ -11,6 +11,11 @@ The records decide; the holdings are computed from them and kept up to date:
 
 So the result does not depend on the order in which fills arrive, except for which strategies are
 the first MAX_STRATEGIES.
+
+An order's record has its strategy: that of the order above it, unless one is assigned. If it
+changes, the order is moving: `work` moves its fills, and then looks at the orders below it, in
+steps. The newest change comes first, so one that comes meanwhile is followed to its end before an
+older one goes on. That ends in a circle of orders, too.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tradeproxy.book.executions import Execution, Kind, OrderLinks, StrategyEvent
@@ -32,8 +38,8 @@ from tradeproxy.wire.strategy_rule import (
     name_strategy,
 )
 
-MAX_CHAIN = 1000
-"""Orders that are followed from a leg to its parent and from a replacement to what it replaced."""
+MAX_CIRCLE = 64
+"""Orders that are followed upwards from a new link. If it closes a circle, it is not taken."""
 
 MAX_NOTES = 50
 """Notes that are kept, the newest ones."""
@@ -42,12 +48,20 @@ MAX_UNBOOKED = 1000
 """Executions that could not be booked: amendments wait for their fill. The newest are kept."""
 
 STEP = 64
-"""Fills of a stale holding that one read of the store returns."""
+"""Fills or orders that one read of the store returns."""
 
 _ALL = 1 << 62
 _NO_FILL = FillKey(OPENING, "", "", "")
 
 UNKNOWN_FILL = "the fill that it names is unknown"
+
+
+class _MoveProgress(Struct):
+    """How far an order is that gets another strategy: positions in the store."""
+
+    fills: int | None = 0
+    """None once all are moved."""
+    linked: int = 0
 
 
 class StrategyBook:
@@ -78,8 +92,9 @@ class StrategyBook:
         self.version = 0
         """It grows whenever a holding is computed again; a row of the log may change others."""
         self._stale: dict[tuple[str, str], None] = {}
-        self._unchecked: dict[tuple[str, str], FillKey | None] = {}
-        # Where fills may have another strategy now, and the last one that was checked.
+        self._moves = {order_id: _MoveProgress() for order_id in store.list_moving()}
+        # The last one is worked on. Where `rename` is among all orders:
+        self._renamed: int | None = None
         places = dict.fromkeys(store.list_places())
         places |= dict.fromkeys((NO_STRATEGY, opening.symbol) for opening in store.list_openings())
         for place in places:
@@ -88,12 +103,12 @@ class StrategyBook:
     @property
     def is_current(self) -> bool:
         """Whether every record is in the holdings."""
-        return not self._stale and not self._unchecked
+        return not self._stale and not self._moves and not self.is_renaming
 
     @property
     def is_renaming(self) -> bool:
-        """Whether `rename` has fills left to look at."""
-        return bool(self._unchecked)
+        """Whether `rename` has orders left to look at."""
+        return self._renamed is not None
 
     @property
     def notes(self) -> list[Execution]:
@@ -111,28 +126,26 @@ class StrategyBook:
             self.book(execution)
 
     def link(self, links: OrderLinks) -> None:
-        """Record an order and what it is linked to. Its known fills move if that matters."""
+        """Record an order and its links. `work` moves its known fills if that matters."""
         known = self._store.get_order(links.id)
-        order = known or OrderRecord(links.id)
         order = replace(
-            order,
-            client_order_id=links.client_order_id or order.client_order_id,
-            parent_id=links.parent_id or order.parent_id,
-            replaces=links.replaces or order.replaces,
+            known or OrderRecord(links.id),
+            client_order_id=links.client_order_id or (known.client_order_id if known else ""),
+            parent_id=links.parent_id or (known.parent_id if known else ""),
+            replaces=links.replaces or (known.replaces if known else ""),
         )
         if order == known:
             return
-        # A fill comes with its order, so a new order has none, and only linked ones can move.
-        is_awaited = known is not None or self._store.is_awaited(order.id)
-        self._store.put_order(order)
-        if is_awaited:
-            self._move(order.id)
+        if self._closes_circle(order, known):
+            before = known or OrderRecord(links.id)
+            order = replace(order, parent_id=before.parent_id, replaces=before.replaces)
+        if order != known:
+            self._put(order, known)
 
     def assign(self, order_id: str, strategy: str) -> None:
         """Assign an order to a strategy by hand, with its legs and replacements; "" undoes it."""
-        order = self._store.get_order(order_id) or OrderRecord(order_id)
-        self._store.put_order(replace(order, assigned=strategy))
-        self._move(order_id)
+        known = self._store.get_order(order_id)
+        self._put(replace(known or OrderRecord(order_id), assigned=strategy), known)
 
     def is_known(self, order_id: str) -> bool:
         """Whether an order has a fill, or a link to another order."""
@@ -141,14 +154,7 @@ class StrategyBook:
     def find_strategy(self, order_id: str) -> str:
         """Return the strategy of an order, which may count under OTHER_STRATEGIES."""
         order = self._store.get_order(order_id)
-        if order is None:
-            return NO_STRATEGY
-        for _ in range(MAX_CHAIN):
-            upper = self._store.get_order(order.above) if order.above else None
-            if order.assigned or upper is None:
-                break
-            order = upper
-        return order.assigned or name_strategy(self._rule, order.client_order_id)
+        return NO_STRATEGY if order is None else order.strategy or self._resolve(order)
 
     def set_openings(self, openings: Iterable[Opening]) -> None:
         """Set what the account held at the start: for each symbol a lot of NO_STRATEGY.
@@ -176,8 +182,8 @@ class StrategyBook:
             self._make_stale((NO_STRATEGY, opening.symbol))
 
     def rename(self) -> None:
-        """Have `work` apply the rule to every fill again, after it has changed."""
-        self._unchecked = dict.fromkeys(self._store.list_places())
+        """Have `work` apply the rule to every order again, after it has changed."""
+        self._renamed = 0
         # The names of the rule before must not take the places of the new ones.
         self._names.clear()
         self._store.clear_names()
@@ -195,17 +201,12 @@ class StrategyBook:
         return False
 
     def work(self, limit: int) -> bool:
-        """Apply up to about `limit` fills to stale holdings; return whether more are left."""
-        while self._unchecked and limit > 0:
-            place, after = next(iter(self._unchecked.items()))
-            fills = self._store.select_fills(place, after, STEP)
-            for fill in fills:
-                self._move_fills(fill.order_id)
-            limit -= len(fills) + 1
-            if len(fills) < STEP:
-                del self._unchecked[place]
-            else:
-                self._unchecked[place] = fills[-1].key
+        """Look at up to about `limit` orders and fills; return whether more are left.
+
+        All moves come before the stale holdings: each makes two holdings stale.
+        """
+        while limit > 0 and (self._moves or self._renamed is not None):
+            limit -= self._move() if self._moves else self._rename()
         while self._stale and limit > 0:
             place = next(iter(self._stale))
             holding = self.holdings[place]
@@ -227,8 +228,8 @@ class StrategyBook:
         known = self._store.get_fill(new.order_id, ref) or self._find_copy(new)
         if known is not None:
             if not known.alias and new.execution not in ("", known.ref):
-                known = replace(known, alias=new.execution)
-                self._store.put_fill(known)
+                before, known = known, replace(known, alias=new.execution)
+                self._store.put_fill(known, before)
             # Without an id it may be the sum of several fills, of which the known one is the last.
             is_sum = not new.execution and abs(new.qty) > abs(known.qty)
             is_changed = (known.qty, known.price) != (new.qty, new.price)
@@ -239,7 +240,7 @@ class StrategyBook:
         fill = BookedFill(
             new.order_id,
             ref,
-            self._find_bucket(new.order_id),
+            self._find_bucket(self.find_strategy(new.order_id)),
             new.symbol,
             new.asset_class,
             new.time,
@@ -250,7 +251,7 @@ class StrategyBook:
             new.fee,
             new.filled,
         )
-        self._store.put_fill(fill)
+        self._store.put_fill(fill, None)
         self._count_known(fill.symbol, fill.key, fill.qty)
         self._settle(new, fill)
         holding = self.holdings.get(fill.place)
@@ -269,11 +270,10 @@ class StrategyBook:
         """
         if not new.filled:
             return None
-        for fill in self._store.list_fills(new.order_id):
-            has_ids = new.execution and not fill.ref.startswith(("filled ", "event "))
-            if fill.filled == new.filled and not has_ids and not fill.is_busted:
-                return fill
-        return None
+        if not new.execution:
+            return self._store.find_filled(new.order_id, new.filled)
+        fill = self._store.get_fill(new.order_id, f"filled {new.filled}")
+        return None if fill is None or fill.is_busted else fill
 
     def _amend(self, amendment: Execution) -> bool:
         """Undo or alter the fill that an amendment names; return whether it is known."""
@@ -320,31 +320,86 @@ class StrategyBook:
         """Replace a record, and what was computed with it."""
         if new == old:
             return
-        self._store.put_fill(new)
+        self._store.put_fill(new, old)
         self._count_known(old.symbol, old.key, EXACT.subtract(_effect(new), _effect(old)))
         self._make_stale(old.place)
         self._make_stale(new.place)
 
-    def _move(self, order_id: str) -> None:
-        """Move the fills of an order, and of the orders below it, to the strategy they have now."""
-        seen, waiting = {order_id}, [order_id]
-        while waiting:
-            current = waiting.pop()
-            self._move_fills(current)
-            new = [each for each in self._store.list_linked(current) if each not in seen]
-            seen.update(new)
-            waiting += new
+    def _resolve(self, order: OrderRecord) -> str:
+        """Return the strategy that an order has by its record and the order above it."""
+        if order.assigned:
+            return order.assigned
+        upper = self._store.get_order(order.above) if order.above else None
+        if upper is not None and upper.strategy:
+            return upper.strategy
+        return name_strategy(self._rule, order.client_order_id)
 
-    def _move_fills(self, order_id: str) -> None:
-        fills = self._store.list_fills(order_id)
-        if fills:
-            strategy = self._find_bucket(order_id)
-            for fill in fills:
-                self._change(fill, replace(fill, strategy=strategy))
+    def _put(self, order: OrderRecord, known: OrderRecord | None) -> None:
+        """Store an order with the strategy that it has now. It is moving if that is another one."""
+        strategy = self._resolve(order)
+        # A fill comes with its order, so a new order has none, and only linked ones can move.
+        if self._store.is_awaited(order.id) if known is None else strategy != known.strategy:
+            order = replace(order, is_moving=True)
+            self._begin_move(order.id)
+        self._store.put_order(replace(order, strategy=strategy), known)
 
-    def _find_bucket(self, order_id: str) -> str:
-        """Return the name under which the fills of an order count."""
-        name = self.find_strategy(order_id)
+    def _begin_move(self, order_id: str) -> None:
+        self._moves.pop(order_id, None)
+        self._moves[order_id] = _MoveProgress()
+
+    def _closes_circle(self, order: OrderRecord, known: OrderRecord | None) -> bool:
+        """Whether an order is below itself by a link that is new."""
+        has_orders_below = known is not None or self._store.is_awaited(order.id)
+        if not has_orders_below or (known is not None and known.above == order.above):
+            return False
+        above = order.above
+        for _ in range(MAX_CIRCLE):
+            upper = self._store.get_order(above) if above else None
+            if upper is None:
+                return False
+            if upper.above == order.id:
+                return True
+            above = upper.above
+        return False
+
+    def _move(self) -> int:
+        """Do a step of the newest move; return how many records it has looked at."""
+        order_id, move = next(reversed(self._moves.items()))
+        order = self._store.get_order(order_id)
+        assert order is not None, "it was put"
+        if move.fills is not None:
+            fills, move.fills = self._store.read_fills(order_id, move.fills, STEP)
+            if fills:
+                strategy = self._find_bucket(order.strategy)
+                for fill in fills:
+                    self._change(fill, replace(fill, strategy=strategy))
+            return len(fills) + 1
+        linked, after = self._store.read_linked(order_id, move.linked, STEP)
+        if after is None:
+            del self._moves[order_id]
+            if order.is_moving:
+                self._store.put_order(replace(order, is_moving=False), order)
+        else:
+            move.linked = after
+        for each in linked:
+            if each.strategy != self._resolve(each):
+                self._put(each, each)
+        return len(linked) + 1
+
+    def _rename(self) -> int:
+        """Do a step of `rename`; return how many orders it has looked at."""
+        assert self._renamed is not None, "it is renaming"
+        orders, self._renamed = self._store.read_orders(self._renamed, STEP)
+        for order in orders:
+            if order.strategy != self._resolve(order):
+                self._put(order, order)
+            self._begin_move(order.id)  # its fills may count under another name now
+        if not orders:
+            self._renamed = None
+        return len(orders) + 1
+
+    def _find_bucket(self, name: str) -> str:
+        """Return the name under which the fills of a strategy count."""
         if name in self._names or name in (NO_STRATEGY, OTHER_STRATEGIES):
             return name
         if len(self._names) < MAX_STRATEGIES:
@@ -388,9 +443,11 @@ class StrategyBook:
 
     def _make_stale(self, place: tuple[str, str]) -> None:
         self.version += 1
+        strategy, symbol = place
+        if place in self._stale and strategy != NO_STRATEGY and self.holdings[place].last is None:
+            return  # it is empty
         holding = self.holdings[place] = Holding()
         self._stale[place] = None
-        strategy, symbol = place
         opening = self._store.get_opening(symbol) if strategy == NO_STRATEGY else None
         if opening is not None and (qty := EXACT.subtract(opening.qty, opening.known)):
             key = FillKey(OPENING, "", "", "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
+from itertools import chain
 
 from msgspec import Struct
 
@@ -75,14 +77,18 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     cursor: str | None
     """The position after row `seq`; None if that row is not durable."""
     is_complete: bool
-    orders: tuple[OrderView, ...]
-    """The open orders, the oldest submission first."""
+    groups: tuple[tuple[OrderView, ...], ...]
+    """The open orders, the oldest submission first. Snapshots share each group that is equal."""
     positions: tuple[PositionView, ...]
     """By symbol."""
     fills: tuple[FillView, ...]
     """The newest ones, oldest first."""
     strategies: tuple[bytes, ...] = ()
     """Those with an open position or a fill of the day, as JSON: see strategy_views."""
+
+    def list_orders(self) -> Iterator[OrderView]:
+        """Yield the open orders, the oldest submission first."""
+        return chain.from_iterable(self.groups)
 
 
 class OrderScope(Enum):

@@ -51,7 +51,7 @@ class BookStrategies:
         if not self._book.is_known(order_id):
             return self._rule.find(event)
         # A fill counts for the strategy that it was booked under, which may be `(other)`.
-        fills = self._store.list_fills(order_id)
+        fills, _ = self._store.read_fills(order_id, 0, 1)
         return fills[0].strategy if fills else self._book.find_strategy(order_id)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from tradeproxy.cli.times import (
@@ -19,11 +21,7 @@ from tradeproxy.cli.times import (
 )
 from tradeproxy.wire.trade_date import NEW_YORK, trade_date_bounds, utc_date_bounds
 
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable
-
-    Bounds = Callable[[date], tuple[int, int]]
+Bounds: TypeAlias = Callable[[date], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from tradeproxy.config.addresses import Addresses
 from tradeproxy.config.endpoints import format_url, is_local
+from tradeproxy.config.env import Environment
 from tradeproxy.config.setting import ListSetting, Setting
 from tradeproxy.config.values import flag, is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.quote import hide_keys
 from tradeproxy.wire.trusted_proxies import canonicalize_entry
-
-if TYPE_CHECKING:
-    from tradeproxy.config.addresses import Addresses
-    from tradeproxy.config.env import Environment
 
 WEAK_TOKEN = 16
 """A token with fewer characters causes a warning."""

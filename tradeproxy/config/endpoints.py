@@ -10,20 +10,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
 from tradeproxy.config import pem_directory
 from tradeproxy.wire import hosts
 from tradeproxy.wire.quote import hide_keys
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 # The parameters of each kind, in the order of their positions, and the defaults of Twisted that
 # this module reads.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 from dotenv.parser import parse_stream
 
@@ -15,10 +17,6 @@ from tradeproxy.config.files import open_text, read_text
 from tradeproxy.config.trust import find_distrust, find_weakness
 from tradeproxy.config.values import flag
 from tradeproxy.wire.quote import hide_keys
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
 T = TypeVar("T")
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
 
+from tradeproxy.book.book import Book
+from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim, encoder
-from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.admission import Grant, Rejection
 from tradeproxy.downstream.client_info import read_client_info
 from tradeproxy.downstream.client_log import ClientLog
 from tradeproxy.downstream.clients import Clients
@@ -23,21 +28,11 @@ from tradeproxy.downstream.subscription import SharedEncoders
 from tradeproxy.downstream.text_frame import encode_text
 from tradeproxy.downstream.tls_handshakes import TlsHandshakes
 from tradeproxy.downstream.wrong_tokens import WrongTokens
+from tradeproxy.hub.account import Account
+from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.messages import Sendable, encode
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.web.server import Request
-
-    from tradeproxy.book.book import Book
-    from tradeproxy.config.settings import Limits
-    from tradeproxy.downstream.admission import Grant
-    from tradeproxy.hub.account import Account
-    from tradeproxy.query.stream import SubscribeOptions
 
 PING_INTERVAL = 20
 """Seconds. Pings keep an idle connection alive in NATs and proxies, and find dead clients."""

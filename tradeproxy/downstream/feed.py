@@ -104,8 +104,8 @@ class _FeedState(Enum):
 class Feed:
     """Sends a sink every event after a position, once and in order, as fast as the client reads.
 
-    Register it as the transport's push producer. Twisted pauses it when more than 64 KiB wait for
-    the socket, and resumes it when all of them are sent.
+    Register it as the transport's push producer. Twisted pauses it when bytes wait for the socket
+    (more than MAX_READ of handshake_limits.py), and resumes it when all of them are sent.
 
     A feed buffers no events. What cannot be sent on arrival is read from the log later. So a slow
     client costs no more memory than Twisted's own buffer.
@@ -194,6 +194,11 @@ class Feed:
         return self._is_ready and self.position == self._journal.last
 
     @property
+    def step_bytes(self) -> int:
+        """How many bytes one inserted frame may have: few while many clients do not read."""
+        return self._log_reader.step_bytes
+
+    @property
     def passed(self) -> int:
         """How many rows of the log were sent since the first start, or left out by the filter.
 
@@ -275,6 +280,7 @@ class Feed:
         # Twisted may call this again for each write while it is paused. The first call counts.
         if not self._paused and self._state is not _FeedState.ENDED:
             self._paused = True
+            self._log_reader.paused += 1
             self._is_ready = False
             self._stall_timer = self._clock.callLater(self._stall_timeout, self._sink.on_stall)
             self._sink.on_pause()
@@ -284,6 +290,7 @@ class Feed:
         if not self._paused or self._state is _FeedState.ENDED:
             return
         self._paused = False
+        self._log_reader.paused -= 1
         self._set_state(self._state)
         self._cancel_stall()
         self._sink.on_resume()
@@ -294,6 +301,8 @@ class Feed:
 
     def stopProducing(self) -> None:
         """End the feed, because the connection is closing."""
+        if self._paused and self._state is not _FeedState.ENDED:
+            self._log_reader.paused -= 1
         self._set_state(_FeedState.ENDED)
         self._cancel_stall()
         self._inserted = iter(())

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
 from tradeproxy.runtime.socket_limit import unwrap
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
 
 PER_TURN = 32
 """Reads and requests handled in one reactor turn. 32 usual requests take about 5 ms together."""
@@ -35,10 +31,10 @@ ROOM_RETRY = 0.05
 class HandshakeThrottle:
     """Handles at most `per_turn` handshakes per reactor turn, so a reconnect storm delays no event.
 
-    The others wait in FIFO order for later turns. A waiting transport is paused. So the memory for
-    each is bounded by what one read of its socket returned; over TLS this arrives in up to 70
-    pieces, and each waits for a turn of its own. Clients that send more than they need
-    to, before or after the handshake, wait in the same queue: pipelined requests, and frames beyond
+    The others wait for later turns, in FIFO order by default. A waiting transport is paused. So the
+    memory for each is bounded by what one read of its socket returned; over TLS this arrives in up
+    to 70 pieces, and each waits for a turn of its own. Clients that send more than they need to,
+    before or after the handshake, wait in the same queue: pipelined requests, and frames beyond
     FRAMES_PER_TURN.
     """
 
@@ -49,6 +45,8 @@ class HandshakeThrottle:
         clock: IReactorTime,
         per_turn: int = PER_TURN,
         make_room: Callable[[], bool] = lambda: True,
+        *,
+        newest_first: bool = False,
     ) -> None:
         """Create a throttle.
 
@@ -57,8 +55,11 @@ class HandshakeThrottle:
             per_turn: how many pieces of work one turn handles.
             make_room: returns whether one more may begin; otherwise all wait, for ROOM_RETRY
                 seconds at a time.
+            newest_first: handles those first that wait for the shortest time, which is fairer if
+                sockets that never finish wait too: a client does not wait behind all of them.
         """
         self._clock = clock
+        self._newest_first = newest_first
         self.per_turn = per_turn
         self._make_room = make_room
         self._remaining = per_turn
@@ -103,7 +104,8 @@ class HandshakeThrottle:
         self._is_scheduled = False
         self._remaining = self.per_turn
         # A client that is deferred again meanwhile is not handled twice in this turn.
-        for transport in tuple(islice(self._waiting, self.per_turn)):
+        order = reversed(self._waiting) if self._newest_first else self._waiting
+        for transport in tuple(islice(order, self.per_turn)):
             if not self._make_room():
                 self._schedule(ROOM_RETRY)
                 return

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from tradeproxy.journal.base import Batch
+from twisted.internet.interfaces import IReactorTime
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.journal.base import Log
-    from tradeproxy.wire.proxy_status import JournalStatus
+from tradeproxy.journal.base import Batch, Log
+from tradeproxy.wire.proxy_status import JournalStatus
 
 STEP_ROWS = 128
 STEP_BYTES = 64 * 1024
 """Payload bytes of one step, unless one row alone is larger.
 
-A transport asks for a pause above 64 KiB. It then buffers at most one step more.
+A client that does not read is paused after one step, which its transport buffers.
 """
+
+MIN_STEP_BYTES = 4 * 1024
+"""The same while very many clients do not read."""
+
+PAUSED_BYTES = 8 * 1024 * 1024
+"""Bytes that the clients that do not read share. The more there are, the smaller the steps."""
 
 STEPS_PER_TURN = 32
 """Steps in one turn of the reactor: a thousand replays at once delay no live event."""
@@ -43,6 +44,14 @@ class LogReader:
         self._read_step = lru_cache(maxsize=CACHED_STEPS)(_read_step)
         self._waiting: dict[Callable[[], None], None] = {}
         self._has_turn = False
+        self.paused = 0
+        """How many feeds wait until their clients read."""
+
+    @property
+    def step_bytes(self) -> int:
+        """The bytes of the next step: a power of two, so that steps are alike."""
+        share = PAUSED_BYTES // (self.paused or 1)
+        return max(min(STEP_BYTES, 1 << share.bit_length() - 1), MIN_STEP_BYTES)
 
     def schedule(self, clock: IReactorTime, step: Callable[[], None]) -> None:
         """Call `step` in a later turn. STEPS_PER_TURN, or those of TURN seconds, share one."""
@@ -76,26 +85,30 @@ class LogReader:
         Raises TrimmedError or UnreadableError.
         """
         return self._read_step(
-            journal, journal.epoch, journal.first, journal.last, journal.status, after
+            journal,
+            journal.epoch,
+            journal.first,
+            journal.last,
+            journal.status,
+            after,
+            self.step_bytes,
         )
 
 
 def _read_step(
-    journal: Log, epoch: str, first: int, last: int, status: JournalStatus, after: int
+    journal: Log, epoch: str, first: int, last: int, status: JournalStatus, after: int, limit: int
 ) -> Batch | None:
     """Read one step.
 
     Everything that the result depends on is an argument, and so part of the cache's key. The
     bounds and the status rarely change while many clients catch up.
     """
-    batch = journal.read(after, STEP_ROWS)
+    batch = journal.read(after, max(STEP_ROWS * limit // STEP_BYTES, 1))
     if batch is None:
         return None
     size = 0
     for index, row in enumerate(batch.rows):
         size += len(row.payload or b"")
-        if index > 0 and (
-            row.payload is None or size > STEP_BYTES or batch.rows[0].payload is None
-        ):
+        if index > 0 and (row.payload is None or size > limit or batch.rows[0].payload is None):
             return Batch(batch.rows[:index])
     return batch

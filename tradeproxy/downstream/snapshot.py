@@ -8,6 +8,7 @@ as the client reads:
     building        any                          wait; after BUILD_TIMEOUT, `on_not_ready`
     current         the book's                   take the snapshot, send its parts, then events
     current         before the book's            without a replay, skip to it; otherwise events
+    current         behind one that is made      wait for the next one
     another epoch   while parts are sent         events up to now, then a new snapshot
 """
 
@@ -28,12 +29,6 @@ from tradeproxy.downstream.feed import Feed
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.query.filters import EventTraits, Filter, read_traits
-
-PART_BYTES = 64 * 1024
-"""Bytes of the objects in one part, unless one object alone is larger.
-
-A transport asks for a pause above 64 KiB. It then buffers at most one part more.
-"""
 
 PARSED_PER_STEP = 16
 """Objects that a filter parses in one step: each takes about 20 microseconds."""
@@ -112,13 +107,17 @@ class SnapshotInsert:
             book.catch_up()
             if book.is_building:
                 return None
-            if book.seq > feed.position and not self._is_replay:
-                feed.skip_to(book.seq)
-            if book.seq == feed.position:
-                return book.snapshot()
+            is_ahead = book.seq > feed.position
+            if book.seq < feed.position or (is_ahead and self._is_replay):
+                return b""
+            pending = book.snapshot()
+            if pending.seq > feed.position and not self._is_replay:
+                feed.skip_to(pending.seq)
+            if pending.seq == feed.position:
+                return pending
         except (ReplacedLogError, UnreadableError):
             return None
-        return b"" if book.seq < feed.position else None
+        return b""
 
     def _send(
         self, feed: Feed, pending: PendingSnapshot | bytes | None, epoch: str
@@ -129,20 +128,24 @@ class SnapshotInsert:
             if self._clock.seconds() >= deadline:
                 self._on_not_ready()
                 return
-            if not self._book.is_building and self._book.seq > feed.position:
+            if self._is_replay and not self._book.is_building and self._book.seq > feed.position:
                 return  # events come first; the feed then catches up once more
             yield pending
             epoch, pending = log.epoch, self._take(feed)
         while (snapshot := pending.made) is None:
             yield b""
-        for part in split(snapshot, self._book.account.name, self._wanted):
-            if log.epoch != epoch:
-                return
-            if part is None:
-                yield b""
-            else:
-                self.is_due = not part.is_last
-                yield self._encode(part)
+        del pending
+        parts = split(snapshot, self._book.account.name, self._wanted, lambda: feed.step_bytes)
+        while self.is_due and log.epoch == epoch:
+            yield self._encode_next(parts)
+
+    def _encode_next(self, parts: Iterator[Part | None]) -> bytes:
+        """Return the next frame, which may be empty. Nothing here keeps the part's bytes."""
+        part = next(parts)
+        if part is None:
+            return b""
+        self.is_due = not part.is_last
+        return self._encode(part)
 
 
 def encode_compact(value: Any) -> bytes:
@@ -158,15 +161,18 @@ def encode_position(position: PositionView) -> bytes:
     return position.document.rstrip()[:-1] + b',"difference":' + difference + b"}"
 
 
-def split(snapshot: BookSnapshot, account: str, wanted: Filter | None) -> Iterator[Part | None]:
+def split(
+    snapshot: BookSnapshot, account: str, wanted: Filter | None, limit: Callable[[], int]
+) -> Iterator[Part | None]:
     """Yield the parts of a snapshot: at least one. None ends a step that has no part.
 
-    `wanted` applies to orders, positions and fills.
+    `wanted` applies to orders, positions and fills. `limit` returns how many bytes of objects a
+    part may have, unless one object alone is larger.
     """
     part = _PartBuilder(account, snapshot)
     for count, (name, document, is_wanted) in enumerate(_objects(snapshot, wanted), 1):
         if is_wanted:
-            if part.size and part.size + len(document) > PART_BYTES:
+            if part.size and part.size + len(document) > limit():
                 yield part.build()
             part.add(name, document)
         if wanted is not None and count % PARSED_PER_STEP == 0:
@@ -180,7 +186,7 @@ def _objects(snapshot: BookSnapshot, wanted: Filter | None) -> Iterator[tuple[st
     def matches(frame: bytes) -> bool:
         return wanted is None or wanted.matches(read_traits(frame))
 
-    for order in snapshot.orders:
+    for order in snapshot.list_orders():
         document = order.document
         yield "orders", document, matches(b'{"data":{"order":%b}}' % document)
     for position in snapshot.positions:

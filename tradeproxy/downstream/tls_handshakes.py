@@ -10,17 +10,14 @@ that send nothing would take that for nothing.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from OpenSSL.SSL import WantReadError
+from twisted.internet.interfaces import IReactorTime
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from tradeproxy.downstream.handshake_limits import HandshakeThrottle
-
-if TYPE_CHECKING:
-    from twisted.internet.interfaces import IReactorTime
-
-    from tradeproxy.runtime.socket_limit import SocketLimit
+from tradeproxy.runtime.socket_limit import SocketLimit
 
 MAX_HANDSHAKE = 16_384
 """Bytes that a client may send before the end of its TLS handshake; a usual one sends 600 to 2,500.
@@ -66,7 +63,10 @@ class TlsHandshakes:
         self._sockets = sockets
         self._clock = clock
         self._throttle = HandshakeThrottle(
-            clock, HELLOS_PER_TURN, lambda: sockets.make_room_for_tls(clock.seconds())
+            clock,
+            HELLOS_PER_TURN,
+            lambda: sockets.make_room_for_tls(clock.seconds()),
+            newest_first=True,
         )
 
     def accept(self, transport: Any) -> None:

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from tradeproxy.hub.book_status import BookStatus
 from tradeproxy.hub.broadcaster import Broadcaster
 from tradeproxy.hub.buffer import BufferedEvent, EventBuffer
+from tradeproxy.hub.completeness import Completeness
 from tradeproxy.hub.gaps import Gaps
 from tradeproxy.hub.replication import NodeRole, StreamState
 from tradeproxy.hub.trade_log_state import TradeLogState
@@ -71,9 +72,9 @@ class Account:
         self.log: Log = journal
         """The log, for all that only read it. What else is written goes through this object."""
         self.broadcaster = Broadcaster(clock)
-        self.gaps = Gaps(journal, self._announce)
-        self.completeness = self.gaps.completeness
-        """Up to which time the log is complete."""
+        self.completeness = Completeness(journal, self.flush)
+        """Up to which time the log is complete; a recovery records here what it has compared."""
+        self.gaps = Gaps(journal, self.completeness, self._announce)
         self.gap_outcomes = self.gaps.outcomes
         """How many gaps have reached each outcome. PENDING counts every gap that began."""
         self.found_events = self.gaps.found
@@ -356,38 +357,9 @@ class Account:
         """The gap whose events may still be found; None if there is none."""
         return self.gaps.current
 
-    # What a recovery has found out.
-
     def count_found(self, events: int) -> None:
         """Count missed events that were found: in the open gap, or by a check without one."""
         self.gaps.count_found(events)
-
-    def record_checked(self, through: int) -> None:
-        """Record that Alpaca's history has nothing up to `through` that the log lacks.
-
-        The found events are committed first. After a crash in between, they would count as
-        delivered and would never be requested again.
-        """
-        self.flush()
-        self.completeness.check_through(through)
-
-    def record_orders_checked(self, through: int) -> None:
-        """Record the same of Alpaca's orders."""
-        self.flush()
-        self.completeness.check_orders_through(through)
-
-    def record_synthetic(self) -> None:
-        """Record, before it is published, that an event is made of an order now."""
-        self.completeness.record_synthetic(self.dates.now_microseconds())
-
-    def supersede_history(self, through: int) -> None:
-        """Let events of the history up to `through` count as duplicates of synthetic ones.
-
-        The history has different events for the same changes. A Date that is a bit ahead must not
-        drop what a backfill finds until then.
-        """
-        self.flush()  # before the horizon moves, or pending events would count as duplicates
-        self.journal.advance_dedup_horizon(min(through, self.dates.past()))
 
     def settle_gap(self, outcome: GapOutcome, reason: str = "") -> None:
         """Set the outcome of the open gap. Has no effect if there is none."""

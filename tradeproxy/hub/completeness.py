@@ -6,6 +6,8 @@ survives a crash. All times are microseconds since 1970.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tradeproxy.journal.base import Journal
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN, read_time
 from tradeproxy.runtime.dates import SECOND
@@ -37,8 +39,10 @@ _SYNTHETIC_UNTIL = "synthetic until"
 class Completeness:
     """What is known about the events of one account's log."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, flush: Callable[[], None] = lambda: None) -> None:
+        """Create it; `flush` commits the events that are published but pending."""
         self._journal = journal
+        self._flush = flush
         self._dates = journal.dates
         # When the first stream began, by `dates.clock`; None if an earlier process had it.
         self._streamed_at: float | None = None
@@ -104,12 +108,18 @@ class Completeness:
         return known if known is None or checked is None else min(known, checked)
 
     def check_through(self, time: int) -> None:
-        """Record that the log was compared with Alpaca's history up to `time`."""
+        """Record that the log was compared with Alpaca's history up to `time`.
+
+        The found events are committed first. After a crash in between, they would count as
+        delivered and would never be requested again.
+        """
+        self._flush()
         if (known := self.checked_through) is None or time > known:
             self._journal.set_metadata(_CHECKED_THROUGH, str(time))
 
     def check_orders_through(self, time: int) -> None:
         """Record that the log was compared with Alpaca's orders up to `time`."""
+        self._flush()
         if (known := self.orders_through) is None or time > known:
             self._journal.set_metadata(_ORDERS_THROUGH, str(time))
 
@@ -120,6 +130,15 @@ class Completeness:
         """
         if (known := self.synthetic_until) is None or time > known:
             self._journal.set_metadata(_SYNTHETIC_UNTIL, str(time + SYNTHETIC_AHEAD))
+
+    def supersede_history(self, through: int) -> None:
+        """Let events of the history up to `through` count as duplicates of synthetic ones.
+
+        The history has different events for the same changes. A Date that is a bit ahead must not
+        drop what a backfill finds until then.
+        """
+        self._flush()  # pending events would count as duplicates too
+        self._journal.advance_dedup_horizon(min(through, self._dates.past()))
 
     def _read_time(self, key: str) -> int | None:
         return self._drop_future(read_time(self._journal.get_metadata(key)))

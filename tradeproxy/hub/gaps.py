@@ -38,10 +38,12 @@ class Gaps:
     are microseconds since 1970.
     """
 
-    def __init__(self, journal: Journal, announce: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, journal: Journal, completeness: Completeness, announce: Callable[[bytes], None]
+    ) -> None:
         self._journal = journal
         self._dates = journal.dates
-        self.completeness = Completeness(journal)
+        self.completeness = completeness
         self._announce = announce
         self._gaps: deque[Gap] = deque(maxlen=GAPS_KEPT)
         self.outcomes: Counter[GapOutcome] = Counter()

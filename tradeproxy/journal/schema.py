@@ -19,7 +19,9 @@ def _read_script(name: str) -> str:
     return Path(__file__).with_name("sql").joinpath(f"{name}.sql").read_text()
 
 
-BOOK_TABLES = _read_script("book")
+_BOOK, _STRATEGIES = _read_script("book"), _read_script("strategies")
+
+BOOK_TABLES = _BOOK + _STRATEGIES
 
 MIGRATIONS = (
     _read_script("events"),
@@ -27,7 +29,8 @@ MIGRATIONS = (
     _read_script("unstored"),
     # The newest rows may be in the spool (spool.py), which an earlier version would not read.
     "",
-    BOOK_TABLES,
+    _BOOK,
+    _STRATEGIES,
 )
 """The scripts of sql/. The nth one upgrades version n - 1 to version n.
 

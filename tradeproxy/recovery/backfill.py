@@ -236,5 +236,5 @@ class Backfill:
         since = max(self._since, begin - OVERLAP)
         through = await self._orders.run(begin, since, until)
         self._has_used_orders = True
-        self._account.record_orders_checked(through)
+        self._account.completeness.check_orders_through(through)
         return through

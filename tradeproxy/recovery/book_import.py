@@ -3,7 +3,7 @@
 step    asks for                            until
 ------  ----------------------------------  ----------------------------------------
 orders  GET /v2/orders, oldest first        none is new, or one is newer than the import
-fills   GET /v2/account/activities/FILL     a page is not full
+fills   GET /v2/account/activities/FILL     a page is not full, or one is newer than the import
 
 Orders come first: only they have the client_order_id that names a strategy. Where a step is after a
 page is stored with what the page brought, so an import continues there after a restart.
@@ -22,7 +22,7 @@ from tradeproxy.book.importing import PAGE_RECORDS, ImportPage, ImportProgress, 
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.journal.base import ImportLog, NotLeadingError, UnreadableError
 from tradeproxy.recovery.delivered import read_time
-from tradeproxy.recovery.reconcile import Document
+from tradeproxy.recovery.reconcile import Document, expand
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import CLOSED_STATUSES, format_time
 
@@ -34,6 +34,9 @@ PAUSE = 2.0
 RETRIES = 5
 """Attempts for one page."""
 
+MAX_STILL = 10
+"""Pages in a row without a later time than before: a list that repeats itself has no end."""
+
 WRITE_RETRIES = 30
 """Attempts to add a page to the import log, a second apart: Redis may be away for a while."""
 
@@ -41,6 +44,7 @@ ORDERS_AFTER, FILLS_TOKEN, FIRST_TIME = "import orders", "import fills", "import
 """The keys under which it is stored how far the import is."""
 
 _SHAPE = "an answer of another shape"
+_NO_END = "the times on its pages do not advance"
 
 
 class BookImport:
@@ -112,6 +116,7 @@ class BookImport:
     async def _read_orders(self) -> None:
         after = (await self._strategies()).get_progress(ORDERS_AFTER)
         seen: set[str] = set()
+        end = _ListEnd()
         # The stream brings newer ones, and a busy account would never end.
         began = self._book.account.dates.now_microseconds()
         while True:
@@ -125,9 +130,11 @@ class BookImport:
                 parameters["after"] = after
             page = await self._get("/v2/orders", parameters)
             new = [order for order in page if str(order.get("id")) not in seen]
+            if not new and sum(1 for _ in expand(page)) >= ORDERS_A_PAGE:
+                raise RestUnavailableError("more orders at one time than fit on a page")
             seen = {str(order.get("id")) for order in page}
             self._orders += len(new)
-            newest = max([read_time(order.get("submitted_at")) for order in page], default=0)
+            newest = end.note(page, "submitted_at")
             has_more = bool(new) and 0 < newest < began
             # A microsecond earlier: Alpaca begins a page after the time, not at it.
             after = format_time(newest - 1) if has_more else ""
@@ -138,12 +145,15 @@ class BookImport:
 
     async def _read_fills(self) -> None:
         token = (await self._strategies()).get_progress(FILLS_TOKEN)
+        end = _ListEnd()
+        began = self._book.account.dates.now_microseconds()
         while True:
             parameters = {"direction": "asc", "page_size": str(FILLS_A_PAGE)}
             if token:
                 parameters["page_token"] = token
             page = await self._get("/v2/account/activities/FILL", parameters)
             self._fills += len(page)
+            newest = end.note(page, "transaction_time")
             last = page[-1].get("id") if page else None
             progress = {}
             if isinstance(last, str) and len(last) <= 128 and last != token:
@@ -153,7 +163,7 @@ class BookImport:
                 progress = {FILLS_TOKEN: token, FIRST_TIME: str(first)}
             found = [each for fill in page if (each := read_activity(fill)) is not None]
             await self._take([], found, progress)
-            if len(page) < FILLS_A_PAGE or last != token:
+            if len(page) < FILLS_A_PAGE or last != token or newest >= began:
                 return
 
     def _measure(self, page: list[Document], strategies: Strategies) -> int:
@@ -230,6 +240,23 @@ class BookImport:
                     return document
                 raise RestUnavailableError(_SHAPE)
         raise AssertionError("the last attempt returns or raises")
+
+
+class _ListEnd:
+    """Finds out that a list repeats itself, even if the ids on its pages change."""
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._still = 0
+
+    def note(self, page: list[Document], field: str) -> int:
+        """Return the newest time of a page. Raises RestUnavailableError after MAX_STILL pages."""
+        newest = max([read_time(each.get(field)) for each in page], default=0)
+        self._still = 0 if newest > self._newest else self._still + 1
+        self._newest = max(self._newest, newest)
+        if self._still > MAX_STILL:
+            raise RestUnavailableError(_NO_END)
+        return newest
 
 
 def _matters(order: Document) -> bool:

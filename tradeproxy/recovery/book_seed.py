@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from tradeproxy.book.book import Book
 from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.recovery.reconcile import Document, is_id, leg_ids
+from tradeproxy.recovery.reconcile import Document, leg_ids
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders, read_positions
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 
@@ -65,33 +65,39 @@ class BookSeed:
         if seed is None:
             return  # the next check tries again
         try:
-            await self._ask(seed)
+            problem = await self._ask(seed)
         except (RestRefusedError, RestUnavailableError) as error:
-            if not self._failure:
-                self._log.warn(
-                    "{account}: cannot compare the orders and positions with Alpaca's: {reason}",
-                    account=self._book.account.name,
-                    reason=error.reason,
-                )
-            self._failure = error.reason
-        else:
-            self._failure = ""
+            problem = error.reason
+        if problem and not self._failure:
+            self._log.warn(
+                "{account}: cannot compare the orders and positions with Alpaca's: {reason}",
+                account=self._book.account.name,
+                reason=problem,
+            )
+        self._failure = problem
 
-    async def _ask(self, seed: Seed) -> None:
-        listed = await read_open_orders(self._rest)
-        positions = await read_positions(self._rest)
+    async def _ask(self, seed: Seed) -> str:
+        """Take Alpaca's lists; return why they are not complete, "" if they are."""
+        unreadable: list[Any] = []
+        listed = await read_open_orders(self._rest, unreadable)
+        positions = await read_positions(self._rest, unreadable)
+        problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
         legs = leg_ids(listed.values())
         roots = [order for order_id, order in listed.items() if order_id not in legs]
         await self._take_orders(seed, roots)
-        answer = [(str(each["symbol"]), _encode(each)) for each in positions if _has_symbol(each)]
-        if not await self._repeat(lambda: self._seeding.take_positions(seed, answer), 0):
-            return
-        self._seeding.finish(seed)
+        answer = [(str(each["symbol"]), _encode(each)) for each in positions]
+        if not await self._repeat(
+            lambda: self._seeding.take_positions(seed, answer, is_whole=not problem), 0
+        ):
+            return problem
+        if not problem:
+            self._seeding.finish(seed)
         missing = set(self._seeding.list_open(seed)) - listed.keys() - self._unknown
         named = sorted(missing & self._missing)[:MAX_NAMED]
         self._missing = missing - set(named)
         orders = await read_named_orders(self._rest, named, self._unknown)
         await self._take_orders(seed, orders)
+        return problem
 
     async def _repeat(self, attempt: Callable[[], _T | None], pause: float) -> _T | None:
         """Return the first true result of WAIT_STEPS attempts: the book may be behind its log."""
@@ -107,10 +113,6 @@ class BookSeed:
             if begin:
                 await deferLater(self._clock, 0)
             self._seeding.take_orders(seed, _encode_all(orders[begin : begin + CHUNK]))
-
-
-def _has_symbol(position: Document) -> bool:
-    return is_id(position.get("symbol"))
 
 
 def _encode_all(orders: Iterable[Document]) -> list[bytes]:

@@ -50,7 +50,7 @@ class FoundEvents:
             return
         if source is Recovered.ORDERS:
             # Saved before the event: after a crash in between, the history must not repeat it.
-            self._account.record_synthetic()
+            self._account.completeness.record_synthetic(self._account.dates.now_microseconds())
         if self._is_first:
             self._is_first = False
             # Before Alpaca's answer, a time that lies in the future may not be known as such.

@@ -31,7 +31,7 @@ async def identify_account(account: Account, rest: RestClient) -> int:
             account.identify(account_id)
     if account.completeness.complete_through is None and account.dates.is_right(now / SECOND):
         # `identify` has begun another account's log: no older event is missing.
-        account.record_checked(now)
+        account.completeness.check_through(now)
     return now
 
 

@@ -181,7 +181,7 @@ class Recovery(StreamListener):
     async def _start_log(self) -> None:
         """Identify the account before its first event. A new log has no older events to find."""
         self._start_deadline()
-        self._account.record_checked(await self._retry(self._ask_time))
+        self._account.completeness.check_through(await self._retry(self._ask_time))
 
     async def _ask_time(self) -> int:
         now = await identify_account(self._account, self._rest)
@@ -330,9 +330,9 @@ class Recovery(StreamListener):
         """Save in the journal up to which time the log is complete, or cannot become so."""
         self._history_fails = result.history_from is not None
         if not self._history_fails and result.outcome is GapOutcome.ORDERS:
-            self._account.supersede_history(result.through)
+            self._account.completeness.supersede_history(result.through)
         through = result.through if result.history_from is None else result.history_from
-        self._account.record_checked(through)
+        self._account.completeness.check_through(through)
 
     # The buffering and its deadline.
 

@@ -12,6 +12,7 @@ from tradeproxy.recovery.reconcile import (
     Document,
     FillActivity,
     expand,
+    is_id,
     leg_ids,
     read_fill,
 )
@@ -98,14 +99,22 @@ async def take_snapshot(
     return snapshot
 
 
-async def read_open_orders(rest: RestClient) -> dict[str, Document]:
-    """Return the open orders by id. Raises RestRefusedError or RestUnavailableError."""
-    return await _read_orders(rest, "open", None)
+async def read_open_orders(
+    rest: RestClient, unreadable: list[Any] | None = None
+) -> dict[str, Document]:
+    """Return the open orders by id. Raises RestRefusedError or RestUnavailableError.
+
+    What is no order is added to `unreadable`; without it, one is RestUnavailableError.
+    """
+    return await _read_orders(rest, "open", None, unreadable)
 
 
-async def read_positions(rest: RestClient) -> list[Document]:
-    """Return the open positions. Raises RestRefusedError or RestUnavailableError."""
-    return _objects((await rest.get("/v2/positions")).document)
+async def read_positions(rest: RestClient, unreadable: list[Any]) -> list[Document]:
+    """Return the open positions. Raises RestRefusedError or RestUnavailableError.
+
+    What is no position is added to `unreadable`.
+    """
+    return _select((await rest.get("/v2/positions")).document, "symbol", unreadable)
 
 
 async def read_named_orders(
@@ -131,7 +140,9 @@ async def read_named_orders(
     return found
 
 
-async def _read_orders(rest: RestClient, status: str, after: int | None) -> dict[str, Document]:
+async def _read_orders(
+    rest: RestClient, status: str, after: int | None, unreadable: list[Any] | None = None
+) -> dict[str, Document]:
     found: dict[str, Document] = {}
     size = 0
     parameters = {
@@ -145,7 +156,10 @@ async def _read_orders(rest: RestClient, status: str, after: int | None) -> dict
             parameters["after"] = format_time(after - _TICK)
         answer = await rest.get("/v2/orders", parameters)
         size = _add_size(size, answer)
-        page = _objects(answer.document)
+        if unreadable is None:
+            page = _objects(answer.document)
+        else:
+            page = _select(answer.document, "id", unreadable)
         orders = list(expand(page))
         new = {order["id"] for order in orders} - found.keys()
         found.update((order["id"], order) for order in orders)
@@ -209,6 +223,20 @@ def _add_size(size: int, page: RestResponse) -> int:
     if size > MAX_LIST_SIZE:
         raise RestUnavailableError("a list of more than 64 MiB")
     return size
+
+
+def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
+    """Return the objects of a list that have an id under `key`; add the others to `unreadable`.
+
+    Raises RestUnavailableError if it is no list.
+    """
+    if not isinstance(document, list):
+        raise RestUnavailableError(_SHAPE)
+    found: list[Document] = []
+    for each in document:
+        is_named = isinstance(each, dict) and is_id(each.get(key))
+        (found if is_named else unreadable).append(each)
+    return found
 
 
 def _objects(document: Any) -> list[Document]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_SPARE = 64
 """At most so many sockets are kept for handshakes and health checks."""
@@ -28,7 +26,7 @@ In memory a head of many short headers takes four times its bytes.
 MAX_ENCRYPTED = 800
 """Sockets with TLS that have not logged in, from their first byte on: each takes up to 60 KB."""
 
-LOGIN_TIME = 3.0
+LOGIN_TIME = 2.0
 """Seconds that each of those keeps its place. A login takes three round trips from the first byte,
 and a client with thousands of connections on a busy machine needs seconds for each.
 """

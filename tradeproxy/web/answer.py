@@ -12,6 +12,7 @@ sending    step: bytes are left                        sending
 sending    step: no bytes are left                     ended
 sending    the client does not read                    the same, without steps
 sending    the client does not read for a minute       ended: the connection is aborted
+sending    the place is needed: see StatePages         the same
 any        the client disconnects                      ended: the work is dropped
 """
 
@@ -31,7 +32,7 @@ from zope.interface import implementer
 
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
-from tradeproxy.web.errors import render_error
+from tradeproxy.web.errors import render_rejection
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -79,7 +80,7 @@ class Answer:
         self._turns = turns
         self._clients = clients
         self._clock = clock
-        self._is_paused = False
+        self._paused_at: float | None = None
         self._has_ended = False
         self._stall_timer: IDelayedCall | None = None
 
@@ -106,18 +107,23 @@ class Answer:
     def stats(self) -> None:
         """Return None: a request is not a client of a stream."""
 
+    @property
+    def stalled(self) -> float:
+        """The seconds for which the client has read nothing; 0 while it reads."""
+        return 0.0 if self._paused_at is None else self._clock.seconds() - self._paused_at
+
     # For the client's connection: the interface of a producer.
 
     def pauseProducing(self) -> None:
         """Take no further step: the client does not read."""
-        if not self._is_paused and not self._has_ended:
-            self._is_paused = True
+        if self._paused_at is None and not self._has_ended:
+            self._paused_at = self._clock.seconds()
             self._stall_timer = self._clock.callLater(STALL_TIMEOUT, self.abort)
 
     def resumeProducing(self) -> None:
         """Go on."""
-        if self._is_paused and not self._has_ended:
-            self._is_paused = False
+        if self._paused_at is not None and not self._has_ended:
+            self._paused_at = None
             self._cancel_stall()
             self._turns.schedule(self._step)
 
@@ -127,7 +133,7 @@ class Answer:
     # Steps.
 
     def _step(self) -> None:
-        if self._has_ended or self._is_paused:
+        if self._has_ended or self._paused_at is not None:
             return
         try:
             next(self._steps)
@@ -141,7 +147,7 @@ class Answer:
                 self._send_error(FAILED)
                 self._finish()
         else:
-            if not self._is_paused:
+            if self._paused_at is None:
                 self._turns.schedule(self._step)
 
     def _run(self) -> Iterator[None]:
@@ -171,9 +177,7 @@ class Answer:
             yield
 
     def _send_error(self, rejection: Rejection) -> None:
-        if rejection.status == 503:
-            self._request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
-        body = render_error(self._request, rejection.status, rejection.reason)
+        body = render_rejection(self._request, rejection)
         self._request.setHeader(b"content-length", b"%d" % len(body))
         self._request.write(body)  # which sends only the head in answer to HEAD
 

@@ -5,26 +5,21 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from tradeproxy.downstream.handshake_limits import bound_reads
+from tradeproxy.downstream.handshake_limits import HandshakeThrottle, bound_reads
 from tradeproxy.downstream.shared_names import share_late_names
+from tradeproxy.downstream.tls_handshakes import TlsHandshakes
+from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.web.errors import encode_error
-
-if TYPE_CHECKING:
-    from twisted.python.failure import Failure
-
-    from tradeproxy.downstream.handshake_limits import HandshakeThrottle
-    from tradeproxy.downstream.tls_handshakes import TlsHandshakes
-    from tradeproxy.runtime.socket_limit import SocketLimit
-
 
 MAX_LENGTH_DIGITS = 19
 """Digits of a Content-Length. Python's `int` raises an error for more than 4300."""

@@ -7,6 +7,9 @@ from http import HTTPStatus
 
 from twisted.web.server import Request
 
+from tradeproxy.downstream.admission import Rejection
+from tradeproxy.downstream.handshake import VERSION
+
 
 def encode_error(status: int, message: str) -> bytes:
     """Return the body of an error response.
@@ -23,3 +26,17 @@ def render_error(request: Request, status: int, message: str) -> bytes:
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     request.setHeader(b"content-type", b"application/json")
     return encode_error(status, message)
+
+
+def render_rejection(request: Request, rejection: Rejection) -> bytes:
+    """Do the same for a rejection, and set the headers that its status asks for."""
+    if rejection.status == 401:
+        request.setHeader(b"www-authenticate", b"Bearer")
+    if rejection.status == 426:
+        request.setHeader(b"upgrade", b"websocket")
+        request.setHeader(b"sec-websocket-version", VERSION)
+    if rejection.status == 503:
+        request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
+    if rejection.status == 405 and not request.responseHeaders.hasHeader(b"allow"):
+        request.setHeader(b"allow", b"GET, HEAD")
+    return render_error(request, rejection.status, rejection.reason)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Request
 
 from tradeproxy.config.accounts import name_variables
 from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
-from tradeproxy.downstream.handshake import VERSION
+from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.log_range import resolve_query
 from tradeproxy.downstream.request_head import free_head
+from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.downstream.sse import SseResponses
+from tradeproxy.hub.account import Account
 from tradeproxy.query.parameters import QueryError
 from tradeproxy.query.stream import (
     SubscribeOptions,
@@ -24,15 +28,16 @@ from tradeproxy.query.stream import (
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
-from tradeproxy.web.errors import render_error
-from tradeproxy.web.forwarded import read_header, read_source
+from tradeproxy.web.errors import render_rejection
+from tradeproxy.web.forwarded import RequestSource, read_header, read_source
 from tradeproxy.web.health import drop_counts, healthz, readyz
 from tradeproxy.web.metrics import Metrics
-from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF
+from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF, RestProxy
 from tradeproxy.web.routes import (
     AssetRoute,
     PageRoute,
     RestRequest,
+    Route,
     SseRoute,
     StateRoute,
     StrategyRoute,
@@ -44,22 +49,12 @@ from tradeproxy.web.state_pages import BOOK_OFF, StatePages
 from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
 from tradeproxy.web.strategy_changes import render_assignment, render_import
+from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import TrustedProxies
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from twisted.internet.interfaces import IReactorTime
-    from twisted.web.server import Request
-
-    from tradeproxy.downstream.factory import DownstreamFactory
-    from tradeproxy.downstream.session import ProtocolMode
-    from tradeproxy.hub.account import Account
-    from tradeproxy.web.forwarded import RequestSource
-    from tradeproxy.web.rest_proxy import RestProxy
-    from tradeproxy.web.routes import Route
-    from tradeproxy.webhooks.state import DeliveryStats
+Answer: TypeAlias = bytes | int | Rejection
+"""A body, NOT_DONE_YET, or a rejection."""
 
 READ_METHODS = (b"GET", b"HEAD")
 DEFAULT_OPTIONS = SubscribeOptions()
@@ -167,17 +162,19 @@ class Root(Resource):
         try:
             answer = self._answer(request)
         except QueryError as error:
-            answer = _render_rejection(request, Rejection(400, str(error)))
+            answer = Rejection(400, str(error))
+        if isinstance(answer, Rejection):
+            answer = render_rejection(request, answer)
         if isinstance(answer, bytes) and request.method == b"HEAD":
             request.setHeader(b"content-length", b"%d" % len(answer))
             return b""
         return answer
 
-    def _answer(self, request: Request) -> bytes | int:
+    def _answer(self, request: Request) -> Answer:
         destination = route(request.path)
         source = read_source(request, self._trusted_proxies)
         if isinstance(source, Rejection):
-            return self._reject_and_count(request, source)
+            return self._count(request, source)
         request.client = source.client  # what getClientAddress returns from here on
         info = _read_request_info(request, source, upgradable=isinstance(destination, StreamRoute))
         if (
@@ -191,23 +188,29 @@ class Root(Resource):
         if is_admitted and info.origin is not None and is_shared(destination):
             allow_reading(request, info.origin)
         if rejection is not None:
-            body = self._reject_and_count(request, rejection)
-            return self._delay_wrong_token(request, info, body) if rejection.status == 401 else body
+            self._count(request, rejection)
+            if rejection.status == 401:
+                return self._delay_wrong_token(request, info, rejection)
+            return rejection
         if asks_first:
             return answer_preflight(request)
         match destination:
             case StreamRoute(name) | SseRoute(name) | StateRoute(name) | StrategyRoute(name) if (
                 name not in self._accounts
             ):
-                return _render_rejection(request, _name_missing_account(name))
+                return _name_missing_account(name)
             case StreamRoute(name, mode):
                 return self._render_stream(request, self._accounts[name], mode, info)
+            case StrategyRoute():
+                return self._render_strategy(request, destination, info)
+            case SseRoute() | StateRoute() | PageRoute() | AssetRoute() if (
+                request.method not in READ_METHODS
+            ):
+                return METHOD_NOT_ALLOWED
             case SseRoute(name):
                 return self._render_events(request, self._accounts[name], info)
             case StateRoute():
                 return self._render_state(request, destination)
-            case StrategyRoute():
-                return self._render_strategy(request, destination, info)
             case PageRoute.STATUS:
                 return self._render_status(request)
             case PageRoute.METRICS:
@@ -224,63 +227,52 @@ class Root(Resource):
             case RestRequest() as rest_request:
                 return self._render_rest(request, rest_request, info)
             case rejection:
-                return _render_rejection(request, rejection or NOT_FOUND)
+                return rejection or NOT_FOUND
 
-    def _render_readyz(self, request: Request, info: RequestInfo) -> bytes | int:
+    def _render_readyz(self, request: Request, info: RequestInfo) -> Answer:
         counts = self._factory.clients.count_by_account()
         status, document = readyz(self._accounts.values(), counts, self._list_webhooks())
         if self._admission.check(info) is None:
             return _render_page(request, status, document)
         # The difference shows whether a token is right, so a wrong one counts here too.
-        body = _render_page(request, status, drop_counts(document))
-        return self._delay_wrong_token(request, info, body)
+        page = _render_page(request, status, drop_counts(document))
+        return self._delay_wrong_token(request, info, page)
 
     def _render_status(self, request: Request) -> bytes:
-        if request.method not in READ_METHODS:
-            return _render_rejection(request, METHOD_NOT_ALLOWED)
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         return self._status.render()
 
     def _render_metrics(self, request: Request) -> bytes:
-        if request.method not in READ_METHODS:
-            return _render_rejection(request, METHOD_NOT_ALLOWED)
         content, content_type = self._metrics.render(read_header(request, b"accept") or "")
         request.setHeader(b"content-type", content_type.encode())
         request.setHeader(b"cache-control", b"no-store")
         return content
 
-    def _render_asset(self, request: Request, name: str) -> bytes:
-        if request.method not in READ_METHODS:
-            return _render_rejection(request, METHOD_NOT_ALLOWED)
+    def _render_asset(self, request: Request, name: str) -> bytes | Rejection:
         content = self._pages.render(request, name)
-        return _render_rejection(request, NOT_FOUND) if content is None else content
+        return NOT_FOUND if content is None else content
 
     def _render_stream(
         self, request: Request, account: Account, mode: ProtocolMode, info: RequestInfo
-    ) -> bytes | int:
+    ) -> Answer:
         if not info.upgrade:
-            return _render_rejection(
-                request, Rejection(426, "this is a WebSocket: connect to it with ws:// or wss://")
-            )
+            return Rejection(426, "this is a WebSocket: connect to it with ws:// or wss://")
         query = _get_query(request)
         options = DEFAULT_OPTIONS
         if query:
             options = parse_subscribe_options(query, account.dates.since_limit())
         if options.snapshot and account.name not in self._factory.books:
-            return _render_rejection(request, BOOK_OFF)
+            return BOOK_OFF
         if not account.log.is_loaded:
-            return self._reject_and_count(request, NOT_LOADED)
+            return self._count(request, NOT_LOADED)
         if self._factory.clients.is_full:
-            return self._reject_and_count(request, FULL)
-        answer = self._factory.upgrade(request, account, mode, options, self._admission.grant(info))
-        return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
+            return self._count(request, FULL)
+        return self._factory.upgrade(request, account, mode, options, self._admission.grant(info))
 
-    def _render_events(self, request: Request, account: Account, info: RequestInfo) -> bytes | int:
-        if request.method not in READ_METHODS:
-            return _render_rejection(request, METHOD_NOT_ALLOWED)
+    def _render_events(self, request: Request, account: Account, info: RequestInfo) -> Answer:
         if (read_header(request, b"upgrade") or "").lower() == "websocket":
-            return _render_rejection(request, NO_WEBSOCKET)
+            return NO_WEBSOCKET
         query = parse_history_query(
             _get_query(request),
             read_header(request, b"last-event-id"),
@@ -288,76 +280,74 @@ class Root(Resource):
         )
         book = self._factory.books.get(account.name) if query.snapshot else None
         if query.snapshot and book is None:
-            return _render_rejection(request, BOOK_OFF)
+            return BOOK_OFF
         if not account.log.is_loaded:
-            return self._reject_and_count(request, NOT_LOADED)
+            return self._count(request, NOT_LOADED)
         log_range = resolve_query(account, query)
         if isinstance(log_range, Rejection):
-            return _render_rejection(request, log_range)
+            return log_range
         if self._factory.clients.is_full:
-            return self._reject_and_count(request, FULL)
+            return self._count(request, FULL)
         grant = self._admission.grant(info)
         return self._events.render(request, account, query, log_range, grant, book)
 
-    def _render_state(self, request: Request, destination: StateRoute) -> bytes | int:
-        if request.method not in READ_METHODS:
-            return _render_rejection(request, METHOD_NOT_ALLOWED)
+    def _render_state(self, request: Request, destination: StateRoute) -> Answer:
         account = self._accounts[destination.account]
         book = self._factory.books.get(account.name)
         if book is None:
-            return _render_rejection(request, BOOK_OFF)
+            return BOOK_OFF
         if not account.log.is_loaded:
-            return self._reject_and_count(request, NOT_LOADED)
+            return self._count(request, NOT_LOADED)
         if self._factory.clients.is_full:
-            return self._reject_and_count(request, FULL)
-        answer = self._state.render(
+            return self._count(request, FULL)
+        return self._state.render(
             request, book, destination.page, destination.order_id, _get_query(request)
         )
-        return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
 
     def _render_strategy(
         self, request: Request, destination: StrategyRoute, info: RequestInfo
-    ) -> bytes:
+    ) -> Answer:
         if self._admission.is_foreign(info):
-            return self._reject_and_count(request, FOREIGN)
+            return self._count(request, FOREIGN)
         book = self._factory.books.get(destination.account)
         if book is None:
-            return _render_rejection(request, BOOK_OFF)
+            return BOOK_OFF
         query = _get_query(request)
         if destination.order_id is None:
-            answer = render_import(request, book, query)
-        else:
-            answer = render_assignment(request, book, destination.order_id, query)
-        return _render_rejection(request, answer) if isinstance(answer, Rejection) else answer
+            return render_import(request, book, query)
+        return render_assignment(request, book, destination.order_id, query)
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo
-    ) -> bytes | int:
+    ) -> Answer:
         if self._rest_proxy is None:
-            return _render_rejection(request, OFF)
+            return OFF
         if rest_request.account not in self._accounts:
-            return _render_rejection(request, _name_missing_account(rest_request.account))
+            return _name_missing_account(rest_request.account)
         if self._rest_proxy.admission.check(info) is not None:
-            return self._reject_and_count(request, FOREIGN)
+            return self._count(request, FOREIGN)
         if self._factory.clients.is_full:
-            return self._reject_and_count(request, FULL)
+            return self._count(request, FULL)
         return self._rest_proxy.render(request, rest_request)
 
-    def _delay_wrong_token(self, request: Request, info: RequestInfo, body: bytes) -> bytes | int:
+    def _delay_wrong_token(
+        self, request: Request, info: RequestInfo, answer: bytes | Rejection
+    ) -> Answer:
         """Return an answer now, or send it later if its address has sent many wrong tokens."""
         address = getattr(request.getClientAddress(), "host", "")
         delay = self._factory.wrong_tokens.record(address) if info.offers else 0.0
         if not delay:
-            return body
+            return answer
+        body = render_rejection(request, answer) if isinstance(answer, Rejection) else answer
         free_head(request)
-        answer = self._clock.callLater(delay, _finish, request, body)
-        request.notifyFinish().addErrback(lambda _: answer.cancel())
+        sending = self._clock.callLater(delay, _finish, request, body)
+        request.notifyFinish().addErrback(lambda _: sending.cancel())
         return NOT_DONE_YET
 
-    def _reject_and_count(self, request: Request, rejection: Rejection) -> bytes:
+    def _count(self, request: Request, rejection: Rejection) -> Rejection:
         peer = format_peer(request.getClientAddress())
         self._factory.clients.rejections.record(peer, rejection.reason)
-        return _render_rejection(request, rejection)
+        return rejection
 
 
 def _name_missing_account(name: str) -> Rejection:
@@ -365,8 +355,6 @@ def _name_missing_account(name: str) -> Rejection:
 
 
 def _render_page(request: Request, status: int, document: dict[str, Any]) -> bytes:
-    if request.method not in READ_METHODS:
-        return _render_rejection(request, METHOD_NOT_ALLOWED)
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")
     request.setHeader(b"cache-control", b"no-store")
@@ -388,8 +376,6 @@ def _redirect_to_root(request: Request) -> bytes:
 
     The location is relative: behind a reverse proxy, the root may be at a path of its own.
     """
-    if request.method not in READ_METHODS:
-        return _render_rejection(request, METHOD_NOT_ALLOWED)
     root = b"../" if request.path.endswith(b"/") else b"./"
     query = _get_query(request)
     request.setResponseCode(307)
@@ -423,16 +409,3 @@ def _read_request_info(request: Request, source: RequestSource, *, upgradable: b
         fetch_site=read_header(request, b"sec-fetch-site"),
         replaced_host=source.replaced_host,
     )
-
-
-def _render_rejection(request: Request, rejection: Rejection) -> bytes:
-    if rejection.status == 401:
-        request.setHeader(b"www-authenticate", b"Bearer")
-    if rejection.status == 426:
-        request.setHeader(b"upgrade", b"websocket")
-        request.setHeader(b"sec-websocket-version", VERSION)
-    if rejection.status == 503:
-        request.setHeader(b"retry-after", b"%d" % rejection.retry_after)
-    if rejection.status == 405 and not request.responseHeaders.hasHeader(b"allow"):
-        request.setHeader(b"allow", b"GET, HEAD")
-    return render_error(request, rejection.status, rejection.reason)

@@ -38,6 +38,9 @@ from tradeproxy.wire.frame import extract_data
 MAX_ANSWERS = 128
 """Answers that are under way at once. With MAX_PAGE_BYTES it bounds their memory."""
 
+YIELD_AFTER = 2.0
+"""Seconds without reading after which a client's answer gives way, if all places are taken."""
+
 MAX_PAGE_BYTES = 512 * 1024
 """Bytes of the objects on one page. A page with more ends early, with a cursor."""
 
@@ -66,7 +69,7 @@ class StatePages:
         self._clients = clients
         self._clock = clock
         self._turns = Turns(clock)
-        self._under_way = 0
+        self._under_way: set[Answer] = set()
 
     def render(
         self, request: Request, book: Book, page: StatePage, order_id: str | None, query: bytes
@@ -85,17 +88,23 @@ class StatePages:
         work = _find_work(book, page, order_id, query)
         if book.is_building:
             return BUILDING
-        if self._under_way >= MAX_ANSWERS:
+        if len(self._under_way) >= MAX_ANSWERS and not self._end_stalled():
             return BUSY
         answer = Answer(request, _guard(work), self._turns, self._clients, self._clock)
         if not answer.begin():
             return BUSY
-        self._under_way += 1
-        answer.is_closed.addCallback(self._end_one)
+        self._under_way.add(answer)
+        answer.is_closed.addCallback(lambda _: self._under_way.discard(answer))
         return NOT_DONE_YET
 
-    def _end_one(self, _: object) -> None:
-        self._under_way -= 1
+    def _end_stalled(self) -> bool:
+        """Drop the answer that waits longest for its client to read; return whether one does."""
+        longest = max(self._under_way, key=lambda answer: answer.stalled, default=None)
+        if longest is None or longest.stalled < YIELD_AFTER:
+            return False
+        longest.abort()
+        self._under_way.discard(longest)
+        return True
 
 
 def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) -> Work:
@@ -131,12 +140,14 @@ def _show_state(book: Book) -> Work:
     yield from catch_up(book)
     if book.is_building:
         return BUILDING
-    pending = book.snapshot()
+    seq = book.seq
+    while (pending := book.snapshot()).seq < seq:
+        yield
     while (snapshot := pending.made) is None:
         yield
     return [
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
-        *_array("orders", [order.document for order in snapshot.orders]),
+        *_array("orders", (order.document for order in snapshot.list_orders())),
         b",",
         *_array("positions", map(encode_position, snapshot.positions)),
         b",",

@@ -16,7 +16,7 @@ from tradeproxy.book.strategies import AssignmentError, UnknownOrderError
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.query.parameters import read_parameters
+from tradeproxy.query.parameters import read_parameters, read_switch
 
 BUILDING = Rejection(503, "the state of the account is still being built", retry_after=1)
 UNREADABLE = Rejection(503, "the journal cannot be used at the moment", retry_after=1)
@@ -32,7 +32,7 @@ def render_assignment(
     if request.method != b"POST":
         return _refuse_method(request, b"POST")
     given = read_parameters(query, ("strategy", "undo"))
-    if ("strategy" in given) == ("undo" in given):
+    if ("strategy" in given) == read_switch(given, "undo"):
         return Rejection(400, "strategy: is missing; undo=1 undoes an assignment")
     try:
         is_current = book.catch_up()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.credentials import Secret
 
 MAX_QUOTE = 200
 """Characters of a peer's text that are quoted."""

@@ -257,14 +257,41 @@ class TabTests(ViewsTestCase):
         await self.audit(browser, "marks")
         await self.assert_console_is_empty(browser)
 
+    async def test_long_amounts_are_not_cut(self) -> None:
+        """Those of crypto have nine decimals. The cost was outside of a small telephone."""
+        await self.simulate()
+        await self.proxy()
+        browser = await start_browser(self.make_directory())
+        self.addCleanup(lambda: Deferred.fromCoroutine(browser.close()))
+        await browser.do("prepare", text=f"const ANSWERS = {json.dumps(ANSWERS)};{ANSWER}")
+        await browser.do("open", url=f"http://localhost:{self.port}/#positions")
+        for name in ("positions", "strategies"):
+            await self.choose(browser, name)
+            await browser.until(f"{panel(name)}.innerText.includes('BTCUSD')")
+            for look, size in (LOOKS | SMALL).items():
+                path = str(SCREENSHOTS / f"long-{name}-{look.replace(' ', '-')}.png")
+                await browser.do("picture", path=path, **size)
+                self.assertEqual(await browser.do("evaluate", text=CUT), [], (name, look))
+
 
 POSITION = {"symbol": "AAPL", "side": "long", "qty": "20", "avg_entry_price": "5.123456789"}
+CRYPTO = {
+    "symbol": "BTCUSD",
+    "side": "short",
+    "qty": "-10.123456789",
+    "avg_entry_price": "105312.562345678",
+    "cost_basis": "-1066127.169123456",
+}
+GAINS = {"realized_pl": "-10531.25", "realized_intraday_pl": "-10531.25", "fees": "0", "fills": 12}
 SUMS = {"realized_pl": "-1", "realized_intraday_pl": "0", "fees": "0", "fills": 2}
 ANSWERS = {
     "positions": {
         "account": "paper",
         "complete": True,
-        "positions": [POSITION | {"cost_basis": "102", "difference": f"{MARKUP} differs"}],
+        "positions": [
+            POSITION | {"cost_basis": "102", "difference": f"{MARKUP} differs"},
+            CRYPTO | {"difference": None},
+        ],
     },
     "strategies": {
         "date": "2026-07-24",
@@ -276,7 +303,10 @@ ANSWERS = {
             | {
                 "name": MARKUP,
                 "line": [["2026-07-24T14:00:00Z", "-2"], ["2026-07-24T15:00:00Z", "-1"]],
-                "positions": [SUMS | POSITION | {"account_flat": True}],
+                "positions": [
+                    SUMS | POSITION | {"account_flat": True},
+                    GAINS | CRYPTO | {"account_flat": False},
+                ],
             }
         ],
     },
