@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import date
@@ -39,7 +40,10 @@ from tradeproxy.wire.strategy_rule import (
 from tradeproxy.wire.trade_date import trade_date
 
 MAX_ASSIGNMENTS = 4000
-"""Assignments of an account. They are one text of the journal's metadata: 1 MiB at most."""
+"""Assignments of an account. They are one text of the journal's metadata."""
+
+MAX_TEXT = 768 * 1024
+"""Characters of that text: MAX_ASSIGNMENTS with the longest names of ASCII fit into it."""
 
 ANSWER_FILLS = 128
 """Fills that are applied to stale holdings before an answer: about three milliseconds."""
@@ -284,9 +288,10 @@ class Strategies:
             if len(assignments) >= MAX_ASSIGNMENTS:
                 raise AssignmentError(f"{MAX_ASSIGNMENTS:,} orders are assigned by hand already")
             assignments[order_id] = strategy
-        # The journal takes ASCII only.
-        text = encode(assignments).decode()
-        self._account.set_metadata(ASSIGNMENTS, _to_ascii(text))
+        text = json.dumps(assignments, separators=(",", ":"))  # the journal takes ASCII only
+        if strategy and len(text) > MAX_TEXT:
+            raise AssignmentError("the names of all assignments are too long together")
+        self._account.set_metadata(ASSIGNMENTS, text)
         self._take_assignments()
 
     def _take_assignments(self) -> None:
@@ -338,12 +343,3 @@ def _read_assignments(text: str | None) -> dict[str, str]:
         return _ASSIGNMENTS.decode(text or "{}")
     except MsgspecError:
         return {}
-
-
-def _to_ascii(text: str) -> str:
-    return "".join(character if character.isascii() else _escape(character) for character in text)
-
-
-def _escape(character: str) -> str:
-    units = character.encode("utf-16-be")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
