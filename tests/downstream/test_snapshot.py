@@ -9,9 +9,9 @@ from tests.support.frames import AUTH, AUTHENTICATE, LISTEN, LISTENING, UNLISTEN
 from tests.support.proxy import NarrowTransport
 from tests.support.sse import SseReader
 from tests.support.state import StateTestCase, kinds, order_event, order_ids, parts
-from tradeproxy.downstream import log_reader
+from tradeproxy.downstream import log_reader, snapshot
 from tradeproxy.downstream.log_reader import MIN_STEP_BYTES, STEP_BYTES
-from tradeproxy.downstream.snapshot import BUILD_TIMEOUT
+from tradeproxy.downstream.snapshot import BUILD_TIMEOUT, SEND_TIMEOUT
 from tradeproxy.downstream.subscription import NOT_KEPT, TRIMMED
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -221,6 +221,19 @@ class SlowSnapshotTests(StateTestCase):
         found = parts(messages)
         self.assertEqual([order for part in found for order in order_ids(part)], self.ids)
         self.assertEqual(messages[-2:], later)
+
+    def test_snapshot_must_be_read_in_three_minutes(self) -> None:
+        """A client that read a part each 29 s held the state of hours ago."""
+        self.patch(snapshot, "SEND_TIMEOUT", SEND_TIMEOUT / 3)
+        client, transport = self.join_blocked()
+        for _ in range(3):
+            self.assertEqual(len(self.factory.clients), 1)
+            self.wires.advance(29)
+            transport.producer.resumeProducing()
+            self.clock.advance(0)
+        self.unblock(transport)
+        assert client.closed is not None
+        self.assertEqual(client.closed[0], CloseCode.TOO_SLOW.code)
 
     def test_others_do_not_read_parts_are_small(self) -> None:
         """3,000 clients that did not read took 480 MB: two copies of 64 KiB each."""

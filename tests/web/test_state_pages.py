@@ -14,7 +14,7 @@ from tradeproxy.book.builder import APPLY_EVERY
 from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.config.settings import Limits
 from tradeproxy.web import state_pages
-from tradeproxy.web.answer import BLOCK_BYTES, STALL_TIMEOUT
+from tradeproxy.web.answer import BLOCK_BYTES, READ_TIMEOUT, STALL_TIMEOUT
 from tradeproxy.web.state_pages import YIELD_AFTER
 from tradeproxy.wire.event import format_time
 
@@ -416,6 +416,17 @@ class SlowReaderTests(StateTestCase):
         self.assertTrue(self.servers[0].disconnecting)
         self.assertEqual(len(self.factory.clients), 0)
         self.assertEqual(answer.received, b"")
+
+    def test_answer_must_be_read_in_three_minutes(self) -> None:
+        """A client that read a block each minute held the state of hours ago."""
+        self.ask("/state")
+        for _ in range(3):
+            self.wires.advance(STALL_TIMEOUT - 1)
+            self.assertFalse(self.servers[0].disconnecting)
+            self.servers[0].producer.resumeProducing()
+            self.clock.advance(0)
+        self.wires.advance(READ_TIMEOUT - 3 * (STALL_TIMEOUT - 1))
+        self.assertTrue(self.servers[0].disconnecting)
 
     def test_places_are_taken_reader_that_does_not_read_gives_way(self) -> None:
         """140 answers that nobody read took all places: others got 503 for as long as a minute."""

@@ -41,7 +41,7 @@ class TurnsTests(SynchronousTestCase):
         """It waited for a step of each of them before each of its own: over a second."""
         for number in range(100):
             self.work(f"long {number}", 20, seconds=TURN)
-        while self.clock.seconds() < 100 * (SHORT + TURN):
+        while self.clock.seconds() < 100 * 2 * TURN:
             self.clock.turn()
         self.work("short", 5)
         self.done.clear()
@@ -55,7 +55,7 @@ class TurnsTests(SynchronousTestCase):
         while self.clock.seconds() < SHORT:
             self.clock.turn()
         for number in range(40):
-            self.work(f"short {number}", 2, seconds=TURN)
+            self.work(f"short {number}", 1, seconds=TURN)
         self.done.clear()
         for _ in range(40):
             self.clock.turn()

@@ -226,6 +226,10 @@ class Feed:
             self._set_state(_FeedState.INSERTING)
             self._schedule_step()
 
+    def give_up(self) -> None:
+        """Treat the client as one that does not read."""
+        self._sink.on_stall()
+
     def skip_to(self, position: int) -> None:
         """Leave out the events up to `position`."""
         self._move_to(position)

@@ -9,6 +9,7 @@ as the client reads:
     current         the book's                   take the snapshot, send its parts, then events
     current         before the book's            without a replay, skip to it; otherwise events
     current         behind one that is made      wait for the next one
+    any             SEND_TIMEOUT, parts are due  the same as for a client that does not read
     another epoch   while parts are sent         events up to now, then a new snapshot
 """
 
@@ -35,6 +36,9 @@ PARSED_PER_STEP = 16
 
 BUILD_TIMEOUT = 20.0
 """Seconds that a client waits for a book that is still building."""
+
+SEND_TIMEOUT = 180.0
+"""Seconds in which a client must read its snapshot: meanwhile it holds what has changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,11 @@ class SnapshotInsert:
             yield b""
         del pending
         parts = split(snapshot, self._book.account.name, self._wanted, lambda: feed.step_bytes)
+        end = self._clock.seconds() + SEND_TIMEOUT
         while self.is_due and log.epoch == epoch:
+            if self._clock.seconds() >= end:
+                feed.give_up()
+                return
             yield self._encode_next(parts)
 
     def _encode_next(self, parts: Iterator[Part | None]) -> bytes:

@@ -12,6 +12,7 @@ sending    step: bytes are left                        sending
 sending    step: no bytes are left                     ended
 sending    the client does not read                    the same, without steps
 sending    the client does not read for a minute       ended: the connection is aborted
+sending    the client does not read in three minutes   the same
 sending    the place is needed: see StatePages         the same
 any        the client disconnects                      ended: the work is dropped
 """
@@ -37,10 +38,16 @@ from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
 
 BLOCK_BYTES = 64 * 1024
-"""Bytes that one step hashes or sends, unless one object alone is larger."""
+"""Bytes that one step sends, unless one object alone is larger."""
+
+BLOCKS_PER_HASH_STEP = 32
+"""Blocks that one step hashes: two milliseconds. A large state would wait for a turn for each."""
 
 STALL_TIMEOUT = 60.0
 """Seconds for which a client may read nothing of its answer."""
+
+READ_TIMEOUT = 180.0
+"""Seconds in which a client must read its answer: meanwhile it holds what has changed since."""
 
 FAILED = Rejection(503, "the answer could not be made: see the proxy's log")
 
@@ -81,6 +88,7 @@ class Answer:
         self._clients = clients
         self._clock = clock
         self._paused_at: float | None = None
+        self._end_at = clock.seconds() + READ_TIMEOUT
         self._has_ended = False
         self._stall_timer: IDelayedCall | None = None
 
@@ -118,7 +126,8 @@ class Answer:
         """Take no further step: the client does not read."""
         if self._paused_at is None and not self._has_ended:
             self._paused_at = self._clock.seconds()
-            self._stall_timer = self._clock.callLater(STALL_TIMEOUT, self.abort)
+            left = max(self._end_at - self._paused_at, 0.0)
+            self._stall_timer = self._clock.callLater(min(STALL_TIMEOUT, left), self.abort)
 
     def resumeProducing(self) -> None:
         """Go on."""
@@ -156,10 +165,12 @@ class Answer:
             self._send_error(pieces)
             return
         digest, size = blake2b(digest_size=16), 0
-        for block in _blocks(pieces):
+        for number, block in enumerate(_blocks(pieces), 1):
             digest.update(block)
             size += len(block)
-            yield
+            if number % BLOCKS_PER_HASH_STEP == 0:
+                yield
+        yield
         tag = b'"%b"' % digest.hexdigest().encode()
         request = self._request
         request.setHeader(b"etag", tag)

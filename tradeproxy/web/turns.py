@@ -12,7 +12,7 @@ TURN = 0.005
 STEPS_PER_TURN = 64
 """Steps in one turn: many short ones cost their sockets too."""
 
-SHORT = 0.01
+SHORT = 0.005
 """Seconds of steps after which an answer is a long one."""
 
 LONG_EVERY = 4
