@@ -145,8 +145,8 @@ class BookCase(SqliteCase):
 
     def settle(self) -> None:
         """Let the book write what is due."""
-        self.clock.advance(WRITE_EVERY)
-        self.clock.advance(0)
+        for seconds in (APPLY_EVERY, WRITE_EVERY, 0):
+            self.clock.advance(seconds)
 
     def describe(self) -> dict[str, Any]:
         """Return all that the book answers."""

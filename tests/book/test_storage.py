@@ -15,6 +15,7 @@ from tests.support.journals import Connections, memory_journal
 from tests.support.trading import Trading
 from tradeproxy.book.book import Book
 from tradeproxy.book.views import EventQuery, OrderQuery, OrderScope
+from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import APPLICATION_ID, BOOK_TABLES, MIGRATIONS
 
@@ -47,6 +48,7 @@ class LogTests(BookCase):
         """A power cut may take the spool, whose rows the book had."""
         self.live(30)
         self.settle()
+        self.clock.advance(WRITE_EVERY)  # soon after it, the database gets what the spool has
         for _ in range(3):
             self.live(2)  # few rows go to the spool
         self.settle()
