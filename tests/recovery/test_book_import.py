@@ -218,6 +218,15 @@ class SharedBookImportTests(BookImportTests):
         self.assertEqual(self.importer.progress.fills, self.fills - 10)
         self.assertEqual(self.quantities(), {"alpha": "0", "beta": "60"})
 
+    def test_import_of_an_unknown_account_fails_with_the_cause(self) -> None:
+        """The reason was that the journal cannot be written."""
+        self.log.account_id = None
+        self.importer.start()
+        self.complete()
+        self.assertEqual(self.importer.progress.state, ImportState.FAILED)
+        reason = "the account's id is not known yet: Alpaca has not answered"
+        self.assertEqual(self.importer.progress.reason, reason)
+
     def test_import_waits_while_redis_is_away(self) -> None:
         """A restart of Redis must not end an import of an hour."""
         assert isinstance(self.log, RedisJournal)

@@ -111,7 +111,7 @@ class RecordingSink:
     def on_unreadable(self) -> None:
         self.calls.append("unreadable")
 
-    def on_stall(self) -> None:
+    def on_stall(self, _seconds: float) -> None:
         self.calls.append("stalled")
 
     def abort(self) -> None:

@@ -169,7 +169,7 @@ class RedisImportLog:
         if token is None:
             raise NotLeadingError
         if account_id is None:
-            raise UnreadableError
+            raise UnreadableError("the account's id is not known yet: Alpaca has not answered")
         if self._is_own:
             await self._write(token, len(self._elements), [page])
             self._extend([page])

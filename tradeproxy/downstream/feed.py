@@ -80,8 +80,8 @@ class FeedSink(Protocol):
     def on_unreadable(self) -> None:
         """Handle that the next rows cannot be read now. The feed is idle until `start`."""
 
-    def on_stall(self) -> None:
-        """Handle that the client has not read for the stall timeout. The feed goes on."""
+    def on_stall(self, seconds: float) -> None:
+        """Handle that the client has not read what it must in so many seconds. The feed goes on."""
 
     def abort(self) -> None:
         """Drop the connection at once: the feed has failed."""
@@ -226,9 +226,9 @@ class Feed:
             self._set_state(_FeedState.INSERTING)
             self._schedule_step()
 
-    def give_up(self) -> None:
-        """Treat the client as one that does not read."""
-        self._sink.on_stall()
+    def give_up(self, seconds: float) -> None:
+        """Treat the client as one that has not read for so many seconds."""
+        self._sink.on_stall(seconds)
 
     def skip_to(self, position: int) -> None:
         """Leave out the events up to `position`."""
@@ -286,7 +286,8 @@ class Feed:
             self._paused = True
             self._log_reader.paused += 1
             self._is_ready = False
-            self._stall_timer = self._clock.callLater(self._stall_timeout, self._sink.on_stall)
+            timeout = self._stall_timeout
+            self._stall_timer = self._clock.callLater(timeout, self._sink.on_stall, timeout)
             self._sink.on_pause()
 
     def resumeProducing(self) -> None:

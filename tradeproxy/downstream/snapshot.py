@@ -143,7 +143,7 @@ class SnapshotInsert:
         end = self._clock.seconds() + SEND_TIMEOUT
         while self.is_due and log.epoch == epoch:
             if self._clock.seconds() >= end:
-                feed.give_up()
+                feed.give_up(SEND_TIMEOUT)
                 return
             yield self._encode_next(parts)
 

@@ -248,9 +248,9 @@ class SseResponse:
         """Drop the connection. The client may resume at its position."""
         self._drop(CloseCode.UNREADABLE.reason)
 
-    def on_stall(self) -> None:
+    def on_stall(self, seconds: float) -> None:
         """Drop the connection. The client may resume at its position."""
-        self._drop(f"read too slowly for {self._shared.limits.stall_timeout:g} s")
+        self._drop(f"read too slowly for {seconds:g} s")
 
     # Internals.
 

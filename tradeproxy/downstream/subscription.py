@@ -97,7 +97,6 @@ class Subscription:
         "_position",
         "_sent_at",
         "_snapshot",
-        "_stall_timeout",
         "_transport",
         "_wants_status",
         "deliver",
@@ -137,7 +136,6 @@ class Subscription:
         self._position = options.position
         self._transport = transport
         self._encoders = encoders
-        self._stall_timeout = stall_timeout
         self._wants_status = False
         self._hello_pending = False
         self._is_replaying = False
@@ -267,13 +265,13 @@ class Subscription:
         """Close with a code that lets the client retry: its position may still be valid."""
         self._transport.close(CloseCode.UNREADABLE)
 
-    def on_stall(self) -> None:
+    def on_stall(self, seconds: float) -> None:
         """Close the client. For a client with status, the reason has the cursor to resume from."""
         # Only clients with status know cursors. The default reason names `event_id`, too.
         code = CloseCode.TOO_SLOW
         seq = self._current_seq() if self._wants_status else None
         cursor = None if seq is None else self._account.cursor_at(seq)
-        reason = f"read too slowly for {self._stall_timeout:g} s: reconnect with since_id={cursor}"
+        reason = f"read too slowly for {seconds:g} s: reconnect with since_id={cursor}"
         fits = cursor is not None and len(reason) <= MAX_REASON_BYTES
         self._transport.close(code, reason if fits else code.reason)
 

@@ -94,8 +94,8 @@ class BookImport:
             self._fail(error.reason)
         except NotLeadingError:
             self._fail("this node does not lead the account any more; ask the leader to continue")
-        except UnreadableError:
-            self._fail("the journal cannot be written at the moment")
+        except UnreadableError as error:
+            self._fail(str(error) or "the journal cannot be written at the moment")
         except Exception:
             self._log.failure(
                 "{account}: the import of fills failed", account=self._book.account.name
@@ -223,7 +223,7 @@ class BookImport:
             if (found := self._book.strategies) is not None:
                 return found
             await deferLater(self._clock, 0.5)
-        raise UnreadableError
+        raise UnreadableError("the book is still being built")
 
     async def _get(self, path: str, parameters: dict[str, str]) -> list[Document]:
         """Return a page. Raises RestRefusedError, or RestUnavailableError after RETRIES."""
