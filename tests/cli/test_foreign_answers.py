@@ -169,7 +169,7 @@ class ForeignAnswerTests(SynchronousTestCase):
         try:
             fetched = strategies.fetch_strategies("", "")
             self.assertTrue(list(strategies.format_strategies(fetched)))
-            strategies.write_document(fetched)
+            ask.write_document(fetched, "strategies")
             strategies._assign("", "", "1", "alpha")  # noqa: SLF001
         except AskError as error:
             self.assertNotIn("\n", str(error))
@@ -198,7 +198,7 @@ class ForeignAnswerTests(SynchronousTestCase):
         try:
             fetched = proxy.fetch_status("ws://localhost:1", "")
             list(status.describe_status(fetched))
-            status.write_document(fetched)
+            ask.write_document(fetched, "status")
             all(account["ready"] for account in fetched["accounts"].values())
         except AskError as error:
             self.assertNotIn("\n", str(error))

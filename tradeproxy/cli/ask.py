@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.wire.printable import escape_unprintable
 
 _T = TypeVar("_T")
+
+FAILED = 2
+"""The exit status if no proxy answers, or if it refuses the request."""
 
 TIMEOUT = 5.0
 """Seconds for the connection, and for each read of the answer."""
@@ -90,6 +94,21 @@ def print_error(error: AskError, *, as_json: bool) -> None:
     """Print the line of an error, or a JSON object with it."""
     line = str(error)
     print(json.dumps({"error": line}) if as_json else escape_unprintable(line))
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raise AskError for what the block finds to be of another shape."""
+    try:
+        yield
+    except SHAPE_ERRORS:
+        raise AskError(f"this version cannot read the proxy's {what}") from None
+
+
+def write_document(document: dict[str, Any], what: str) -> str:
+    """Return a document as JSON. Raises AskError for one that is nested too deeply."""
+    with reading(what):
+        return json.dumps(document, indent=2)
 
 
 def explain_rejected_token(token: str) -> str:

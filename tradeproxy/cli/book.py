@@ -10,13 +10,9 @@ from functools import partial
 from typing import Any
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, ask_proxy
-from tradeproxy.cli.foreign import SHAPE_ERRORS
+from tradeproxy.cli.ask import FAILED, AskError, ask_proxy, reading
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.wire.printable import escape_unprintable
-
-FAILED = 2
-"""The exit status if no proxy answers, or if the import fails."""
 
 POLL_EVERY = 0.5
 """Seconds between two looks at the progress."""
@@ -58,7 +54,7 @@ def _run_import(
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Follow an import to its end, and return the line about it. Raises AskError."""
-    try:
+    with reading("answer"):
         answer = ask("POST", path="/strategies/import")
         while answer.get("state") == "running":
             bar.show(min(max(float(answer["fraction"]), 0), 1))
@@ -68,5 +64,3 @@ def _run_import(
             reason = answer["reason"] or "the proxy was restarted"
             raise AskError(f"the import stopped: {reason}; the same command continues it")
         return f"{answer['fills']} fills, {answer['new']} of them new"
-    except SHAPE_ERRORS:
-        raise AskError("this version cannot read the proxy's answer") from None

@@ -14,8 +14,7 @@ from typing import Any, TextIO
 from urllib.parse import quote, urlencode
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, ask_proxy, print_error
-from tradeproxy.cli.foreign import SHAPE_ERRORS
+from tradeproxy.cli.ask import FAILED, AskError, ask_proxy, print_error, reading
 from tradeproxy.cli.state_output import (
     format_csv,
     format_order,
@@ -27,9 +26,6 @@ from tradeproxy.cli.state_output import (
 )
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.wire.printable import escape_unprintable
-
-FAILED = 2
-"""The exit status if no proxy answers, or if it refuses the request."""
 
 WATCH_EVERY = 2.0
 """Seconds between two requests of `--watch`."""
@@ -190,7 +186,7 @@ def _write_lines(
     report: StateCommand, document: dict[str, Any], arguments: Namespace
 ) -> Iterator[str]:
     """Yield the lines of the output. Raises AskError for a document of another shape."""
-    try:
+    with reading("answer"):
         if arguments.csv:
             yield from map(format_csv, report.list_cells(document))
         elif arguments.json:
@@ -199,8 +195,6 @@ def _write_lines(
             yield escape_unprintable(text) if sys.stdout.isatty() else text
         else:
             yield from report.format_table(document)
-    except SHAPE_ERRORS:
-        raise AskError("this version cannot read the proxy's answer") from None
 
 
 def _fetch_positions(url: str, token: str) -> dict[str, Any]:
@@ -213,15 +207,13 @@ def _fetch_orders(query: dict[str, str], limit: int, url: str, token: str) -> di
     position: dict[str, str] = {}
     for _ in range(MAX_PAGES):
         size = str(min(limit - len(orders), PAGE))
-        try:
+        with reading("answer"):
             parameters = urlencode({**query, "limit": size, **position})
             page = ask_proxy("GET", url, f"/orders?{parameters}", token)
             orders += page["orders"]
             if not page["more"] or len(orders) >= limit:
                 break
             position = {"cursor": page["cursor"]}
-        except SHAPE_ERRORS:
-            raise AskError("this version cannot read the proxy's answer") from None
     return page | {"orders": orders}
 
 
@@ -230,13 +222,11 @@ def _fetch_order(order_id: str, url: str, token: str) -> dict[str, Any]:
     entries: list[Any] = []
     after = 0
     for _ in range(MAX_PAGES):
-        try:
+        with reading("answer"):
             path = f"/orders/{quote(order_id, safe='')}?timeline_after={after}"
             page = ask_proxy("GET", url, path, token)
             entries += page["timeline"]
             if not page["timeline_more"]:
                 break
             after = entries[-1]["seq"]
-        except SHAPE_ERRORS:
-            raise AskError("this version cannot read the proxy's answer") from None
     return page | {"timeline": entries, "timeline_more": False}

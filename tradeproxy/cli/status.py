@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, print_error
+from tradeproxy.cli.ask import FAILED, AskError, print_error, reading, write_document
 from tradeproxy.cli.findings import print_findings
-from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.tail_output import format_status
 from tradeproxy.cli.times import format_local_time
 from tradeproxy.config.env import Environment
@@ -21,11 +19,6 @@ from tradeproxy.wire.printable import escape_unprintable
 
 TROUBLE = 1
 """The exit status if an account has a problem."""
-
-UNREACHABLE = 2
-"""The exit status if no proxy answers, or if it rejects the token."""
-
-UNREADABLE = "this version cannot read the proxy's status"
 
 MAX_GAPS = 3
 """The newest gaps of an account that are shown."""
@@ -38,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(arguments: Namespace) -> int:
-    """Print the status, and return the exit status: 0, TROUBLE or UNREACHABLE.
+    """Print the status, and return the exit status: 0, TROUBLE or FAILED.
 
     Raises SystemExit for a wrong setting.
     """
@@ -50,13 +43,13 @@ def main(arguments: Namespace) -> int:
         document = proxy.fetch_status(url, token)
         lines = list(describe_status(document))
         text = (
-            write_document(document)
+            write_document(document, "status")
             if arguments.json
             else "\n".join(map(escape_unprintable, lines))
         )
     except AskError as error:
         print_error(error, as_json=arguments.json)
-        return UNREACHABLE
+        return FAILED
     print(text)
     is_ready = all(account["ready"] for account in document["accounts"].values())
     return 0 if is_ready else TROUBLE
@@ -64,7 +57,7 @@ def main(arguments: Namespace) -> int:
 
 def describe_status(document: dict[str, Any]) -> Iterator[str]:
     """Yield the lines for a document of /status.json. Raises AskError for another shape."""
-    try:
+    with reading("status"):
         yield f"running since {format_local_time(document['started'])}"
         for name, account in document["accounts"].items():
             yield from _describe_account(name, account)
@@ -73,16 +66,6 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
         clients = document["clients"]
         slow = f", {clients['slow']} of them slow" if clients["slow"] else ""
         yield f"clients: {clients['count']}{slow}"
-    except SHAPE_ERRORS:
-        raise AskError(UNREADABLE) from None
-
-
-def write_document(document: dict[str, Any]) -> str:
-    """Return a document as JSON. Raises AskError for one that is nested too deeply."""
-    try:
-        return json.dumps(document, indent=2)
-    except RecursionError:
-        raise AskError(UNREADABLE) from None
 
 
 def _describe_webhook(webhook: dict[str, Any]) -> str:

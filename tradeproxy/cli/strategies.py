@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import AskError, ask_proxy, print_error
-from tradeproxy.cli.foreign import SHAPE_ERRORS
+from tradeproxy.cli.ask import FAILED, AskError, ask_proxy, print_error, reading, write_document
 from tradeproxy.cli.table import format_table, printable
 from tradeproxy.wire.printable import escape_unprintable
 
-FAILED = 2
-"""The exit status if no proxy answers, or if it refuses the request."""
-
 MAX_PAGES = 100
 """Pages that are asked for: 1,002 strategies have eleven, unless they have very many lots."""
-
-UNREADABLE = "this version cannot read the proxy's strategies"
 
 MAX_NAME = 24
 """Terminal cells of a strategy's name in the table."""
@@ -57,7 +50,7 @@ def main(arguments: Namespace) -> int:
             return 0
         document = fetch_strategies(url, token)
         lines = list(format_strategies(document))
-        text = write_document(document) if arguments.json else "\n".join(lines)
+        text = write_document(document, "strategies") if arguments.json else "\n".join(lines)
     except AskError as error:
         print_error(error, as_json=arguments.json)
         return FAILED
@@ -69,18 +62,8 @@ def _assign(url: str, token: str, order_id: str, name: str) -> str:
     query = f"strategy={quote(name, safe='')}" if name else "undo=1"
     path = f"/strategies/orders/{quote(order_id, safe='')}?{query}"
     answer = ask_proxy("POST", url, path, token)
-    try:
+    with reading("strategies"):
         return f"order {order_id}: {answer.get('strategy')}"
-    except RecursionError:
-        raise AskError(UNREADABLE) from None
-
-
-def write_document(document: dict[str, Any]) -> str:
-    """Return a document as JSON. Raises AskError for one that is nested too deeply."""
-    try:
-        return json.dumps(document, indent=2)
-    except RecursionError:
-        raise AskError(UNREADABLE) from None
 
 
 def fetch_strategies(url: str, token: str) -> dict[str, Any]:
@@ -89,20 +72,18 @@ def fetch_strategies(url: str, token: str) -> dict[str, Any]:
     query = ""
     for _ in range(MAX_PAGES):
         page = ask_proxy("GET", url, f"/strategies{query}", token)
-        try:
+        with reading("strategies"):
             found = [*whole.get("strategies", []), *page["strategies"]]
             whole = page | {"strategies": found}
             if not page["more"]:
                 break
             query = f"?cursor={quote(page['next'], safe='')}"
-        except SHAPE_ERRORS:
-            raise AskError(UNREADABLE) from None
     return whole
 
 
 def format_strategies(document: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of a table. Raises AskError for a document of another shape."""
-    try:
+    with reading("strategies"):
         rows = list(_list_rows(document))
         differences = [
             f"{each['symbol']}: the account has {each['account_qty']},"
@@ -114,8 +95,6 @@ def format_strategies(document: dict[str, Any]) -> Iterator[str]:
             for each in document["notes"]
         ]
         is_complete = document["complete"]
-    except SHAPE_ERRORS:
-        raise AskError(UNREADABLE) from None
     yield from format_table(HEAD, rows, HEAD[2:7])
     yield from map(escape_unprintable, (*differences, *notes))
     if not is_complete:
