@@ -23,7 +23,6 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.config.webhooks import WebhookSettings
@@ -33,7 +32,7 @@ from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
 from tradeproxy.query.filters import Filter, read_traits
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.webhooks.delivery_log import DeliveryLog
 from tradeproxy.webhooks.formats import build_request
 from tradeproxy.webhooks.message import Message, Skipped, build_event_message
 from tradeproxy.webhooks.positions import StoredPosition
@@ -41,7 +40,6 @@ from tradeproxy.webhooks.retry import RetrySchedule, Verdict, judge
 from tradeproxy.webhooks.sender import ReceiverAnswer, Sender
 from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
 from tradeproxy.webhooks.watch import AccountWatch
-from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.position import Cursor, FromTime, LastEvents, compute_check
 
 MAX_AGE = 24 * 3600 * SECOND
@@ -70,8 +68,6 @@ class _InterruptedError(Exception):
 class Delivery:
     """Sends the messages of one webhook about one account. It is idle until `start`."""
 
-    _log = Logger()
-
     def __init__(
         self,
         webhook: WebhookSettings,
@@ -99,6 +95,7 @@ class Delivery:
         self.account = account
         self.stats = stats or DeliveryStats(webhook.name, webhook.format.value, account.name)
         self.stats.state, self.stats.reason = DeliveryState.WAITING, ""
+        self._log = DeliveryLog(self.stats)
         self._sender = sender
         self._node = node
         self._clock = clock
@@ -132,12 +129,7 @@ class Delivery:
         self._running.addErrback(self._fail)
 
     def _fail(self, failure: Failure) -> None:
-        self._log.failure(
-            "webhook {webhook}: {account}: it has failed",
-            failure,
-            webhook=self.webhook.name,
-            account=self.account.name,
-        )
+        self._log.record_error("it has failed", failure)
         self._tail.stop()
         self.account.on_state.pop(self, None)
         self.stats.state, self.stats.reason = DeliveryState.STOPPED, INTERNAL_ERROR
@@ -170,11 +162,7 @@ class Delivery:
         try:
             messages = self._watch.look()
         except Exception:  # whose state it is must not fail
-            self._log.failure(
-                "webhook {webhook}: {account}: its state cannot be observed",
-                webhook=self.webhook.name,
-                account=self.account.name,
-            )
+            self._log.record_error("its state cannot be observed")
             return
         for message in messages:
             if message.type.removeprefix("proxy.") in self.webhook.events:
@@ -333,18 +321,18 @@ class Delivery:
             )
             match judge(answer.status):
                 case Verdict.DELIVERED:
-                    self._record_sent(schedule.failures)
+                    self._log.record_sent(schedule.failures, self.account.dates.own())
                     self._skipped = Skipped()
                     break
                 case Verdict.REJECTED:
-                    self._record_rejected(message, answer.reason)
+                    self._log.record_rejected(message.id, answer.reason)
                     break
                 case Verdict.STOP:
                     self._on_stopped(f"the receiver answers {answer.reason}")
                     raise _InterruptedError
                 case Verdict.RETRY:
                     delay = schedule.delay(answer.retry_after)
-                    self._record_failure(answer.reason, delay, schedule.failures)
+                    self._log.record_failure(answer.reason, delay, schedule.failures)
                     await self._interruptible(deferLater(self._clock, delay))
         self.stats.state, self.stats.reason = DeliveryState.READY, ""
         self._is_changed = True
@@ -400,56 +388,7 @@ class Delivery:
             self._skip(1, dropped.time, dropped.time)
         self._reports.append((self.account.log.last, message))
 
-    # Counts and log lines.
-
     def _skip(self, count: int, begin: int | None, end: int | None) -> None:
-        if not count:
-            return
-        if not self._skipped.count:
-            self._log.warn(
-                "webhook {webhook}: {account}: events are skipped: they are older than a day, or no"
-                " longer stored; the next message says how many",
-                webhook=self.webhook.name,
-                account=self.account.name,
-            )
-        self._skipped = self._skipped.add(count, begin, end)
-        self.stats.skipped += count
-
-    def _record_sent(self, failures: int) -> None:
-        self.stats.sent += 1
-        self.stats.last_sent = self.account.dates.own()
-        if failures:
-            self._log.info(
-                "webhook {webhook}: {account}: sent after {count} failed attempt{s}",
-                webhook=self.webhook.name,
-                account=self.account.name,
-                count=failures,
-                s=plural_ending(failures),
-            )
-
-    def _record_rejected(self, message: Message, reason: str) -> None:
-        self.stats.rejected += 1
-        if is_logged(self.stats.rejected):
-            self._log.warn(
-                "webhook {webhook}: {account}: event {id} is skipped: the receiver answers {reason}"
-                " ({count} so far)",
-                webhook=self.webhook.name,
-                account=self.account.name,
-                id=message.id,
-                reason=reason,
-                count=self.stats.rejected,
-            )
-
-    def _record_failure(self, reason: str, delay: float, failures: int) -> None:
-        self.stats.failures += 1
-        self.stats.state, self.stats.reason = DeliveryState.RETRYING, reason
-        if is_logged(failures):
-            self._log.warn(
-                "webhook {webhook}: {account}: not sent: {reason}; next attempt in {delay:.0f} s"
-                " ({count} so far)",
-                webhook=self.webhook.name,
-                account=self.account.name,
-                reason=reason,
-                delay=delay,
-                count=failures,
-            )
+        if count:
+            self._log.record_skipped(count, is_first=not self._skipped.count)
+            self._skipped = self._skipped.add(count, begin, end)
