@@ -72,6 +72,14 @@ def read_switch(given: Query, name: str) -> bool:
     return value == "1"
 
 
+def read_limit(given: Query, default: int, maximum: int) -> int:
+    """Return the number in `limit`. Raises QueryError."""
+    text = given.get("limit", str(default))
+    if re.fullmatch("[0-9]{1,4}", text) is None or not 1 <= int(text) <= maximum:
+        raise QueryError(f"limit: is not a number from 1 to {maximum}")
+    return int(text)
+
+
 def check_id(name: str, text: str) -> str:
     """Return an id or a cursor without the white space behind it. Raises QueryError."""
     text = text.rstrip()  # such as the end of the line that a shell read it from

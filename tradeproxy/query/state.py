@@ -14,6 +14,7 @@ from tradeproxy.query.parameters import (
     QueryError,
     check_id,
     parse_time,
+    read_limit,
     read_parameters,
 )
 
@@ -62,7 +63,7 @@ def parse_orders_request(query: bytes) -> OrdersRequest:
             _parse_optional_time(given, "after"),
             _parse_optional_time(given, "until"),
         ),
-        _parse_limit(given),
+        read_limit(given, DEFAULT_LIMIT, MAX_LIMIT),
         _parse_order_key(given.get("cursor")),
     )
 
@@ -82,7 +83,7 @@ def parse_events_request(query: bytes, epoch: str) -> EventsRequest:
             since if since is None or is_exact else since + 1,
             _parse_optional_time(given, "until"),
         ),
-        _parse_limit(given),
+        read_limit(given, DEFAULT_LIMIT, MAX_LIMIT),
         _parse_event_key(given.get("cursor"), epoch),
     )
 
@@ -121,13 +122,6 @@ def _parse_status(given: Query) -> OrderScope:
     nearest = get_close_matches(text[:32].lower(), names, 1)
     hint = f"; the nearest is {nearest[0]}" if nearest else ""
     raise QueryError(f"status: is none of {', '.join(names)}{hint}")
-
-
-def _parse_limit(given: Query) -> int:
-    text = given.get("limit", str(DEFAULT_LIMIT))
-    if re.fullmatch("[0-9]{1,4}", text) is None or not 1 <= int(text) <= MAX_LIMIT:
-        raise QueryError(f"limit: is not a number from 1 to {MAX_LIMIT}")
-    return int(text)
 
 
 def _parse_optional_time(given: Query, name: str) -> int | None:

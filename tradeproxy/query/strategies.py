@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from tradeproxy.book.fields import normalize_symbol
-from tradeproxy.query.parameters import QueryError, read_parameters, read_switch
+from tradeproxy.query.parameters import QueryError, read_limit, read_parameters, read_switch
 from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, is_strategy_name
 
 DEFAULT_LIMIT = 100
@@ -27,9 +26,7 @@ class StrategiesRequest:
 def parse_strategies_request(query: bytes) -> StrategiesRequest:
     """Parse the query of `/strategies`. Raises QueryError."""
     given = read_parameters(query, ("strategy", "symbols", "lots", "limit", "cursor"))
-    limit = given.get("limit", str(DEFAULT_LIMIT))
-    if re.fullmatch("[0-9]{1,4}", limit) is None or not 1 <= int(limit) <= MAX_STRATEGIES:
-        raise QueryError(f"limit: is not a number from 1 to {MAX_STRATEGIES}")
+    limit = read_limit(given, DEFAULT_LIMIT, MAX_STRATEGIES)
     after = given.get("cursor", "")
     if after and not is_strategy_name(after):
         raise QueryError("cursor: is not the cursor of a page of strategies")
@@ -37,7 +34,7 @@ def parse_strategies_request(query: bytes) -> StrategiesRequest:
         frozenset(_split(given.get("strategy", ""))),
         frozenset(normalize_symbol(symbol) for symbol in _split(given.get("symbols", ""))),
         read_switch({"lots": "1", **given}, "lots"),
-        int(limit),
+        limit,
         after,
     )
 
