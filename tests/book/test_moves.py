@@ -10,9 +10,10 @@ from typing import TypeVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import UUID, frame, order, read, report_fill
-from tradeproxy.book.fill_tables import MAX_CACHED, MAX_FILLS, TableFillStore
+from tradeproxy.book.fill_store import MAX_CACHED, MAX_FILLS, FillStore
+from tradeproxy.book.moves import MAX_CIRCLE
 from tradeproxy.book.strategies import WORK_FILLS
-from tradeproxy.book.strategy_book import MAX_CIRCLE, StrategyBook
+from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.strategy_rule import BeforeDash, StrategyRule, parse_rule
 
@@ -62,7 +63,7 @@ class MoveTests(SynchronousTestCase):
 
     def open(self) -> None:
         """Begin with what is saved, as after a kill."""
-        self.store = TableFillStore(self.tables)
+        self.store = FillStore(self.tables)
         self.book = StrategyBook(self.store, self.rule, self.fail)
 
     def save(self) -> None:
@@ -117,8 +118,8 @@ class MoveTests(SynchronousTestCase):
         """A bot had repriced an order 1,500 times. One assignment stopped the proxy for 6.8 s."""
         self.take(*self.make_chain(1500))
         self.finish()
-        self.book.assign(f"{0:08}", "other")
-        self.assertEqual(self.book.find_strategy(f"{0:08}"), "other")
+        self.book.orders.assign(f"{0:08}", "other")
+        self.assertEqual(self.book.orders.find_strategy(f"{0:08}"), "other")
         self.assertFalse(self.book.is_current)
         self.assertEqual(self.quantities(), {"other": "1500"})
         self.assertGreater(self.steps, 50)
@@ -128,10 +129,10 @@ class MoveTests(SynchronousTestCase):
         """5,000 partial fills took 1.4 s, and each further one read all of them."""
         self.take(*(report_fill(order("1"), f"e{n}", "1", "2", minute=n) for n in range(5000)))
         self.finish()
-        self.book.assign("1", "other")
+        self.book.orders.assign("1", "other")
         self.assertEqual(self.quantities(), {"other": "5000"})
         self.take(report_fill(order("1", "beta-1"), "e0", "1", "2"))
-        self.book.assign("1", "")
+        self.book.orders.assign("1", "")
         self.assertEqual(self.quantities(), {"beta": "5000"})
         self.assert_bounded()
 
@@ -182,11 +183,11 @@ class MoveTests(SynchronousTestCase):
             legs = [order(ids[0], f"c{count}.0-1"), order(ids[-1], f"c{count}.{count - 1}-1")]
             self.take(frame("replaced", order(ids[0], f"c{count}.0-1", legs=legs)))
             self.finish()
-            found = {self.book.find_strategy(each) for each in ids}
+            found = {self.book.orders.find_strategy(each) for each in ids}
             self.assertTrue(all(each.startswith(f"c{count}.") for each in found), found)
-            self.book.assign(ids[0], "hand")
+            self.book.orders.assign(ids[0], "hand")
             self.finish()
-            self.book.assign(ids[0], "")
+            self.book.orders.assign(ids[0], "")
         self.assertEqual(sum(map(Decimal, self.quantities().values())), 3 + 4 * MAX_CIRCLE)
         self.assertLess(self.longest_step, MAX_STEP)
         # A link is followed upwards for MAX_CIRCLE orders at most.
@@ -202,7 +203,7 @@ class MoveTests(SynchronousTestCase):
             )
         )
         self.finish()
-        self.book.assign(f"{0:08}", "other")
+        self.book.orders.assign(f"{0:08}", "other")
         self.save()
         lives = 0
         while self.store.list_moving() and lives < 200:
@@ -223,7 +224,7 @@ class MoveTests(SynchronousTestCase):
         for n in range(count):
             self.take(report_fill(order(f"l{n}", UUID, replaces="1"), f"e{n}", "1", "2"))
         self.finish()
-        self.book.assign("1", "other")
+        self.book.orders.assign("1", "other")
         self.assertEqual(self.quantities(), {"other": f"{count + 1}"})
         self.assert_bounded()
 
@@ -243,7 +244,7 @@ class MoveTests(SynchronousTestCase):
         self.take(*chain[:10], report_fill(order(f"{0:08}", "mom-0"), "x", "1", "2"))
         self.save()
         self.take(*chain[10:], report_fill(order(f"{0:08}", "mom-0"), "y", "1", "2"))
-        self.book.assign(f"{0:08}", "other")
+        self.book.orders.assign(f"{0:08}", "other")
         self.assertEqual(self.quantities(), {"other": "22"})
         self.save()
         self.open()

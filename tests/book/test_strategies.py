@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.book.memory_fills import MemoryFillStore
 from tests.book.plain_strategies import PlainFill, add_up
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
-from tradeproxy.book.fill_store import Opening
-from tradeproxy.book.fill_tables import TableFillStore
+from tradeproxy.book.fill_records import Opening
+from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.lots import OPENING, ZERO, FillKey
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.journal.tables import TemporaryTables
@@ -258,7 +257,7 @@ class RandomLivesTests(SynchronousTestCase):
     def test_random_lives_have_the_lots_and_the_gains_of_the_plain_model(self, life: Life) -> None:
         """Whatever comes late, twice, busted, corrected, linked afterwards or assigned by hand."""
         tables = TemporaryTables()
-        store = TableFillStore(tables)
+        store = FillStore(tables)
         book = StrategyBook(store, BeforeDash(), self.fail)
         waiting = list(life.assignments)
         frames = list_frames(life)
@@ -266,11 +265,11 @@ class RandomLivesTests(SynchronousTestCase):
         for number, index in enumerate([*life.arrival, *life.repeats]):
             while waiting and waiting[0][0] <= number:
                 _, assigned, name = waiting.pop(0)
-                book.assign(life.orders[assigned].id, name)
+                book.orders.assign(life.orders[assigned].id, name)
                 book.work(1)
             if number in life.kills:
                 tables.run(store.save, writes=True)
-                store = TableFillStore(tables)
+                store = FillStore(tables)
                 book = StrategyBook(store, BeforeDash(), self.fail)
                 book.work(1)
             if number == middle:
@@ -283,7 +282,7 @@ class RandomLivesTests(SynchronousTestCase):
                 book.work(3)
             book.take(read(frames[index]))
         for _, assigned, name in waiting:
-            book.assign(life.orders[assigned].id, name)
+            book.orders.assign(life.orders[assigned].id, name)
         while book.work(2):
             pass
         tables.close()
@@ -320,11 +319,13 @@ class RandomLivesTests(SynchronousTestCase):
     @given(lives())
     def test_strategies_add_up_to_the_account(self, life: Life) -> None:
         """Quantities do; and what was paid is what is held at cost, less what was realised."""
-        book = StrategyBook(MemoryFillStore(), BeforeDash(), self.fail)
+        tables = TemporaryTables()
+        book = StrategyBook(FillStore(tables), BeforeDash(), self.fail)
         for payload in list_frames(life):
             book.take(read(payload))
         while book.work(1000):
             pass
+        tables.close()
         # Nothing was held at the start.
         fills = [fill for fill in list_fills(life) if fill.order[0] != OPENING]
         for symbol in {fill.symbol for fill in fills}:

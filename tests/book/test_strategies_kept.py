@@ -8,12 +8,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.book.memory_fills import MemoryFillStore
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import APPLY_EVERY
+from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.strategies import (
     MAX_ASSIGNMENTS,
     AssignmentError,
@@ -25,6 +25,7 @@ from tradeproxy.book.strategy_views import describe_strategy, group_holdings
 from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.strategy_rule import BeforeDash, parse_rule
@@ -138,7 +139,9 @@ class KeptTests(SqliteCase):
     def test_kills_at_any_moment_leave_the_same_book(self) -> None:
         """Whatever was written by then, the log has the rest."""
         random = Random(26)
-        plain = StrategyBook(MemoryFillStore(), BeforeDash(), self.fail)
+        tables = TemporaryTables()
+        self.addCleanup(tables.close)
+        plain = StrategyBook(FillStore(tables), BeforeDash(), self.fail)
         number = 0
         for _ in range(40):
             for _ in range(random.randrange(8)):

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.book.memory_fills import MemoryFillStore
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
-from tradeproxy.book.fill_store import Opening
+from tradeproxy.book.fill_records import Opening
+from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.lots import ZERO, FillKey
 from tradeproxy.book.strategy_book import (
     MAX_NOTES,
@@ -16,6 +16,7 @@ from tradeproxy.book.strategy_book import (
     UNKNOWN_FILL,
     StrategyBook,
 )
+from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, BeforeDash, parse_rule
 
 
@@ -24,11 +25,15 @@ class StrategyBookTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.overflows = 0
-        self.store = MemoryFillStore()
+        self.tables = TemporaryTables()
+        self.addCleanup(self.tables.close)
+        self.store = FillStore(self.tables)
         self.book = self.open()
 
     def open(self, rule: str = "") -> StrategyBook:
-        """Return a book of the records."""
+        """Return a book of the records, as after a restart."""
+        self.tables.run(self.store.save, writes=True)
+        self.store = FillStore(self.tables)
         return StrategyBook(self.store, parse_rule(rule), self.count)
 
     def count(self) -> None:
@@ -103,17 +108,17 @@ class StrategyBookTests(SynchronousTestCase):
         """It is kept through events, links and restarts; "" undoes it."""
         self.take(report_fill(order("1"), "a", "5", "2"))
         self.take(frame("new", order("1", legs=[order("2", UUID)])))
-        self.book.assign("1", "by hand")
+        self.book.orders.assign("1", "by hand")
         self.take(report_fill(order("2", UUID, side="sell"), "b", "1", "2"))
         self.book = self.open()
         self.take(frame("new", order("1", legs=[order("2", UUID)])))
         self.assertEqual(self.quantities(), {"by hand": "4"})
-        self.book.assign("1", "")
+        self.book.orders.assign("1", "")
         self.assertEqual(self.quantities(), {"alpha": "4"})
 
     def test_order_may_be_assigned_before_its_first_event(self) -> None:
         """Another node may have it already."""
-        self.book.assign("1", "gamma")
+        self.book.orders.assign("1", "gamma")
         self.take(report_fill(order("1"), "a", "1", "2"))
         self.assertEqual(self.quantities(), {"gamma": "1"})
 

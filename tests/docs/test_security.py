@@ -19,7 +19,7 @@ CONSTANT = re.compile(r"^(MAX_[A-Z_]+)\b.* = ", re.MULTILINE)
 OTHERS = {
     # Bounds of what we choose ourselves, not of what comes from outside.
     "tradeproxy.book.builder:MAX_STEP",
-    "tradeproxy.book.fill_tables:MAX_CACHED",
+    "tradeproxy.book.fill_store:MAX_CACHED",
     "tradeproxy.book.reader:MAX_EXAMINED",
     "tradeproxy.book.reader:MAX_FOUND",
     "tradeproxy.book.snapshot:MAX_STEP",

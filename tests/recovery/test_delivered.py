@@ -9,7 +9,6 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.recovery.delivered import (
-    NOTHING_DELIVERED,
     Delivered,
     DeliveredEvent,
     QuantityRange,
@@ -23,6 +22,8 @@ from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 SECOND = 1_000_000
 BEGIN = 1_790_000_000 * SECOND
 """The start of the gap."""
+
+NOTHING_DELIVERED = Delivered(None, None)
 
 
 def build_event(

@@ -7,13 +7,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.recovery.test_delivered import BEGIN, SECOND
-from tradeproxy.recovery.delivered import (
-    NOTHING_DELIVERED,
-    Delivered,
-    QuantityRange,
-    read_time,
-)
+from tests.recovery.test_delivered import BEGIN, NOTHING_DELIVERED, SECOND
+from tradeproxy.recovery.delivered import Delivered, QuantityRange, read_time
 from tradeproxy.recovery.reconcile import (
     FillActivity,
     expand,

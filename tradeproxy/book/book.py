@@ -91,11 +91,6 @@ class Book:
         return self.seeding.corrected
 
     @property
-    def longest_step(self) -> float:
-        """Seconds of the longest step of this process."""
-        return self._builder.longest_step
-
-    @property
     def strategies(self) -> Strategies | None:
         """The strategies of the account; None while they cannot be asked.
 

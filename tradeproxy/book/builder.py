@@ -109,8 +109,6 @@ class BookBuilder:
         """How many gaps began."""
         self.builds = 0
         """How often the state was begun."""
-        self.longest_step = 0.0
-        """Seconds."""
         self._temporary: TemporaryTables | None = None
         self._tables: Tables | None = None
         self._after = 0
@@ -141,9 +139,7 @@ class BookBuilder:
         self.writer.stop()
         self.tail.stop()
         self.phase = Phase.IDLE
-        if self._planned is not None and self._planned.active():
-            self._planned.cancel()
-        self._planned = None
+        self._cancel_plan()
         if self._temporary is not None:
             self._temporary.close()
 
@@ -152,9 +148,7 @@ class BookBuilder:
         self.tail.stop()
         self.writer.stop()
         self.phase = Phase.OPENING
-        if self._planned is not None and self._planned.active():
-            self._planned.cancel()
-        self._planned = None
+        self._cancel_plan()
         self.state = BookState(self._load_family)
         self.strategies = None
         self.builds += 1
@@ -225,9 +219,13 @@ class BookBuilder:
         if self._planned is None:
             self._planned = self._clock.callLater(delay, self._run)
 
+    def _cancel_plan(self) -> None:
+        if self._planned is not None:
+            self._planned.cancel()
+            self._planned = None
+
     def _run(self) -> None:
         self._planned, self._is_late = None, False
-        began = self._timer()
         try:
             self._step()
         except UnreadableError:
@@ -236,7 +234,6 @@ class BookBuilder:
             self._restart()
         except sqlite3.Error as error:
             self._begin_again(error)
-        self.longest_step = max(self.longest_step, self._timer() - began)
 
     def _step(self) -> None:
         match self.phase:
@@ -311,7 +308,7 @@ class BookBuilder:
             self.phase = Phase.CURRENT
             self.state.orders.forget_seen()
             if self.strategies is not None:
-                self.strategies.forget_seen()
+                self.strategies.records.forget_seen()
         self._trim()
         if has_work or (self.writer.is_due and not is_due):
             self.plan()

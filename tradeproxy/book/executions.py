@@ -36,7 +36,6 @@ OPTION_MULTIPLIER = Decimal(100)
 # The OCC's form: root, date, call or put, strike.
 _OPTION = re.compile(r"[A-Z][A-Z0-9.]{0,5}[0-9]{6}[CP][0-9]{8}")
 
-
 SIDES = {
     "buy": 1,
     "buy_minus": 1,

@@ -1,161 +1,326 @@
-"""The records of the book per strategy: orders with their links, fills, and what was held at first.
-
-`TableFillStore` keeps them in the book's file, and the tests have a plain one in memory.
-"""
+"""The records of the book per strategy: what fill_sql.py writes, and what is not written yet."""
 
 from __future__ import annotations
 
-from decimal import Decimal  # msgspec reads the types of an Opening
-from typing import Protocol
+import sqlite3
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import MsgspecError
+from msgspec.json import Decoder, encode
 
+from tradeproxy.book import fill_sql
 from tradeproxy.book.executions import Execution
+from tradeproxy.book.fill_records import BookedFill, Opening, OrderRecord
+from tradeproxy.book.fill_sql import HAS_ALIAS, HAS_REF, IS_FILLED
 from tradeproxy.book.lots import FillKey
+from tradeproxy.journal.base import Tables
+
+MAX_CACHED = 128
+"""Orders whose record and fills are kept in memory: most events are about a few of them."""
+
+MAX_FILLS = 128
+"""Fills of an order that are kept in memory. Those of a larger one are looked up one by one."""
+
+_UNBOOKED = "unbooked"
+"""The key in strategy_meta of what could not be booked, with a number behind it."""
+
+_EXECUTION, _EXECUTIONS = Decoder(Execution), Decoder(list[Execution])
+
+_T = TypeVar("_T")
 
 
-class OrderRecord(Struct, frozen=True, gc=False):
-    """An order, as far as it says whose its fills are. "" stands for none."""
+class FillStore:
+    """The orders and fills of one account. What is put is in memory until `save`.
 
-    id: str
-    client_order_id: str = ""
-    parent_id: str = ""
-    replaces: str = ""
-    assigned: str = ""
-    """The strategy that somebody assigned by hand."""
-    strategy: str = ""
-    """The strategy that it has, by all of these."""
-    is_moving: bool = False
-    """Whether its fills, or the orders below it, may have another strategy yet."""
+    A record that is put replaces the one with its ids. Every method that reads may raise
+    UnreadableError or sqlite3.Error.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._run = tables.run
+        self._known: OrderedDict[str, OrderRecord | None] = OrderedDict()
+        # All fills of an order by their `ref`; None if they are too many.
+        self._fills_of: OrderedDict[str, dict[str, BookedFill] | None] = OrderedDict()
+        self._orders: dict[str, OrderRecord] = {}
+        self._linked: dict[str, dict[str, None]] = {}  # of these orders, by `above`
+        self._fills: dict[str, dict[str, BookedFill]] = {}  # by order and `ref`
+        self._unsaved_fills = 0
+        # Which of these are in the database in an earlier state.
+        self._replaced_orders: set[str] = set()
+        self._replaced_fills: set[tuple[str, str]] = set()
+        self._openings = {each.symbol: each for each in self._run(fill_sql.load_openings)}
+        self._new_openings: dict[str, Opening] = {}
+        # Few: the predecessors and parents that are older than the log.
+        self._awaited = self._run(fill_sql.load_awaited)
+        self._names = self._run(fill_sql.load_names)
+        self._new_names: list[str] = []
+        self._has_cleared_names = False
+        self._meta: dict[str, str] = self._run(fill_sql.load_meta)
+        self._new_meta: dict[str, str | None] = {}  # None for what is removed
+        self._unbooked: dict[Execution, int] = {}
+        self._take_unbooked()
+        # The hashes of all orders' ids, if there were none at first: until `forget_seen`.
+        self._seen: set[int] | None = None if self._run(fill_sql.has_orders) else set()
+
+    def _take_unbooked(self) -> None:
+        """Move what could not be booked out of the texts, each with the number in its key."""
+        keys = [key for key in self._meta if key.startswith(f"{_UNBOOKED} ")]
+        for key in sorted(keys, key=_read_number):
+            with suppress(MsgspecError):
+                self._unbooked[_EXECUTION.decode(self._meta.pop(key))] = _read_number(key)
+        if _UNBOOKED in self._meta:  # an earlier commit had all of them in one text
+            with suppress(MsgspecError):
+                for each in _EXECUTIONS.decode(self._meta.pop(_UNBOOKED)):
+                    self.add_unbooked(each)
+            self._new_meta[_UNBOOKED] = None
+
+    # Writing.
 
     @property
-    def above(self) -> str:
-        """The order whose strategy this one has, unless one is assigned."""
-        above = self.parent_id or self.replaces
-        return "" if above == self.id else above
-
-
-class BookedFill(Struct, frozen=True, gc=False):
-    """A fill that was booked."""
-
-    order_id: str
-    ref: str
-    """Unique within the order: the execution's id; without one, a text made of other fields."""
-    strategy: str
-    symbol: str
-    asset_class: str
-    time: int
-    event_id: str
-    qty: Decimal
-    price: Decimal
-    multiplier: Decimal
-    fee: Decimal
-    filled: str
-    """How much of the order was filled with it; "" if that is not known."""
-    alias: str = ""
-    """Another id of the execution: that of its correction."""
-    is_amended: bool = False
-    """Whether an amendment changed it. What reports the original again changes nothing then."""
-    is_busted: bool = False
+    def has_changes(self) -> bool:
+        """Whether anything was put since `clear_changes`."""
+        changes = self._orders, self._fills, self._new_openings, self._new_names, self._new_meta
+        return self._has_cleared_names or any(changes)
 
     @property
-    def key(self) -> FillKey:
-        """Where it counts among the others."""
-        return FillKey(self.time, self.event_id, self.order_id, self.ref)
+    def unsaved(self) -> int:
+        """How many fills, or orders if they are more, were put since `clear_changes`."""
+        return max(self._unsaved_fills, len(self._orders))
 
-    @property
-    def place(self) -> tuple[str, str]:
-        """The strategy and the symbol that it counts for."""
-        return self.strategy, self.symbol
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write what was put, in the caller's transaction. Raises sqlite3.Error."""
+        fill_sql.save_orders(connection, self._orders.values(), self._replaced_orders)
+        fills = [each for found in self._fills.values() for each in found.values()]
+        fill_sql.save_fills(connection, fills, self._replaced_fills)
+        fill_sql.save_openings(connection, self._new_openings.values())
+        fill_sql.save_names(connection, self._new_names, clears=self._has_cleared_names)
+        fill_sql.save_meta(connection, self._new_meta)
 
+    def clear_changes(self) -> None:
+        """Forget what was put: the database has it."""
+        self._orders.clear()
+        self._linked.clear()
+        self._fills.clear()
+        self._unsaved_fills = 0
+        self._replaced_orders.clear()
+        self._replaced_fills.clear()
+        self._new_openings.clear()
+        self._new_names.clear()
+        self._has_cleared_names = False
+        self._new_meta.clear()
 
-class Opening(Struct, frozen=True, gc=False):
-    """What the account held of a symbol at the start."""
+    def forget_seen(self) -> None:
+        """Free what was kept of each order while the whole log was read."""
+        self._seen = None
 
-    symbol: str
-    asset_class: str
-    qty: Decimal
-    """Negative if short."""
-    price: Decimal
-    """Alpaca's average, of one unit, in USD; 0 if that is not known."""
-    multiplier: Decimal
-    until: FillKey
-    """Fills up to this one are a part of it."""
-    known: Decimal
-    """The sum of those of them that are booked: of any strategy, so not of the lot."""
-
-
-class FillStore(Protocol):
-    """Where the records are. A record that is put replaces the one with its ids."""
+    # Orders.
 
     def get_order(self, order_id: str) -> OrderRecord | None:
         """Return an order; None if it is unknown."""
+        if (order := self._orders.get(order_id)) is not None:
+            return order
+        if self._seen is not None and hash(order_id) not in self._seen:
+            return None
+        if order_id not in self._known:
+            found = self._run(lambda sql: fill_sql.load_order(sql, order_id))
+            self._remember(self._known, order_id, found)
+        return self._known[order_id]
 
     def put_order(self, order: OrderRecord, before: OrderRecord | None) -> None:
         """Store an order in place of `before`; None if it is new."""
+        if before is None:
+            self._awaited.discard(order.id)
+            self._remember(self._fills_of, order.id, {})  # fills come after their order
+        elif order.id not in self._orders:
+            self._replaced_orders.add(order.id)
+        if order.above and (before is None or order.above != before.above):
+            self._linked.setdefault(order.above, {})[order.id] = None
+            if self.get_order(order.above) is None:
+                self._awaited.add(order.above)
+        if self._seen is not None:
+            self._seen.add(hash(order.id))
+        self._orders[order.id] = order
+        self._remember(self._known, order.id, order)
 
     def read_orders(self, after: int, limit: int) -> tuple[list[OrderRecord], int]:
         """Return about `limit` orders behind a position, and where they end; none at the end.
 
         The first position is 0. An order that is put meanwhile may be among them or not.
         """
+        rows = self._run(lambda sql: fill_sql.load_orders(sql, None, after, limit))
+        found = [self._orders.get(order.id, order) for _, order in rows]
+        if not after:
+            found += [e for e in self._orders.values() if e.id not in self._replaced_orders]
+        return found, rows[-1][0] if rows else max(after, 1)
 
     def read_linked(
         self, order_id: str, after: int, limit: int
     ) -> tuple[list[OrderRecord], int | None]:
         """Return orders whose `above` is this one as `read_orders` does; None at the end."""
+        rows = self._run(lambda sql: fill_sql.load_orders(sql, order_id, after, limit))
+        found = {order.id: self._orders.get(order.id, order) for _, order in rows}
+        if not after:
+            found |= {key: self._orders[key] for key in self._linked.get(order_id, ())}
+        linked = [order for order in found.values() if order.above == order_id]
+        return linked, rows[-1][0] if len(rows) == limit else None
 
     def is_awaited(self, order_id: str) -> bool:
         """Whether an order that is unknown is the `above` of others."""
+        return order_id in self._awaited
 
     def list_moving(self) -> list[str]:
-        """Return the ids of the orders that are moving."""
+        """Return the ids of the orders that are moving. Call it before any order is put."""
+        return self._run(fill_sql.load_moving)
+
+    # Fills.
 
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
+        fills = self._load_fills_of(order_id)
+        if (found := fills.get(ref)) is not None:
+            return found
+        found = next((fill for fill in fills.values() if ref and fill.alias == ref), None)
+        if found is not None or self._fills_of[order_id] is not None:
+            return found
+        return self._look_up(order_id, HAS_REF, ref, ref) or (
+            self._look_up(order_id, HAS_ALIAS, ref, ref) if ref else None
+        )
 
     def find_filled(self, order_id: str, filled: str) -> BookedFill | None:
         """Return a fill that counts by how much of the order was filled with it; None without."""
+        fills = self._load_fills_of(order_id).values()
+        found = next((each for each in fills if each.filled == filled and not each.is_busted), None)
+        if found is not None or self._fills_of[order_id] is not None:
+            return found
+        return self._look_up(order_id, IS_FILLED, filled)
 
     def put_fill(self, fill: BookedFill, before: BookedFill | None) -> None:
         """Store a fill in place of `before`, which has the same ids; None if it is new."""
+        unsaved = self._fills.setdefault(fill.order_id, {})
+        if fill.ref not in unsaved:
+            self._unsaved_fills += 1
+            if before is not None:
+                self._replaced_fills.add((fill.order_id, fill.ref))
+        unsaved[fill.ref] = fill
+        if (known := self._fills_of.get(fill.order_id)) is not None:
+            known[fill.ref] = fill
+            if len(known) > MAX_FILLS:
+                self._fills_of[fill.order_id] = None
 
     def read_fills(
         self, order_id: str, after: int, limit: int
     ) -> tuple[list[BookedFill], int | None]:
         """Return fills of an order as `read_orders` returns orders; None at the end."""
+        rows = self._run(lambda sql: fill_sql.load_fills(sql, order_id, after, limit))
+        unsaved = self._fills.get(order_id, {})
+        found = [unsaved.get(fill.ref, fill) for _, fill in rows]
+        if not after:
+            stored = self._replaced_fills
+            found += [fill for ref, fill in unsaved.items() if (order_id, ref) not in stored]
+        return found, rows[-1][0] if len(rows) == limit else None
 
     def select_fills(
         self, place: tuple[str, str], after: FillKey | None, limit: int
     ) -> list[BookedFill]:
         """Return the next fills of a strategy and symbol in the order of keys, busted ones too."""
+        # Those that were put since may replace as many of the stored ones.
+        count = limit + len(self._replaced_fills)
+        stored = self._run(lambda sql: fill_sql.select_fills(sql, place, after, count))
+        found = [fill for fill in stored if (fill.order_id, fill.ref) not in self._replaced_fills]
+        found += [
+            fill
+            for fills in self._fills.values()
+            for fill in fills.values()
+            if fill.place == place and (after is None or fill.key > after)
+        ]
+        return sorted(found, key=lambda fill: fill.key)[:limit]
 
     def list_places(self) -> list[tuple[str, str]]:
         """Return each strategy and symbol that has a fill or had one."""
+        places = dict.fromkeys(self._run(fill_sql.load_places))
+        unsaved = (fill.place for fills in self._fills.values() for fill in fills.values())
+        return list(places | dict.fromkeys(unsaved))
+
+    # What was held at the start, names, and what could not be booked.
 
     def get_opening(self, symbol: str) -> Opening | None:
         """Return what was held of a symbol at the start; None if nothing or unknown."""
+        return self._openings.get(symbol)
 
     def put_opening(self, opening: Opening) -> None:
         """Store what was held of a symbol at the start."""
+        self._openings[opening.symbol] = self._new_openings[opening.symbol] = opening
 
     def list_openings(self) -> list[Opening]:
         """Return what was held at the start."""
+        return list(self._openings.values())
 
     def list_names(self) -> list[str]:
         """Return the strategies that have a name of their own, oldest first."""
+        return list(self._names)
 
     def add_name(self, name: str) -> None:
         """Store a strategy that gets a name of its own."""
+        self._names.append(name)
+        self._new_names.append(name)
 
     def clear_names(self) -> None:
         """Forget all names."""
+        self._names.clear()
+        self._new_names.clear()
+        self._has_cleared_names = True
 
     def list_unbooked(self) -> list[Execution]:
         """Return the executions that could not be booked, oldest first."""
+        return list(self._unbooked)
 
     def add_unbooked(self, execution: Execution) -> None:
         """Store an execution that could not be booked, behind the others."""
+        number = 1 + next(reversed(self._unbooked.values()), 0)
+        self._unbooked[execution] = number
+        self._new_meta[f"{_UNBOOKED} {number}"] = encode(execution).decode()
 
     def remove_unbooked(self, execution: Execution) -> None:
         """Forget an execution that could not be booked."""
+        self._new_meta[f"{_UNBOOKED} {self._unbooked.pop(execution)}"] = None
+
+    # Short texts.
+
+    def get_meta(self, key: str) -> str:
+        """Return a text by its key; "" if there is none."""
+        return self._meta.get(key, "")
+
+    def put_meta(self, key: str, value: str) -> None:
+        """Store a text."""
+        if self._meta.get(key) != value:
+            self._meta[key] = self._new_meta[key] = value
+
+    def _load_fills_of(self, order_id: str) -> dict[str, BookedFill]:
+        """Return all fills of an order; those that are not saved if there are too many."""
+        unsaved = self._fills.get(order_id, {})
+        if order_id not in self._fills_of:
+            rows = self._run(lambda sql: fill_sql.load_fills(sql, order_id, 0, MAX_FILLS + 1))
+            fills = {fill.ref: fill for _, fill in rows} | unsaved
+            is_large = len(fills) > MAX_FILLS
+            self._remember(self._fills_of, order_id, None if is_large else fills)
+        known = self._fills_of[order_id]
+        return unsaved if known is None else known
+
+    def _look_up(self, order_id: str, where: str, *values: str) -> BookedFill | None:
+        """Return a fill of an order that fulfils a condition, and is not put since."""
+        found = self._run(lambda sql: fill_sql.find_fills(sql, order_id, where, values, MAX_FILLS))
+        unsaved = self._fills.get(order_id, {})
+        # The caller has looked at those that are not saved.
+        return next((fill for fill in found if fill.ref not in unsaved), None)
+
+    def _remember(self, cache: OrderedDict[str, _T], key: str, value: _T) -> None:
+        cache[key] = value
+        cache.move_to_end(key)
+        if len(cache) > MAX_CACHED:
+            cache.popitem(last=False)
+
+
+def _read_number(key: str) -> int:
+    return int(key.removeprefix(f"{_UNBOOKED} "))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import is_
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from msgspec.structs import replace
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +20,7 @@ from tradeproxy.book.reader import BookReader, make_view
 from tradeproxy.book.views import BookSnapshot, FillView, OrderView, PositionView
 from tradeproxy.journal.base import UnreadableError
 
+_Rendered: TypeAlias = tuple[tuple[bytes | None, ...], OrderView | None]
 _Shared = TypeVar("_Shared", FillView, PositionView, bytes)
 
 MAX_STEP = 0.002
@@ -36,7 +37,7 @@ class Renderings:
     """What the newest snapshot has. The next one takes from it all that has not changed."""
 
     def __init__(self) -> None:
-        self.views: dict[str, tuple[tuple[bytes | None, ...], OrderView | None]] = {}
+        self.views: dict[str, _Rendered] = {}
         """By the id of the order: the JSON of it and its legs, and the view of these."""
         self.groups: dict[int, tuple[OrderView, ...]] = {}
         """By the number of the group."""
@@ -54,9 +55,7 @@ class Renderings:
         self._head = head
         return head
 
-    def view(
-        self, root: OrderEntry, legs: Sequence[OrderEntry]
-    ) -> tuple[tuple[bytes | None, ...], OrderView | None]:
+    def view(self, root: OrderEntry, legs: Sequence[OrderEntry]) -> _Rendered:
         """Return an order with its legs as `views` has it."""
         sources = (root.document, *[leg.document for leg in legs])
         known = self.views.get(root.id)
@@ -133,7 +132,7 @@ class PendingSnapshot:
         yield
         roots.sort(key=lambda entry: (entry.submitted, entry.id))
         yield
-        views: dict[str, tuple[tuple[bytes | None, ...], OrderView | None]] = {}
+        views: dict[str, _Rendered] = {}
         groups: dict[int, tuple[OrderView, ...]] = {}
         made: list[tuple[OrderView, ...]] = []
         for key, members in groupby(roots, key=lambda root: root.num // GROUP_NUMS):

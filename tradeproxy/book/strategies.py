@@ -9,8 +9,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from msgspec import MsgspecError
-from msgspec.json import Decoder, decode, encode
+from msgspec.json import decode, encode
 from twisted.logger import Logger
 
 from tradeproxy.book.executions import (
@@ -19,8 +18,9 @@ from tradeproxy.book.executions import (
     read_strategy_event,
 )
 from tradeproxy.book.fields import BookEvent, normalize_symbol
-from tradeproxy.book.fill_store import Opening
-from tradeproxy.book.fill_tables import TableFillStore, clear_strategies
+from tradeproxy.book.fill_records import Opening
+from tradeproxy.book.fill_sql import clear_strategies
+from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.importing import ImportPage
 from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
 from tradeproxy.book.positions import SLACK
@@ -29,7 +29,7 @@ from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is
 from tradeproxy.book.views import PositionView
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Row, Tables
-from tradeproxy.journal.metadata import ASSIGNMENTS
+from tradeproxy.journal.metadata import ASSIGNMENTS, read_assignments
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.strategy_rule import (
     MAX_STRATEGIES,
@@ -50,8 +50,6 @@ ANSWER_FILLS = 128
 
 WORK_FILLS = 64
 """Fills that one step of `work` applies: about two milliseconds."""
-
-_ASSIGNMENTS = Decoder(dict[str, str])
 
 
 class Held(NamedTuple):
@@ -78,7 +76,7 @@ class AssignmentError(Exception):
 class Strategies:
     """One account's StrategyBook with its records, rule and assignments.
 
-    Every method but `clear_changes` may raise UnreadableError or sqlite3.Error.
+    Every method may raise UnreadableError or sqlite3.Error.
     """
 
     _log = Logger()
@@ -92,9 +90,10 @@ class Strategies:
             rule: how a client_order_id names a strategy.
         """
         self._account = account
-        self._store = self._open(tables)
+        self.records = self._open(tables)
+        """The orders and fills. `save` writes their changes."""
         self._rule = rule
-        self.book = StrategyBook(self._store, rule, self._warn)
+        self.book = StrategyBook(self.records, rule, self._warn)
         self._open_settlement()
         self._assigned: str | None = None
         self._generation = -1
@@ -103,54 +102,36 @@ class Strategies:
         self.imported = 0
         """How many fills were new in an import, since this was made."""
         self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
-        if self._store.get_meta("rule") != self._describe_rule():
+        if self.records.get_meta("rule") != self._describe_rule():
             self.book.rename()
 
-    def _open(self, tables: Tables) -> TableFillStore:
+    def _open(self, tables: Tables) -> FillStore:
         """Return the records, without those of another account."""
-        store = TableFillStore(tables)
+        store = FillStore(tables)
         log = self._account.log
         owner = {"base_url": log.base_url, "account_id": log.account_id or ""}
         known = {key: store.get_meta(key) for key in owner}
         if any(known[key] and value and known[key] != value for key, value in owner.items()):
             tables.run(clear_strategies, writes=True)
-            store = TableFillStore(tables)
+            store = FillStore(tables)
         return store
 
     def _record_owner(self) -> None:
         """Store whose records these are. A new log has no account's id until Alpaca tells it."""
         log = self._account.log
-        self._store.put_meta("base_url", log.base_url)
+        self.records.put_meta("base_url", log.base_url)
         if log.account_id:
-            self._store.put_meta("account_id", log.account_id)
+            self.records.put_meta("account_id", log.account_id)
 
     def _describe_rule(self) -> str:
         """Return the rule by which orders have their strategies. An earlier commit stored none."""
         return f"orders {self._rule.text}"
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether there is something to save."""
-        return self._store.has_changes
-
     def save(self, connection: sqlite3.Connection) -> None:
         """Write the changes in the caller's transaction."""
-        if not self.book.is_renaming:  # else a process that is killed now would not go on with it
-            self._store.put_meta("rule", self._describe_rule())
-        self._store.save(connection)
-
-    def clear_changes(self) -> None:
-        """Forget the changes: they are saved."""
-        self._store.clear_changes()
-
-    def forget_seen(self) -> None:
-        """Free what was kept of each order while the whole log was read."""
-        self._store.forget_seen()
-
-    @property
-    def unsaved(self) -> int:
-        """How many fills, or orders if they are more, there are to save."""
-        return self._store.unsaved
+        if not self.book.orders.is_renaming:  # else a killed process would not go on with it
+            self.records.put_meta("rule", self._describe_rule())
+        self.records.save(connection)
 
     @property
     def today(self) -> date:
@@ -209,7 +190,7 @@ class Strategies:
     @property
     def wants_openings(self) -> bool:
         """Whether it is not known yet what was held at the start, and can be taken."""
-        return not self._store.get_meta("opened") and self.is_current()
+        return not self.records.get_meta("opened") and self.is_current()
 
     def take_openings(self, held: Iterable[Held], time: int) -> None:
         """Take the positions of Alpaca's first complete answer: what was held at the start.
@@ -224,7 +205,7 @@ class Strategies:
         if not self.wants_openings:
             return
         now = self._account.dates.now_microseconds()
-        self._store.put_meta("opened", f"{time - SLACK} {now + SLACK}")
+        self.records.put_meta("opened", f"{time - SLACK} {now + SLACK}")
         self._record_owner()
         self._open_settlement()
         traded = {symbol: Held(symbol, "0", b"", False) for _, symbol in self.book.holdings}
@@ -233,7 +214,7 @@ class Strategies:
         self.book.set_openings([each for each in openings if each is not None])
 
     def _open_settlement(self) -> None:
-        if opened := self._store.get_meta("opened"):
+        if opened := self.records.get_meta("opened"):
             begin, end = opened.split()
             self.book.settled_by = int(begin), int(end)
 
@@ -241,14 +222,14 @@ class Strategies:
         """Take a page of an import: orders, then fills, then how far the import is."""
         self._record_owner()
         for links in page.orders:
-            self.book.link(links)
+            self.book.orders.link(links)
         self.imported += sum(self.book.book(fill) for fill in page.fills)
         for key, value in page.progress.items():
-            self._store.put_meta(key, value)
+            self.records.put_meta(key, value)
 
     def get_progress(self, key: str) -> str:
         """Return how far an import is, as its last page says; "" if none began."""
-        return self._store.get_meta(key)
+        return self.records.get_meta(key)
 
     def _take_shared_page(self) -> bool:
         """Take the next page of the imports that nodes share; return whether there was one.
@@ -280,9 +261,9 @@ class Strategies:
         """Assign an order by hand; "" undoes that. Raises AssignmentError, UnknownOrderError."""
         if strategy and (not is_strategy_name(strategy) or strategy == OTHER_STRATEGIES):
             raise AssignmentError("a strategy's name has 1 to 128 printable characters")
-        if not self.book.is_known(order_id):
+        if not self.book.orders.is_known(order_id):
             raise UnknownOrderError
-        assignments = _read_assignments(self._account.log.get_metadata(ASSIGNMENTS))
+        assignments = read_assignments(self._account.log.get_metadata(ASSIGNMENTS))
         assignments.pop(order_id, None)
         if strategy:
             if len(assignments) >= MAX_ASSIGNMENTS:
@@ -299,11 +280,11 @@ class Strategies:
         text = self._account.log.get_metadata(ASSIGNMENTS)
         if text == self._assigned:
             return
-        old, new = _read_assignments(self._store.get_meta(ASSIGNMENTS)), _read_assignments(text)
+        old, new = read_assignments(self.records.get_meta(ASSIGNMENTS)), read_assignments(text)
         for order_id in old.keys() | new.keys():
             if old.get(order_id) != new.get(order_id):
-                self.book.assign(order_id, new.get(order_id, ""))
-        self._store.put_meta(ASSIGNMENTS, text or "")
+                self.book.orders.assign(order_id, new.get(order_id, ""))
+        self.records.put_meta(ASSIGNMENTS, text or "")
         self._assigned = text
 
     def _warn(self) -> None:
@@ -336,10 +317,3 @@ def _read_opening(held: Held, time: int) -> Opening | None:
 
 def _read_number(value: Any) -> Decimal | None:
     return parse_amount(value) if isinstance(value, str) else None
-
-
-def _read_assignments(text: str | None) -> dict[str, str]:
-    try:
-        return _ASSIGNMENTS.decode(text or "{}")
-    except MsgspecError:
-        return {}

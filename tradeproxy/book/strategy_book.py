@@ -11,11 +11,6 @@ The records decide; the holdings are computed from them and kept up to date:
 
 So the result does not depend on the order in which fills arrive, except for which strategies are
 the first MAX_STRATEGIES.
-
-An order's record has its strategy: that of the order above it, unless one is assigned. If it
-changes, the order is moving: `work` moves its fills, and then looks at the orders below it, in
-steps. The newest change comes first, so one that comes meanwhile is followed to its end before an
-older one goes on. That ends in a circle of orders, too.
 """
 
 from __future__ import annotations
@@ -24,22 +19,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from tradeproxy.book.executions import Execution, Kind, OrderLinks, StrategyEvent
-from tradeproxy.book.fill_store import BookedFill, FillStore, Opening, OrderRecord
+from tradeproxy.book.fill_records import BookedFill, Opening
+from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.lots import EXACT, OPENING, ZERO, FillKey, Holding, Trade
+from tradeproxy.book.moves import STEP, OrderMoves
 from tradeproxy.wire.strategy_rule import (
     MAX_STRATEGIES,
     NO_STRATEGY,
     OTHER_STRATEGIES,
     StrategyRule,
-    name_strategy,
 )
-
-MAX_CIRCLE = 64
-"""Orders that are followed upwards from a new link. If it closes a circle, it is not taken."""
 
 MAX_NOTES = 50
 """Notes that are kept, the newest ones."""
@@ -47,21 +39,10 @@ MAX_NOTES = 50
 MAX_UNBOOKED = 1000
 """Executions that could not be booked: amendments wait for their fill. The newest are kept."""
 
-STEP = 64
-"""Fills or orders that one read of the store returns."""
-
 _ALL = 1 << 62
 _NO_FILL = FillKey(OPENING, "", "", "")
 
 UNKNOWN_FILL = "the fill that it names is unknown"
-
-
-class _MoveProgress(Struct):
-    """How far an order is that gets another strategy: positions in the store."""
-
-    fills: int | None = 0
-    """None once all are moved."""
-    linked: int = 0
 
 
 class StrategyBook:
@@ -78,7 +59,8 @@ class StrategyBook:
             on_overflow: called once, when a strategy counts under OTHER_STRATEGIES.
         """
         self._store = store
-        self._rule = rule
+        self.orders = OrderMoves(store, rule, self._move_fill)
+        """Whose each order is."""
         self._on_overflow = on_overflow
         self._names = dict.fromkeys(store.list_names())
         self._has_overflowed = False
@@ -92,9 +74,6 @@ class StrategyBook:
         self.version = 0
         """It grows whenever a holding is computed again; a row of the log may change others."""
         self._stale: dict[tuple[str, str], None] = {}
-        self._moves = {order_id: _MoveProgress() for order_id in store.list_moving()}
-        # The last one is worked on. Where `rename` is among all orders:
-        self._renamed: int | None = None
         places = dict.fromkeys(store.list_places())
         places |= dict.fromkeys((NO_STRATEGY, opening.symbol) for opening in store.list_openings())
         for place in places:
@@ -103,12 +82,7 @@ class StrategyBook:
     @property
     def is_current(self) -> bool:
         """Whether every record is in the holdings."""
-        return not self._stale and not self._moves and not self.is_renaming
-
-    @property
-    def is_renaming(self) -> bool:
-        """Whether `rename` has orders left to look at."""
-        return self._renamed is not None
+        return not self._stale and not self.orders.has_work
 
     @property
     def notes(self) -> list[Execution]:
@@ -121,40 +95,9 @@ class StrategyBook:
     def take(self, event: StrategyEvent) -> None:
         """Apply what an event says."""
         for links in event.orders:
-            self.link(links)
+            self.orders.link(links)
         for execution in event.executions:
             self.book(execution)
-
-    def link(self, links: OrderLinks) -> None:
-        """Record an order and its links. `work` moves its known fills if that matters."""
-        known = self._store.get_order(links.id)
-        order = replace(
-            known or OrderRecord(links.id),
-            client_order_id=links.client_order_id or (known.client_order_id if known else ""),
-            parent_id=links.parent_id or (known.parent_id if known else ""),
-            replaces=links.replaces or (known.replaces if known else ""),
-        )
-        if order == known:
-            return
-        if self._closes_circle(order, known):
-            before = known or OrderRecord(links.id)
-            order = replace(order, parent_id=before.parent_id, replaces=before.replaces)
-        if order != known:
-            self._put(order, known)
-
-    def assign(self, order_id: str, strategy: str) -> None:
-        """Assign an order to a strategy by hand, with its legs and replacements; "" undoes it."""
-        known = self._store.get_order(order_id)
-        self._put(replace(known or OrderRecord(order_id), assigned=strategy), known)
-
-    def is_known(self, order_id: str) -> bool:
-        """Whether an order has a fill, or a link to another order."""
-        return self._store.get_order(order_id) is not None
-
-    def find_strategy(self, order_id: str) -> str:
-        """Return the strategy of an order, which may count under OTHER_STRATEGIES."""
-        order = self._store.get_order(order_id)
-        return NO_STRATEGY if order is None else order.strategy or self._resolve(order)
 
     def set_openings(self, openings: Iterable[Opening]) -> None:
         """Set what the account held at the start: for each symbol a lot of NO_STRATEGY.
@@ -183,7 +126,7 @@ class StrategyBook:
 
     def rename(self) -> None:
         """Have `work` apply the rule to every order again, after it has changed."""
-        self._renamed = 0
+        self.orders.rename()
         # The names of the rule before must not take the places of the new ones.
         self._names.clear()
         self._store.clear_names()
@@ -205,8 +148,8 @@ class StrategyBook:
 
         All moves come before the stale holdings: each makes two holdings stale.
         """
-        while limit > 0 and (self._moves or self._renamed is not None):
-            limit -= self._move() if self._moves else self._rename()
+        while limit > 0 and self.orders.has_work:
+            limit -= self.orders.work()
         while self._stale and limit > 0:
             place = next(iter(self._stale))
             holding = self.holdings[place]
@@ -223,7 +166,7 @@ class StrategyBook:
 
     def _book_fill(self, new: Execution) -> bool:
         if self._store.get_order(new.order_id) is None:
-            self.link(OrderLinks(new.order_id))
+            self.orders.link(OrderLinks(new.order_id))
         ref = new.execution or (f"filled {new.filled}" if new.filled else f"event {new.event_id}")
         known = self._store.get_fill(new.order_id, ref) or self._find_copy(new)
         if known is not None:
@@ -240,7 +183,7 @@ class StrategyBook:
         fill = BookedFill(
             new.order_id,
             ref,
-            self._find_bucket(self.find_strategy(new.order_id)),
+            self._find_bucket(self.orders.find_strategy(new.order_id)),
             new.symbol,
             new.asset_class,
             new.time,
@@ -325,78 +268,8 @@ class StrategyBook:
         self._make_stale(old.place)
         self._make_stale(new.place)
 
-    def _resolve(self, order: OrderRecord) -> str:
-        """Return the strategy that an order has by its record and the order above it."""
-        if order.assigned:
-            return order.assigned
-        upper = self._store.get_order(order.above) if order.above else None
-        if upper is not None and upper.strategy:
-            return upper.strategy
-        return name_strategy(self._rule, order.client_order_id)
-
-    def _put(self, order: OrderRecord, known: OrderRecord | None) -> None:
-        """Store an order with the strategy that it has now. It is moving if that is another one."""
-        strategy = self._resolve(order)
-        # A fill comes with its order, so a new order has none, and only linked ones can move.
-        if self._store.is_awaited(order.id) if known is None else strategy != known.strategy:
-            order = replace(order, is_moving=True)
-            self._begin_move(order.id)
-        self._store.put_order(replace(order, strategy=strategy), known)
-
-    def _begin_move(self, order_id: str) -> None:
-        self._moves.pop(order_id, None)
-        self._moves[order_id] = _MoveProgress()
-
-    def _closes_circle(self, order: OrderRecord, known: OrderRecord | None) -> bool:
-        """Whether an order is below itself by a link that is new."""
-        has_orders_below = known is not None or self._store.is_awaited(order.id)
-        if not has_orders_below or (known is not None and known.above == order.above):
-            return False
-        above = order.above
-        for _ in range(MAX_CIRCLE):
-            upper = self._store.get_order(above) if above else None
-            if upper is None:
-                return False
-            if upper.above == order.id:
-                return True
-            above = upper.above
-        return False
-
-    def _move(self) -> int:
-        """Do a step of the newest move; return how many records it has looked at."""
-        order_id, move = next(reversed(self._moves.items()))
-        order = self._store.get_order(order_id)
-        assert order is not None, "it was put"
-        if move.fills is not None:
-            fills, move.fills = self._store.read_fills(order_id, move.fills, STEP)
-            if fills:
-                strategy = self._find_bucket(order.strategy)
-                for fill in fills:
-                    self._change(fill, replace(fill, strategy=strategy))
-            return len(fills) + 1
-        linked, after = self._store.read_linked(order_id, move.linked, STEP)
-        if after is None:
-            del self._moves[order_id]
-            if order.is_moving:
-                self._store.put_order(replace(order, is_moving=False), order)
-        else:
-            move.linked = after
-        for each in linked:
-            if each.strategy != self._resolve(each):
-                self._put(each, each)
-        return len(linked) + 1
-
-    def _rename(self) -> int:
-        """Do a step of `rename`; return how many orders it has looked at."""
-        assert self._renamed is not None, "it is renaming"
-        orders, self._renamed = self._store.read_orders(self._renamed, STEP)
-        for order in orders:
-            if order.strategy != self._resolve(order):
-                self._put(order, order)
-            self._begin_move(order.id)  # its fills may count under another name now
-        if not orders:
-            self._renamed = None
-        return len(orders) + 1
+    def _move_fill(self, fill: BookedFill, strategy: str) -> None:
+        self._change(fill, replace(fill, strategy=self._find_bucket(strategy)))
 
     def _find_bucket(self, name: str) -> str:
         """Return the name under which the fills of a strategy count."""

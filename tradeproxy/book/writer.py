@@ -69,13 +69,13 @@ class BookWriter:
         """Whether so much has changed that it must be written before more rows are applied."""
         what = self._changing
         return what is not None and (
-            max(len(what.state.events), what.strategies.unsaved) >= WRITE_ROWS
+            max(len(what.state.events), what.strategies.records.unsaved) >= WRITE_ROWS
         )
 
     @property
     def _has_changes(self) -> bool:
         what = self._changing
-        return what is not None and (what.state.has_changes or what.strategies.has_changes)
+        return what is not None and (what.state.has_changes or what.strategies.records.has_changes)
 
     def plan(self) -> None:
         """Write WRITE_EVERY from now, unless that is planned."""
@@ -109,5 +109,5 @@ class BookWriter:
             self._on_error(error)
             return False
         what.state.clear_changes()
-        what.strategies.clear_changes()
+        what.strategies.records.clear_changes()
         return True

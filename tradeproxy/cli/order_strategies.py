@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tradeproxy.book.fill_tables import TableFillStore
-from tradeproxy.book.strategy_book import StrategyBook
+from tradeproxy.book.fill_store import FillStore
+from tradeproxy.book.moves import OrderMoves
 from tradeproxy.tradelog.columns import LoggedEvent
 from tradeproxy.wire.strategy_rule import StrategyRule, name_strategy
 
@@ -42,17 +42,17 @@ class BookStrategies:
         Raises sqlite3.Error.
         """
         self._rule = RuleStrategies(rule)
-        self._store = TableFillStore(_ReadOnlyTables(connection))
-        self._book = StrategyBook(self._store, rule, lambda: None)
+        self._store = FillStore(_ReadOnlyTables(connection))
+        self._orders = OrderMoves(self._store, rule, lambda *_: None)
 
     def find(self, event: LoggedEvent) -> str:
         """Return the strategy of the event's order. Raises sqlite3.Error."""
         order_id = _get_text(event.data, "id")
-        if not self._book.is_known(order_id):
+        if not self._orders.is_known(order_id):
             return self._rule.find(event)
         # A fill counts for the strategy that it was booked under, which may be `(other)`.
         fills, _ = self._store.read_fills(order_id, 0, 1)
-        return fills[0].strategy if fills else self._book.find_strategy(order_id)
+        return fills[0].strategy if fills else self._orders.find_strategy(order_id)
 
 
 class _ReadOnlyTables:

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import RedisLog
-from tradeproxy.journal.metadata import ASSIGNMENTS, Metadata
+from tradeproxy.journal.metadata import ASSIGNMENTS, Metadata, read_assignments
 
 
 class _Lost(NamedTuple):
@@ -90,8 +90,8 @@ class SharedAssignments:
         lost, self._lost = self._lost, None
         if lost is not None and (lost.epoch, lost.digest) == (self._metadata.epoch, self._digest()):
             text = self._metadata.get_metadata(ASSIGNMENTS)
-            merged = json.dumps(_parse(text) | _parse(lost.text), separators=(",", ":"))
-            self._metadata.adopt_text(ASSIGNMENTS, merged)
+            merged = read_assignments(text) | read_assignments(lost.text)
+            self._metadata.adopt_text(ASSIGNMENTS, json.dumps(merged, separators=(",", ":")))
 
     def _digest(self) -> str:
         text = self._metadata.get_metadata(ASSIGNMENTS)
@@ -99,12 +99,3 @@ class SharedAssignments:
             encoded = (text or "").encode()
             self._known = text, sha1(encoded, usedforsecurity=False).hexdigest() if encoded else ""
         return self._known[1]
-
-
-def _parse(text: str | None) -> dict[str, str]:
-    try:
-        document = json.loads(text or "{}")
-    except (ValueError, RecursionError):  # not written by the proxy
-        return {}
-    pairs = document.items() if isinstance(document, dict) else ()
-    return {order_id: name for order_id, name in pairs if isinstance(name, str)}

@@ -23,7 +23,6 @@ MAX_READ = 2048
 """Bytes that one read of a client's socket returns. Twisted's 64 KiB can hold 10,000 tiny frames
 or 1,500 requests, which would block the reactor; a usual handshake has 200 to 1,000 bytes."""
 
-
 ROOM_RETRY = 0.05
 """Seconds after which a throttle without room tries again."""
 

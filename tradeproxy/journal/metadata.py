@@ -18,6 +18,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 
+from msgspec import MsgspecError
+from msgspec.json import Decoder
+
 from tradeproxy.wire.event import is_time
 
 OPEN_SINCE = "open gap since"
@@ -40,11 +43,12 @@ MAX_NOTES = 32
 """Texts that other code stores. The code has 6."""
 
 MAX_NOTE = 1024 * 1024
-"""Characters of such a text. The longest is the list of open orders: 200 KB."""
+"""Characters of such a text. The longest is that of the assignments: 768 KiB."""
 
 REMEMBERED = "remembered "
 """The beginning of the keys of these texts."""
 
+_ASSIGNMENTS = Decoder(dict[str, str])
 _NUMBER = re.compile("-?[0-9]{1,20}")
 _EPOCH = re.compile("[0-9a-f]{0,16}")
 """An epoch is a part of file names and of cursors. It is empty before the first one."""
@@ -276,3 +280,11 @@ def read_time(text: str | None) -> int | None:
     except ValueError:
         return None
     return time if is_time(time) else None
+
+
+def read_assignments(text: str | None) -> dict[str, str]:
+    """Return the orders and strategies of ASSIGNMENTS; none if the proxy did not write the text."""
+    try:
+        return _ASSIGNMENTS.decode(text or "{}")
+    except MsgspecError:
+        return {}

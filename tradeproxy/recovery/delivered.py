@@ -63,9 +63,6 @@ class Delivered:
     """The delivered fills beyond the floor."""
 
 
-NOTHING_DELIVERED = Delivered(None, None)
-
-
 def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
     """Read an event's frame; None if it is not an event of an order.
 

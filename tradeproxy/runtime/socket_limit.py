@@ -22,7 +22,6 @@ MAX_UNFINISHED = 16_777_216
 In memory a head of many short headers takes four times its bytes.
 """
 
-
 MAX_ENCRYPTED = 800
 """Sockets with TLS that have not logged in, from their first byte on: each takes up to 60 KB."""
 

@@ -98,11 +98,9 @@ def build_site(
         trusted_proxies: the reverse proxies whose X-Forwarded headers count.
         list_webhooks: returns the state of every webhook and account.
     """
-    events = SseResponses(factory.clients, factory.limits, clock)
     root = Root(
         accounts,
         factory,
-        events,
         admission,
         rest_proxy,
         trusted_proxies,
@@ -134,7 +132,6 @@ class Root(Resource):
         self,
         accounts: Mapping[str, Account],
         factory: DownstreamFactory,
-        events: SseResponses,
         admission: Admission,
         rest_proxy: RestProxy | None,
         trusted_proxies: TrustedProxies,
@@ -145,7 +142,7 @@ class Root(Resource):
         super().__init__()
         self._accounts = accounts
         self._factory = factory
-        self._events = events
+        self._events = SseResponses(factory.clients, factory.limits, clock)
         self._admission = admission
         self._rest_proxy = rest_proxy
         self._trusted_proxies = trusted_proxies

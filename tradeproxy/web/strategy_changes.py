@@ -17,8 +17,8 @@ from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.query.parameters import read_parameters, read_switch
+from tradeproxy.web.state_pages import BUILDING
 
-BUILDING = Rejection(503, "the state of the account is still being built", retry_after=1)
 UNREADABLE = Rejection(503, "the journal cannot be used at the moment", retry_after=1)
 UNKNOWN = Rejection(404, "the order has no fill here, and no link to another order")
 FOLLOWER = Rejection(409, "this node does not lead the account: ask the leader")
@@ -45,7 +45,7 @@ def render_assignment(
         return FOLLOWER
     try:
         strategies.assign(order_id, given.get("strategy", ""))
-        name = strategies.book.find_strategy(order_id)
+        name = strategies.book.orders.find_strategy(order_id)
     except UnknownOrderError:
         return UNKNOWN
     except AssignmentError as error:

@@ -24,7 +24,7 @@ from tests.book.support import describe, parse
 from tests.support.journals import journal_at
 from tests.support.trading import BEGIN, Trading
 from tradeproxy.book.book import Book
-from tradeproxy.book.fill_tables import clear_strategies
+from tradeproxy.book.fill_sql import clear_strategies
 from tradeproxy.book.strategies import read_account
 from tradeproxy.book.strategy_views import (
     describe_strategy,

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import frame, order, read
 from tradeproxy.book.executions import Execution
-from tradeproxy.book.fill_store import OrderRecord
-from tradeproxy.book.fill_tables import TableFillStore
+from tradeproxy.book.fill_records import OrderRecord
+from tradeproxy.book.fill_store import FillStore
 from tradeproxy.journal.tables import TemporaryTables
 
 _T = TypeVar("_T")
@@ -36,14 +36,14 @@ def bust(number: int) -> Execution:
     return execution
 
 
-class TableFillStoreTests(SynchronousTestCase):
+class FillStoreTests(SynchronousTestCase):
     """One store in tables of its own."""
 
     def setUp(self) -> None:
         self.tables = CountingTables()
         self.addCleanup(self.tables.close)
 
-    def save(self, store: TableFillStore) -> int:
+    def save(self, store: FillStore) -> int:
         """Save, and return how many rows were written."""
         before = self.tables.run(lambda sql: sql.total_changes)
         self.tables.run(store.save, writes=True)
@@ -52,7 +52,7 @@ class TableFillStoreTests(SynchronousTestCase):
 
     def test_note_is_written_without_the_others(self) -> None:
         """All were one text of some 300 KB, which each write of the book wrote again."""
-        store = TableFillStore(self.tables)
+        store = FillStore(self.tables)
         for number in range(100):
             store.add_unbooked(bust(number))
         self.save(store)
@@ -61,7 +61,7 @@ class TableFillStoreTests(SynchronousTestCase):
         store.remove_unbooked(bust(7))
         self.assertEqual(self.save(store), 1)
         expected = [bust(number) for number in range(101) if number != 7]
-        self.assertEqual(TableFillStore(self.tables).list_unbooked(), expected)
+        self.assertEqual(FillStore(self.tables).list_unbooked(), expected)
 
     def test_notes_of_an_earlier_commit_are_read(self) -> None:
         """They are in one text there."""
@@ -70,14 +70,14 @@ class TableFillStoreTests(SynchronousTestCase):
             lambda sql: sql.execute("INSERT INTO strategy_meta VALUES ('unbooked', ?)", (text,)),
             writes=True,
         )
-        store = TableFillStore(self.tables)
+        store = FillStore(self.tables)
         store.remove_unbooked(bust(1))
         self.save(store)
-        self.assertEqual(TableFillStore(self.tables).list_unbooked(), [bust(2)])
+        self.assertEqual(FillStore(self.tables).list_unbooked(), [bust(2)])
 
     def test_new_order_is_not_looked_up_in_empty_tables(self) -> None:
         """Two look-ups for each new order were a fifth of building a book."""
-        store = TableFillStore(self.tables)
+        store = FillStore(self.tables)
         self.tables.reads = 0
         self.assertIsNone(store.get_order("1"))
         store.put_order(OrderRecord("1", "alpha-1"), None)
@@ -90,4 +90,4 @@ class TableFillStoreTests(SynchronousTestCase):
         store.forget_seen()
         self.assertEqual(store.get_order("1"), OrderRecord("1", "alpha-1"))
         self.assertIsNone(store.get_order("300"))
-        self.assertEqual(TableFillStore(self.tables).get_order("1"), OrderRecord("1", "alpha-1"))
+        self.assertEqual(FillStore(self.tables).get_order("1"), OrderRecord("1", "alpha-1"))
