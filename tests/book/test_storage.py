@@ -14,6 +14,7 @@ from tests.book.support import BookCase, make_snapshot
 from tests.support.journals import Connections, memory_journal
 from tests.support.trading import Trading
 from tradeproxy.book.book import Book
+from tradeproxy.book.executions import OrderLinks
 from tradeproxy.book.views import EventQuery, OrderQuery, OrderScope
 from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.journal.retention import TRIM_EVERY
@@ -134,6 +135,20 @@ class FailureTests(BookCase):
         self.build()
         self.assert_is_account()
         self.assertEqual(self.journal.epoch, epoch)
+
+    def test_what_cannot_be_written_is_left_out(self) -> None:
+        """Each write raised in its timer, for ever: the book stood still until a restart."""
+        self.live(20)
+        assert self.book.strategies is not None
+        self.book.strategies.book.link(OrderLinks("id", "\ud800"))  # SQLite raises no sqlite3.Error
+        self.book.save()
+        self.assertEqual(len(self.flushLoggedErrors(UnicodeEncodeError)), 1)
+        self.live(20)
+        self.clock.pump([61.0, 0.1, 0.1, 0.1])
+        self.build()
+        self.settle()
+        self.kill()
+        self.assert_is_account()
 
 
 class TrimTests(BookCase):

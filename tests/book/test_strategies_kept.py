@@ -13,7 +13,9 @@ from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import APPLY_EVERY
+from tradeproxy.book.executions import read_activity, read_order_links
 from tradeproxy.book.fill_store import FillStore
+from tradeproxy.book.importing import ImportPage
 from tradeproxy.book.strategies import (
     MAX_ASSIGNMENTS,
     AssignmentError,
@@ -179,6 +181,34 @@ class KeptTests(SqliteCase):
         self.assertEqual(self.book.rows_behind, 0)
         self.kill()
         self.assertEqual(self.quantities()["alpha"], "5")
+
+    def test_lone_surrogates_in_an_import_do_not_end_the_book(self) -> None:
+        """SQLite refuses them: each later write raised, and nothing was stored until a restart."""
+        odd = "a-\ud800"
+        links = {"id": odd, "client_order_id": "\ud800-1", "replaces": odd, "legs": [{"id": odd}]}
+        fill = {
+            "id": odd,
+            "order_id": odd,
+            "transaction_time": "2026-11-30T15:00:00Z",
+            "type": "fill",
+            "symbol": odd,
+            "asset_class": odd,
+            "side": "buy",
+            "qty": "5",
+            "price": "2",
+        }
+        execution = read_activity(fill)
+        assert execution is not None
+        page = ImportPage(tuple(read_order_links(links)), (execution,))
+        self.assertEqual(ImportPage.decode(page.encode()), page)
+        self.strategies.take_page(page)
+        self.book.save()
+        self.publish(report_fill(order("1"), "a", "5", "2"))
+        expected = {"alpha": "5", "?": "5"}
+        self.assertEqual(self.quantities(), expected)
+        self.clock.advance(WRITE_EVERY)
+        self.kill()
+        self.assertEqual(self.quantities(), expected)
 
     def test_wrong_assignment_is_refused(self) -> None:
         """With the reason."""

@@ -90,6 +90,18 @@ class ExportStrategyTests(SqliteCase):
         own = {"1": "alpha", "2": "alpha", "3": "beta", "4": "beta", "5": "'=hand"}
         self.assertEqual(found, own | {"9": "delta"})
 
+    def test_lone_surrogates_are_read_as_the_book_does(self) -> None:
+        """SQLite refuses such an id: the export ended with a traceback."""
+        odd = report_fill(order("id", "name-1"), "a", "5", "2")
+        for word in (b"id", b"name-1"):
+            odd = odd.replace(b'"%b"' % word, rb'"\ud800-1"')
+        self.account.publish(parse(odd))
+        self.clock.advance(0)
+        book = self.follow()
+        self.clock.advance(WRITE_EVERY)
+        self.assertEqual(list(self.export().values()), ["?"])
+        book.stop()
+
     def test_without_a_book_the_rule_counts(self) -> None:
         """PROXY_BOOK=0, or a book that has not been written yet."""
         self.trade()

@@ -166,6 +166,13 @@ class BookImportTests(OrdersTestCase):
         reason = self.fail_with("/v2/account/activities/FILL", make_page)
         self.assertEqual(reason, "the times on its pages do not advance")
 
+    def test_id_that_is_no_page_token_fails_the_import(self) -> None:
+        """A lone surrogate has no place in a URL or a table: the import ended with a traceback."""
+        fill = {"transaction_time": "2026-11-30T15:00:00Z", "order_id": "1", "type": "fill"}
+        page = [fill | {"id": f"{n}\ud800"} for n in range(book_import.FILLS_A_PAGE)]
+        reason = self.fail_with("/v2/account/activities/FILL", lambda _: page)
+        self.assertEqual(reason, "an answer of another shape")
+
 
 class SharedBookImportTests(BookImportTests):
     """The same with a log in Redis, where another node continues."""

@@ -117,6 +117,25 @@ class SeedTests(BookCase):
         self.check_again()
         self.assertTrue(self.book.is_complete)
 
+    def test_odd_text_in_a_position_does_not_end_the_comparison(self) -> None:
+        """Neither has a form in JSON in UTF-8: the answer raised, so the book had no position."""
+
+        def answer(request: Request) -> bytes | None:
+            if request.path != b"/v2/positions":
+                return None
+            odd = {"exchange": "\ud800", "lastday_price": float("nan")}
+            found = (each.open_position() for each in self.alpaca.exchange.portfolio.positions())
+            return json.dumps([each | odd for each in found]).encode()
+
+        self.override(answer)
+        self.outage(lambda: self.shift("TSLA", "7"))
+        self.advance(5)
+        self.assertEqual(self.positions(), {"TSLA": "7"})
+        self.assertTrue(self.book.is_complete)
+        [view] = self.book.positions()
+        document = json.loads(view.document.decode(), parse_constant=self.fail)
+        self.assertEqual((document["exchange"], document["lastday_price"]), ("?", "NaN"))
+
 
 class ComparisonTests(BookCase):
     """A position that differs is corrected the second time, and then shown."""

@@ -375,8 +375,8 @@ class BookBuilder:
 
     # Failures.
 
-    def _begin_again(self, error: sqlite3.Error) -> None:
-        """Build the book again after an error of its own tables."""
+    def _begin_again(self, error: Exception) -> None:
+        """Build the book again after an error of its own tables, or of what it would write."""
         if not self._has_reported:
             self._has_reported = True
             self._log.error(
@@ -384,6 +384,10 @@ class BookBuilder:
                 account=self.account.name,
                 problem=f"its tables cannot be used ({error}); it is built again",
             )
+            if not isinstance(error, sqlite3.Error):
+                self._log.failure(
+                    "{account}: the book could not be written", account=self.account.name
+                )
         with suppress(sqlite3.Error, UnreadableError):
             self.tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
         self._restart(REBUILD_AFTER)

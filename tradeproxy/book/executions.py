@@ -1,7 +1,7 @@
 """What the book per strategy needs of an event or of an activity of Alpaca's. Pure.
 
 Nothing here raises for what Alpaca wrote. A field of another type counts as absent; an execution
-that cannot be booked for that reason says why in `problem`.
+that cannot be booked for that reason says why in `problem`. A lone surrogate is a question mark.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tradeproxy.book.lots import EXACT, ONE, ZERO
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import MAX_WORD_LENGTH, read_time
 from tradeproxy.wire.frame import extract_data
+from tradeproxy.wire.printable import replace_surrogates
 
 MULTI_LEG = "mleg"
 """The order_class of an order whose fills are those of its legs."""
@@ -376,7 +377,8 @@ def _number(value: Any) -> Decimal | None:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) <= MAX_WORD_LENGTH else ""
+    is_word = isinstance(value, str) and len(value) <= MAX_WORD_LENGTH
+    return replace_surrogates(value) if is_word else ""
 
 
 def _list(value: Any) -> list[Any]:

@@ -36,7 +36,7 @@ class BookWriter:
         tail: LogTail,
         clock: IReactorTime,
         on_written: Callable[[], None],
-        on_error: Callable[[sqlite3.Error], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
         """Write nothing yet.
 
@@ -44,7 +44,8 @@ class BookWriter:
             tail: has the cursor of the state.
             clock: plans the writes.
             on_written: called after a write that was planned.
-            on_error: called if the book's tables cannot be used.
+            on_error: called if the book's tables cannot be used, or cannot have what changed. What
+                is not written is lost then.
         """
         self._tail = tail
         self._clock = clock
@@ -105,7 +106,7 @@ class BookWriter:
             what.tables.run(save, writes=True)
         except UnreadableError:
             return False
-        except sqlite3.Error as error:
+        except Exception as error:  # the next attempt would end like this one, and so on for ever
             self._on_error(error)
             return False
         what.state.clear_changes()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.moves import OrderMoves
 from tradeproxy.tradelog.columns import LoggedEvent
+from tradeproxy.wire.printable import replace_surrogates
 from tradeproxy.wire.strategy_rule import StrategyRule, name_strategy
 
 _T = TypeVar("_T")
@@ -70,4 +71,5 @@ class _ReadOnlyTables:
 def _get_text(data: Any, name: str) -> str:
     order = data.get("order") if isinstance(data, dict) else None
     text = order.get(name) if isinstance(order, dict) else None
-    return text if isinstance(text, str) else ""
+    # The book has no lone surrogates either.
+    return replace_surrogates(text) if isinstance(text, str) else ""

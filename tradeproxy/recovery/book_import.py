@@ -22,7 +22,7 @@ from tradeproxy.book.importing import PAGE_RECORDS, ImportPage, ImportProgress, 
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.journal.base import ImportLog, NotLeadingError, UnreadableError
 from tradeproxy.recovery.delivered import read_time
-from tradeproxy.recovery.reconcile import Document, expand
+from tradeproxy.recovery.reconcile import Document, expand, is_id
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import CLOSED_STATUSES, format_time
 
@@ -156,15 +156,17 @@ class BookImport:
             newest = end.note(page, "transaction_time")
             last = page[-1].get("id") if page else None
             progress = {}
-            if isinstance(last, str) and len(last) <= 128 and last != token:
+            if is_id(last) and last != token:
                 token = last
                 # Fills that come later are behind it, so the next import begins there.
                 first = self._measure(page, await self._strategies())
                 progress = {FILLS_TOKEN: token, FIRST_TIME: str(first)}
             found = [each for fill in page if (each := read_activity(fill)) is not None]
             await self._take([], found, progress)
-            if len(page) < FILLS_A_PAGE or last != token or newest >= began:
+            if len(page) < FILLS_A_PAGE or newest >= began:
                 return
+            if last != token:  # no next page can be asked for
+                raise RestUnavailableError(_SHAPE)
 
     def _measure(self, page: list[Document], strategies: Strategies) -> int:
         """Estimate by the times of the fills how much of all is read; return that of the first."""

@@ -120,4 +120,5 @@ def _encode_all(orders: Iterable[Document]) -> list[bytes]:
 
 
 def _encode(document: Document) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    # A lone surrogate has no UTF-8: the book and its clients could not read the document.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")

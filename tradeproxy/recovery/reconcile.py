@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from tradeproxy.recovery.delivered import (
     ZERO,
@@ -48,7 +48,7 @@ class FillActivity:
     """RFC 3339, as Alpaca wrote it."""
 
 
-def is_id(value: Any) -> bool:
+def is_id(value: Any) -> TypeGuard[str]:
     """Whether this is a valid id: ASCII text of 1 to MAX_WORD_LENGTH characters."""
     return isinstance(value, str) and value.isascii() and 0 < len(value) <= MAX_WORD_LENGTH
 

@@ -208,11 +208,7 @@ async def _add_fills(
                     str(activity.get("order_id"))[:MAX_WORD_LENGTH], f"{name} of a fill"
                 )
         last = page[-1].get("id") if page else None
-        if (
-            len(page) < FILLS_A_PAGE
-            or not isinstance(last, str)
-            or last == parameters.get("page_token")
-        ):
+        if len(page) < FILLS_A_PAGE or not is_id(last) or last == parameters.get("page_token"):
             return
         parameters["page_token"] = last
 

@@ -51,7 +51,7 @@ ITEM_SIZE = 100
 
 _TOO_LARGE = "an answer of more than 8 MiB"
 _EVENT_STREAM = "text/event-stream"
-_DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float)
+_DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float, parse_constant=str)
 _FINAL = (401, 403, 404)
 """Statuses that do not change on a retry. Others may be temporary, or from a proxy or portal."""
 

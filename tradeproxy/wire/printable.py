@@ -1,4 +1,4 @@
-"""Text of others, escaped so that it controls neither a terminal nor a file."""
+"""Text of others: escaped so that it controls neither a terminal nor a file, and with UTF-8."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def escape_unprintable(text: str) -> str:
     return _UNPRINTABLE.sub(
         lambda match: match[0] if match[0].isprintable() else escape_character(match[0]), text
     )
+
+
+def replace_surrogates(text: str) -> str:
+    """Return a text that has UTF-8: a lone surrogate, which JSON can contain, is a `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def escape_character(character: str) -> str:
