@@ -130,15 +130,15 @@ class FillStore:
 
     def put_order(self, order: OrderRecord, before: OrderRecord | None) -> None:
         """Store an order in place of `before`; None if it is new."""
+        if order.above and (before is None or order.above != before.above):
+            if self.get_order(order.above) is None:  # this may raise: nothing is changed yet
+                self._awaited.add(order.above)
+            self._linked.setdefault(order.above, {})[order.id] = None
         if before is None:
             self._awaited.discard(order.id)
             self._remember(self._fills_of, order.id, {})  # fills come after their order
         elif order.id not in self._orders:
             self._replaced_orders.add(order.id)
-        if order.above and (before is None or order.above != before.above):
-            self._linked.setdefault(order.above, {})[order.id] = None
-            if self.get_order(order.above) is None:
-                self._awaited.add(order.above)
         if self._seen is not None:
             self._seen.add(hash(order.id))
         self._orders[order.id] = order

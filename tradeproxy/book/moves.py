@@ -3,6 +3,9 @@
 If it changes, the order is moving: `work` moves its fills, and then looks at the orders below it,
 in steps. The newest change comes first, so one that comes meanwhile is followed to its end before
 an older one goes on. That ends in a circle of orders, too.
+
+Any read of the store may fail, and what was asked for is then asked for again. So a step records
+how far it is only after its last read.
 """
 
 from __future__ import annotations
@@ -111,11 +114,13 @@ class OrderMoves:
     def _put(self, order: OrderRecord, known: OrderRecord | None) -> None:
         """Store an order with the strategy that it has now. It is moving if that is another one."""
         strategy = self._resolve(order)
+        order = replace(order, strategy=strategy)
         # A fill comes with its order, so a new order has none, and only linked ones can move.
         if self._store.is_awaited(order.id) if known is None else strategy != known.strategy:
-            order = replace(order, is_moving=True)
+            self._store.put_order(replace(order, is_moving=True), known)
             self._begin_move(order.id)
-        self._store.put_order(replace(order, strategy=strategy), known)
+        else:
+            self._store.put_order(order, known)
 
     def _begin_move(self, order_id: str) -> None:
         self._moves.pop(order_id, None)
@@ -142,30 +147,30 @@ class OrderMoves:
         order = self._store.get_order(order_id)
         assert order is not None, "it was put"
         if move.fills is not None:
-            fills, move.fills = self._store.read_fills(order_id, move.fills, STEP)
+            fills, next_fills = self._store.read_fills(order_id, move.fills, STEP)
             for fill in fills:
                 self._move_fill(fill, order.strategy)
+            move.fills = next_fills
             return len(fills) + 1
         linked, after = self._store.read_linked(order_id, move.linked, STEP)
-        if after is None:
-            del self._moves[order_id]
-            if order.is_moving:
-                self._store.put_order(replace(order, is_moving=False), order)
-        else:
-            move.linked = after
         for each in linked:
             if each.strategy != self._resolve(each):
                 self._put(each, each)
+        if after is None:
+            if order.is_moving:
+                self._store.put_order(replace(order, is_moving=False), order)
+            del self._moves[order_id]
+        else:
+            move.linked = after
         return len(linked) + 1
 
     def _rename(self) -> int:
         """Do a step of `rename`; return how many orders it has looked at."""
         assert self._renamed is not None, "it is renaming"
-        orders, self._renamed = self._store.read_orders(self._renamed, STEP)
+        orders, after = self._store.read_orders(self._renamed, STEP)
         for order in orders:
             if order.strategy != self._resolve(order):
                 self._put(order, order)
             self._begin_move(order.id)  # its fills may count under another name now
-        if not orders:
-            self._renamed = None
+        self._renamed = after if orders else None
         return len(orders) + 1

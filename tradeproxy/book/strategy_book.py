@@ -179,6 +179,7 @@ class StrategyBook:
             if is_changed and not known.is_amended and not is_sum:
                 self._change(known, replace(known, qty=new.qty, price=new.price))
             self._settle(new, known)
+            self._amend_later(known)
             return False
         fill = BookedFill(
             new.order_id,
@@ -195,13 +196,14 @@ class StrategyBook:
             new.filled,
         )
         self._store.put_fill(fill, None)
+        # Nothing is read before the fill is applied: if that fails, the fill is known afterwards.
         self._count_known(fill.symbol, fill.key, fill.qty)
-        self._settle(new, fill)
         holding = self.holdings.get(fill.place)
         if holding is None or (holding.last is not None and fill.key < holding.last):
             self._make_stale(fill.place)
         elif fill.place not in self._stale:  # else `work` will come to it
             holding.apply(_trade(fill))
+        self._settle(new, fill)
         self._amend_later(fill)
         return True
 
