@@ -100,5 +100,7 @@ class SharedSnapshotTests(BookCase):
         self.assertRaises(UnreadableError, lambda: pending.made)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.patch(Renderings, "view", view)
+        # Not only after the next event: a quiet account had no snapshot for hours.
+        self.assertEqual(make_snapshot(self.book).seq, self.book.seq)
         self.publish(bracket(606, 1005))
         self.assertEqual(make_snapshot(self.book).seq, self.book.seq)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from tests.support.frames import AUTH, AUTHENTICATE, LISTEN, LISTENING, UNLISTEN
 from tests.support.proxy import NarrowTransport
@@ -11,12 +12,27 @@ from tests.support.sse import SseReader
 from tests.support.state import StateTestCase, kinds, order_event, order_ids, parts
 from tradeproxy.downstream import log_reader, snapshot
 from tradeproxy.downstream.log_reader import MIN_STEP_BYTES, STEP_BYTES
-from tradeproxy.downstream.snapshot import BUILD_TIMEOUT, SEND_TIMEOUT
+from tradeproxy.downstream.snapshot import BUILD_TIMEOUT, SEND_TIMEOUT, SnapshotInsert
 from tradeproxy.downstream.subscription import NOT_KEPT, TRIMMED
 from tradeproxy.wire.close_codes import CloseCode
 
+if TYPE_CHECKING:
+    from tradeproxy.downstream.feed import Feed
+
 SSE_PATH = "/trade-updates-paper/v2/events/trades"
 MAX_FRAME = 256 * 1024
+
+
+class FeedBehind:
+    """A feed whose position is before the book's whenever it has caught up."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.inserted: Iterator[bytes | None] = iter(())
+
+    def insert(self, frames: Iterator[bytes | None]) -> None:
+        """See Feed."""
+        self.inserted = frames
 
 
 class SnapshotTests(StateTestCase):
@@ -147,6 +163,28 @@ class SnapshotTests(StateTestCase):
         self.assertIsNone(client.closed)
         self.wires.advance(2)
         self.assertEqual(client.closed, (1013, CloseCode.NOT_READY.reason))
+
+    def test_book_always_ahead_client_with_position_waits_no_longer(self) -> None:
+        """Each time that its events had come, its time began again: the wait had no end."""
+        ended: list[float] = []
+        insert = SnapshotInsert(
+            self.books["paper"],
+            None,
+            lambda part: part.data,
+            self.clock,
+            lambda: ended.append(self.clock.seconds()),
+            is_replay=True,
+        )
+        began = self.clock.seconds()
+        for _ in range(100):
+            self.trade("1")
+            feed = FeedBehind(self.paper.log.last - 1)
+            insert.begin(cast("Feed", feed))
+            self.assertEqual(list(feed.inserted), [])
+            if ended:
+                break
+            self.clock.advance(1)
+        self.assertEqual(ended, [began + BUILD_TIMEOUT])
 
     def test_client_leaves_while_it_waits(self) -> None:
         """No timer is left."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from tests.book.support import parse
+from tests.book.support import BookCase, parse
 from tests.support.journals import time_of
 from tests.support.sse import ClosingTransport
 from tests.support.state import StateTestCase, order_event
@@ -17,6 +17,9 @@ from tradeproxy.web import state_pages
 from tradeproxy.web.answer import BLOCK_BYTES, READ_TIMEOUT, STALL_TIMEOUT
 from tradeproxy.web.state_pages import YIELD_AFTER
 from tradeproxy.wire.event import format_time
+
+if TYPE_CHECKING:
+    from tradeproxy.book.book import Book
 
 
 def ids(document: dict[str, Any]) -> list[str]:
@@ -307,6 +310,41 @@ class RejectedRequestTests(StateTestCase):
         """It bounds the memory of all answers together."""
         self.patch(state_pages, "MAX_ANSWERS", 0)
         self.assertEqual(self.ask("/state").status, 503)
+
+
+class ReplacedLogTests(BookCase):
+    """The log is replaced while an answer is made, as by a Redis that is restored."""
+
+    def test_log_with_smaller_numbers_ends_the_answer(self) -> None:
+        """It waited for a snapshot of the old numbers, in each turn, without an end."""
+        self.live(50)
+        self.ticks.tick = 0.01
+        self.assertIsNone(self.book.snapshot().made)
+        self.account.publish(parse(*self.trading.take(1)))
+        self.account.flush()
+        book = ReplacedBook(self.book)
+        work = state_pages._show_state(cast("Book", book))  # noqa: SLF001
+        for _ in range(5):
+            next(work)
+        self.assertEqual(book.seq, 51)
+        self.path = self.path.with_name("other.sqlite3")
+        self.start()
+        self.live(3)
+        book.now = self.book
+        with self.assertRaises(StopIteration) as ended:
+            for _ in range(100):
+                next(work)
+        self.assertEqual(ended.exception.value, state_pages.BUILDING)
+
+
+class ReplacedBook:
+    """A book that becomes the one of another log."""
+
+    def __init__(self, now: Book) -> None:
+        self.now = now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
 
 
 class AdmissionTests(StateTestCase):

@@ -135,7 +135,7 @@ class Book:
         if builder.strategies is not None:
             strategies = builder.strategies.render(self.positions, state.revision)
         key = builder.builds, state.revision, cursor, first, self.is_complete, strategies
-        if newest is None or key != self._snapshot_key:
+        if newest is None or newest.has_failed or key != self._snapshot_key:
             head = BookSnapshot(
                 self.seq,
                 cursor,

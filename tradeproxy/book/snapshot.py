@@ -103,9 +103,14 @@ class PendingSnapshot:
         self.step()
 
     @property
+    def has_failed(self) -> bool:
+        """Whether it will never be made."""
+        return self.has_ended and self._made is None
+
+    @property
     def made(self) -> BookSnapshot | None:
         """The whole; None until it is made. Raises UnreadableError if that failed."""
-        if self.has_ended and self._made is None:
+        if self.has_failed:
             raise UnreadableError
         return self._made
 

@@ -67,6 +67,7 @@ class SnapshotInsert:
     __slots__ = (
         "_book",
         "_clock",
+        "_deadline",
         "_encode",
         "_is_replay",
         "_on_not_ready",
@@ -93,6 +94,7 @@ class SnapshotInsert:
         self._clock = clock
         self._on_not_ready = on_not_ready
         self._is_replay = is_replay
+        self._deadline: float | None = None  # of a wait that goes on with the next `begin`
 
     def begin(self, feed: Feed) -> None:
         """Insert the snapshot into a feed that has just caught up."""
@@ -127,12 +129,14 @@ class SnapshotInsert:
         self, feed: Feed, pending: PendingSnapshot | bytes | None, epoch: str
     ) -> Iterator[bytes | None]:
         log = self._book.account.log
-        deadline = self._clock.seconds() + BUILD_TIMEOUT
+        deadline = self._deadline or self._clock.seconds() + BUILD_TIMEOUT
+        self._deadline = None
         while pending is None or isinstance(pending, bytes):
             if self._clock.seconds() >= deadline:
                 self._on_not_ready()
                 return
             if self._is_replay and not self._book.is_building and self._book.seq > feed.position:
+                self._deadline = deadline
                 return  # events come first; the feed then catches up once more
             yield pending
             epoch, pending = log.epoch, self._take(feed)

@@ -143,6 +143,8 @@ def _show_state(book: Book) -> Work:
     seq = book.seq
     while (pending := book.snapshot()).seq < seq:
         yield
+        if book.is_building or book.seq < seq:
+            return BUILDING  # the log is another one, with smaller numbers
     while (snapshot := pending.made) is None:
         yield
     return [
