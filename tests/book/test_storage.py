@@ -140,7 +140,9 @@ class FailureTests(BookCase):
         """Each write raised in its timer, for ever: the book stood still until a restart."""
         self.live(20)
         assert self.book.strategies is not None
-        self.book.strategies.book.link(OrderLinks("id", "\ud800"))  # SQLite raises no sqlite3.Error
+        self.book.strategies.book.orders.link(
+            OrderLinks("id", "\ud800")
+        )  # SQLite raises no sqlite3.Error
         self.book.save()
         self.assertEqual(len(self.flushLoggedErrors(UnicodeEncodeError)), 1)
         self.live(20)

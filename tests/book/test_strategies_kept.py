@@ -17,6 +17,7 @@ from tradeproxy.book.executions import read_activity, read_order_links
 from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.importing import ImportPage
 from tradeproxy.book.strategies import (
+    ASSIGN_STEP,
     MAX_ASSIGNMENTS,
     AssignmentError,
     Strategies,
@@ -210,6 +211,36 @@ class KeptTests(SqliteCase):
         self.kill()
         self.assertEqual(self.quantities(), expected)
 
+    def test_many_assignments_are_applied_in_steps(self) -> None:
+        """A node that started had 4,000 to apply: that took 23 ms, and 19 ms to write."""
+        self.publish(*(report_fill(order(f"{n}"), f"e{n}", "1", "2") for n in range(3)))
+        self.clock.advance(WRITE_EVERY)
+        many = {f"{n}": "hand" for n in range(3 * ASSIGN_STEP)}
+        self.journal.set_metadata("strategy assignments", json.dumps(many))
+        self.assertFalse(self.strategies.is_current())
+        self.assertEqual(self.strategies.records.unsaved, ASSIGN_STEP)
+        self.clock.advance(0)  # all further steps: neither a page nor an event is needed
+        self.assertEqual(self.quantities(), {"hand": "3"})
+
+    def test_assignments_that_change_before_all_are_applied(self) -> None:
+        """What these have reached is undone, after a kill too; a single one counts at once."""
+        self.publish(report_fill(order("0"), "a", "5", "2"), report_fill(order("x"), "b", "1", "2"))
+        many = {f"{n}": "hand" for n in range(3 * ASSIGN_STEP)}
+        for text, is_killed in (("{}", False), (None, True), ('{"0":""}', True)):
+            self.journal.set_metadata("strategy assignments", json.dumps(many))
+            self.assertFalse(self.strategies.is_current())
+            self.assertEqual(self.strategies.book.orders.find_strategy("0"), "hand")
+            self.strategies.assign("x", "other")
+            self.assertEqual(self.strategies.book.orders.find_strategy("x"), "other")
+            self.assertFalse(self.strategies.is_current())
+            self.journal.set_metadata("strategy assignments", text)
+            if is_killed:
+                self.book.save()
+                self.kill()
+            for _ in range(4):
+                self.strategies.is_current()
+            self.assertEqual(self.quantities(), {"alpha": "6"}, text)
+
     def test_wrong_assignment_is_refused(self) -> None:
         """With the reason."""
         self.publish(report_fill(order("1"), "a", "5", "2"))
@@ -251,7 +282,7 @@ class KeptTests(SqliteCase):
         tables = self.journal.tables
         assert tables is not None
         account = Account("paper", self.journal, self.clock)
-        tables.run(Strategies(account, tables, parse_rule("al")).save, writes=True)
+        tables.run(Strategies(account, tables, parse_rule("al"), self.fail).save, writes=True)
         self.kill()
         holdings = self.strategies.book.holdings
         self.assertEqual({name for (name, _), held in holdings.items() if held.qty}, {"al"})

@@ -259,7 +259,7 @@ class BookBuilder:
         if not log.is_loaded:
             raise UnreadableError
         meta = self.tables.run(store.load_meta)
-        self.strategies = Strategies(self.account, self.tables, self._rule)
+        self.strategies = Strategies(self.account, self.tables, self._rule, self.plan)
         self.epoch = log.epoch
         cursor = meta.get("cursor") or None
         if self.tail.start_at(cursor, LastEvents(log.last)):

@@ -45,6 +45,12 @@ MAX_ASSIGNMENTS = 4000
 MAX_TEXT = 768 * 1024
 """Characters of that text: MAX_ASSIGNMENTS with the longest names of ASCII fit into it."""
 
+ASSIGN_STEP = 100
+"""Assignments that one step applies: below a millisecond, and two milliseconds to write them."""
+
+_BEGUN = "assignments begun"
+"""The key in the store of the orders that an unfinished change is about; "" without one."""
+
 ANSWER_FILLS = 128
 """Fills that are applied to stale holdings before an answer: about three milliseconds."""
 
@@ -81,21 +87,28 @@ class Strategies:
 
     _log = Logger()
 
-    def __init__(self, account: Account, tables: Tables, rule: StrategyRule) -> None:
+    def __init__(
+        self, account: Account, tables: Tables, rule: StrategyRule, plan: Callable[[], None]
+    ) -> None:
         """Open the records; `work` computes what they add up to.
 
         Args:
             account: its log is followed.
             tables: where the records are.
             rule: how a client_order_id names a strategy.
+            plan: has `work` called soon.
         """
         self._account = account
+        self._plan = plan
         self.records = self._open(tables)
         """The orders and fills. `save` writes their changes."""
         self._rule = rule
         self.book = StrategyBook(self.records, rule, self._warn)
         self._open_settlement()
         self._assigned: str | None = None
+        self._assigning: dict[str, str] | None = None
+        # What is left of the change to `_target`, by order; None if that has not begun.
+        self._target = ""
         self._generation = -1
         self.pages = 0
         """How many pages of the imports that nodes share are applied."""
@@ -140,8 +153,11 @@ class Strategies:
 
     def is_current(self) -> bool:
         """Finish what is left to compute if it is little; return whether that was all."""
-        self._take_assignments()
-        return self.book.is_current or not self.book.work(ANSWER_FILLS)
+        is_assigned = not self._take_assignments()
+        if is_assigned and (self.book.is_current or not self.book.work(ANSWER_FILLS)):
+            return True
+        self._plan()  # the rest must not wait for the next event
+        return False
 
     def render(
         self, positions: Callable[[], tuple[PositionView, ...]], revision: int
@@ -182,8 +198,7 @@ class Strategies:
 
         All pages of an import come first: each makes holdings stale.
         """
-        self._take_assignments()
-        if self._take_shared_page():
+        if self._take_assignments() or self._take_shared_page():
             return True
         return not self.book.is_current and self.book.work(WORK_FILLS)
 
@@ -273,19 +288,41 @@ class Strategies:
         if strategy and len(text) > MAX_TEXT:
             raise AssignmentError("the names of all assignments are too long together")
         self._account.set_metadata(ASSIGNMENTS, text)
-        self._take_assignments()
+        if self._take_assignments():
+            self.book.orders.assign(order_id, strategy)  # its caller asks for it at once
 
-    def _take_assignments(self) -> None:
-        """Apply what was assigned by hand, here or on another node."""
-        text = self._account.log.get_metadata(ASSIGNMENTS)
-        if text == self._assigned:
-            return
+    def _take_assignments(self) -> bool:
+        """Apply some of what was assigned by hand, here or on another node.
+
+        Returns whether more is left: a node that starts without a file may have MAX_ASSIGNMENTS.
+        """
+        text = self._account.log.get_metadata(ASSIGNMENTS) or ""
+        if text == self._assigned and not self.records.get_meta(_BEGUN):
+            return False
+        if self._assigning is None or text != self._target:
+            self._assigning, self._target = self._begin_assigning(text), text
+        for order_id in list(self._assigning)[:ASSIGN_STEP]:
+            self.book.orders.assign(order_id, self._assigning[order_id])
+            del self._assigning[order_id]
+        if self._assigning:
+            return True
+        self.records.put_meta(ASSIGNMENTS, text)
+        self.records.put_meta(_BEGUN, "")
+        self._assigned, self._assigning = text, None
+        return False
+
+    def _begin_assigning(self, text: str) -> dict[str, str]:
+        """Return what differs from the assignments that are applied, and store that it begins."""
         old, new = read_assignments(self.records.get_meta(ASSIGNMENTS)), read_assignments(text)
-        for order_id in old.keys() | new.keys():
-            if old.get(order_id) != new.get(order_id):
-                self.book.orders.assign(order_id, new.get(order_id, ""))
-        self.records.put_meta(ASSIGNMENTS, text or "")
-        self._assigned = text
+        # A change that began, and was replaced by this one, may have reached any of its orders.
+        begun = read_assignments(self.records.get_meta(_BEGUN))
+        changed = {
+            order_id: new.get(order_id, "")
+            for order_id in old | new | begun
+            if order_id in begun or old.get(order_id) != new.get(order_id)
+        }
+        self.records.put_meta(_BEGUN, encode(changed).decode())
+        return changed
 
     def _warn(self) -> None:
         self._log.warn(
