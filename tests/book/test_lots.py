@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import date
 from decimal import Decimal
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.book.lots import MAX_MARKS, FillKey, Holding, Trade
+from tradeproxy.book.lots import MANY_LOTS, MAX_MARKS, FillKey, Holding, Trade
 from tradeproxy.wire.event import parse_time
 
 MONDAY = date(2026, 11, 30)
@@ -118,3 +119,24 @@ class LotTests(SynchronousTestCase):
         self.assertEqual(sum(gain for _, gain in marks), 5 * MAX_MARKS)
         self.assertEqual(marks[-1][0], at("15:01") + 5 * MAX_MARKS - 1)
         self.assertEqual(holding.marks_on(date(2026, 12, 1)), [])
+
+    def test_many_lots_close_oldest_first(self) -> None:
+        """They are kept in another way than a few."""
+        count = 3 * MANY_LOTS
+        holding = hold(*(trade(at("15:00") + n, "2", str(n)) for n in range(count)))
+        for number in range(count - 1):
+            holding.apply(trade(at("16:00") + number, "-2", "0"))
+        holding.apply(trade(at("17:00"), "-1", "0"))
+        self.assertEqual(lots(holding), [("1", str(count - 1))])
+        holding.apply(trade(at("17:01"), "-2", "7"))
+        self.assertEqual(lots(holding), [("-1", "7")])
+
+    def test_holding_of_one_fill_is_small(self) -> None:
+        """Of 20,000 symbols, empty deques and the dicts of attributes took 20 MB."""
+        one, count = trade(at("15:00"), "1", "2"), 1000
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before = tracemalloc.get_traced_memory()[0]
+        holdings = [hold(one) for _ in range(count)]
+        size = (tracemalloc.get_traced_memory()[0] - before) / len(holdings)
+        self.assertLess(size, 1400)

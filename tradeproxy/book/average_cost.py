@@ -28,6 +28,8 @@ _CONTEXT = Context(prec=200, traps=[DivisionByZero, InvalidOperation, Overflow])
 class AverageCost:
     """The cost of what is held of one symbol. Quantities are negative if sold short."""
 
+    __slots__ = ("_closed", "_cost", "_day", "_days", "_opened", "_opened_cost", "_qty")
+
     def __init__(self) -> None:
         self._days: list[tuple[Decimal, Decimal]] = []
         # What is left of each earlier day: its quantity and its cost, oldest first.

@@ -6,6 +6,7 @@ All sums are exact: `tradeproxy.wire.amount` bounds every number.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import MutableSequence
 from datetime import date
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from typing import NamedTuple
@@ -22,6 +23,10 @@ EXACT = Context(prec=1000, traps=[DivisionByZero, Inexact, InvalidOperation, Ove
 
 MAX_MARKS = 256
 """Steps of a day's line that a holding keeps. Beyond it, two neighbours become one."""
+
+
+MANY_LOTS = 64
+"""Lots from which they are in a deque: without any, it takes 600 bytes more than a list."""
 
 
 class FillKey(NamedTuple):
@@ -64,10 +69,28 @@ class Lot(Struct, frozen=True, gc=False):
 
 
 class Holding:
-    """The lots of one symbol, and what was realised. Trades are applied in the order of keys."""
+    """The lots of one symbol, and what was realised. Trades are applied in the order of keys.
+
+    An account may have 20,000, nearly all of them with a few lots.
+    """
+
+    __slots__ = (
+        "_average",
+        "_marks",
+        "_marks_date",
+        "_realized_by_date",
+        "asset_class",
+        "fees",
+        "fills",
+        "last",
+        "lots",
+        "multiplier",
+        "qty",
+        "realized",
+    )
 
     def __init__(self) -> None:
-        self.lots: deque[Lot] = deque()
+        self.lots: MutableSequence[Lot] = []
         """Oldest first. All are long, or all are short."""
         self.qty = ZERO
         self.multiplier = ONE
@@ -89,24 +112,28 @@ class Holding:
         day = None if key.time == OPENING else trade_date(key.time)
         self.multiplier = trade.multiplier
         self.asset_class = trade.asset_class or self.asset_class
-        self.fees = EXACT.add(self.fees, trade.fee)
+        if trade.fee:
+            self.fees = EXACT.add(self.fees, trade.fee)
         self.fills += day is not None
         self._average.apply(day, trade.qty, trade.price)
         rest, gain = trade.qty, ZERO
         while rest and self.lots and (self.lots[0].qty > 0) != (rest > 0):
-            lot = self.lots.popleft()
+            lot = self.lots[0]
             left = EXACT.add(lot.qty, rest)
             # What is closed has the sign of the lot, so a short one gains when the price falls.
             is_whole = not left or (left > 0) == (rest > 0)
             closed = lot.qty if is_whole else EXACT.minus(rest)
             if is_whole:
+                del self.lots[0]
                 rest = left
             else:
-                self.lots.appendleft(Lot(lot.time, left, lot.price))
+                self.lots[0] = Lot(lot.time, left, lot.price)
                 rest = ZERO
             change = EXACT.multiply(closed, EXACT.subtract(trade.price, lot.price))
             gain = EXACT.add(gain, EXACT.multiply(change, trade.multiplier))
         if rest:
+            if len(self.lots) == MANY_LOTS:
+                self.lots = deque(self.lots)
             self.lots.append(Lot(key.time, rest, trade.price))
         self.qty = EXACT.add(self.qty, trade.qty)
         if rest != trade.qty and day is not None:
