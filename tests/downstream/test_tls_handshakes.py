@@ -33,6 +33,7 @@ class TlsClient:
     def __init__(self, case: TlsHandshakesTests) -> None:
         self.tls = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
         self.tls.set_connect_state()
+        self.has_answer = False
         self.socket = Socket(self)  # type: ignore[arg-type]  # it only calls `receive`
         protocol: Any = case.factory.buildProtocol(CLIENT)
         kernel: Any = case.kernel
@@ -43,6 +44,7 @@ class TlsClient:
 
     def receive(self, data: bytes) -> None:
         """Give OpenSSL what the server sends; the socket calls this."""
+        self.has_answer = True
         self.tls.bio_write(data)
 
     def send_hello(self) -> None:
@@ -107,6 +109,10 @@ class TlsHandshakesTests(SynchronousTestCase):
         gc.collect()
         return len(self.states)
 
+    def count_answers(self, clients: list[TlsClient]) -> int:
+        """Return how many hellos are answered, each with a signature."""
+        return sum(client.has_answer for client in clients)
+
     def finish(self, client: TlsClient) -> None:
         """Go on with the handshake until nothing is left to send."""
         for _ in range(6):
@@ -143,6 +149,38 @@ class TlsHandshakesTests(SynchronousTestCase):
         self.kernel.turn(3)
         self.assertEqual(self.count_states(), 3 * HELLOS_PER_TURN)
         self.assertTrue(all(client.is_connected for client in clients))
+
+    def test_rests_of_many_hellos_in_a_turn_wait_for_later_turns(self) -> None:
+        """Only a first byte waited: the rests of 80 hellos were signed in one turn, 80 ms long."""
+        clients = self.connect(3 * HELLOS_PER_TURN)
+        hellos = [client.make_hello() for client in clients]
+        for client, hello in zip(clients, hellos, strict=True):
+            client.send(hello[:1])
+        self.kernel.turn(5)
+        self.assertEqual(self.count_answers(clients), 0)
+        for client, hello in zip(clients, hellos, strict=True):
+            client.send(hello[1:])
+        answers = []
+        for _ in range(4):
+            self.kernel.turn()
+            answers.append(self.count_answers(clients))
+        self.assertEqual(answers, [HELLOS_PER_TURN * n for n in (1, 2, 3, 3)])
+
+    def test_byte_by_byte_handshake_succeeds(self) -> None:
+        """Each byte waits for its turn, in order; what follows the handshake does not."""
+        clients = self.connect(2 * HELLOS_PER_TURN)
+        for data in zip(*[client.make_hello() for client in clients], strict=False):
+            for client, byte in zip(clients, data, strict=True):
+                client.send(bytes([byte]))
+            self.kernel.turn(3)
+        self.assertEqual(self.count_answers(clients), len(clients))
+        for client in clients:
+            self.finish(client)
+            client.tls.send(REQUEST)
+            client.send(client.tls.bio_read(MAX_HANDSHAKE))
+        self.kernel.turn(4)
+        for client in clients:
+            self.assertIn(b"200 OK", client.tls.recv(65536))
 
     def test_unfinished_handshakes_beyond_limit_wait_then_replace_oldest(self) -> None:
         """2,000 half hellos took 56 KB each, and 10,000 would have taken 560 MB."""

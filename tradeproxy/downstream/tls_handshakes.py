@@ -24,8 +24,9 @@ MAX_HANDSHAKE = 16_384
 OpenSSL accepts a ClientHello of 128 KiB, and keeps 200 KB for it."""
 
 HELLOS_PER_TURN = 8
-"""TLS handshakes that begin in one reactor turn: each takes a signature, of up to 1 ms. Fewer than
-the requests of a turn, so that clients finish as fast as others begin."""
+"""TLS handshakes that begin in one reactor turn, and further parts of them that it handles. Each
+part may take a signature, of up to 1 ms: a hello can come in any pieces. Fewer than the requests of
+a turn, so that clients finish as fast as others begin."""
 
 
 class _Unstarted:
@@ -68,6 +69,8 @@ class TlsHandshakes:
             lambda: sockets.make_room_for_tls(clock.seconds()),
             newest_first=True,
         )
+        # Those that have begun finish in the order in which they go on, and need no room.
+        self._begun = HandshakeThrottle(clock, HELLOS_PER_TURN)
 
     def accept(self, transport: Any) -> None:
         """Drop OpenSSL's state of an accepted connection, until its first bytes arrive.
@@ -88,6 +91,7 @@ class TlsHandshakes:
     def discard(self, transport: Any) -> None:
         """Forget a connection that is lost."""
         self._throttle.discard(transport)
+        self._begun.discard(transport)
         self.complete(transport)
 
     def _begin(self, tls: Any, data: bytes) -> None:
@@ -104,5 +108,5 @@ class TlsHandshakes:
             else:
                 type(tls).dataReceived(tls, data)
 
-        tls.dataReceived = receive
+        tls.dataReceived = partial(self._begun.submit, tls, receive)
         receive(data)
