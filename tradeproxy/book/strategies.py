@@ -28,7 +28,7 @@ from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
 from tradeproxy.book.views import PositionView
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Row, Tables
+from tradeproxy.journal.base import ImportLog, Row, Tables
 from tradeproxy.journal.metadata import ASSIGNMENTS, read_assignments
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.strategy_rule import (
@@ -95,7 +95,7 @@ class Strategies:
         self._rule = rule
         self.book = StrategyBook(self.records, rule, self._warn)
         self._open_settlement()
-        self._assigned: str | None = None
+        self._assigned = self.records.get_meta(ASSIGNMENTS)
         self._generation = -1
         self.pages = 0
         """How many pages of the imports that nodes share are applied."""
@@ -141,7 +141,18 @@ class Strategies:
     def is_current(self) -> bool:
         """Finish what is left to compute if it is little; return whether that was all."""
         self._take_assignments()
+        if not self.is_imported:
+            return False
         return self.book.is_current or not self.book.work(ANSWER_FILLS)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether every page of the imports that nodes share is applied."""
+        log = self._account.import_log
+        return log is None or (log.is_copied and self._applied(log) >= log.count)
+
+    def _applied(self, log: ImportLog) -> int:
+        return self.pages if log.generation == self._generation else 0
 
     def render(
         self, positions: Callable[[], tuple[PositionView, ...]], revision: int
@@ -237,12 +248,9 @@ class Strategies:
         No page is skipped or applied halfway: those that were applied before are known then.
         """
         log = self._account.import_log
-        if log is None:
+        if log is None or self._applied(log) >= log.count:
             return False
-        if log.generation != self._generation:
-            self._generation, self.pages = log.generation, 0
-        if self.pages >= log.count:
-            return False
+        self._generation, self.pages = log.generation, self._applied(log)
         try:
             page = ImportPage.decode(log.read(self.pages))
         except ValueError as error:  # anyone with Redis' password may have written it
@@ -277,14 +285,15 @@ class Strategies:
 
     def _take_assignments(self) -> None:
         """Apply what was assigned by hand, here or on another node."""
-        text = self._account.log.get_metadata(ASSIGNMENTS)
+        text = self._account.log.get_metadata(ASSIGNMENTS) or ""
         if text == self._assigned:
+            self._assigned = text  # one object is compared at once, and may have MAX_TEXT
             return
         old, new = read_assignments(self.records.get_meta(ASSIGNMENTS)), read_assignments(text)
         for order_id in old.keys() | new.keys():
             if old.get(order_id) != new.get(order_id):
                 self.book.orders.assign(order_id, new.get(order_id, ""))
-        self.records.put_meta(ASSIGNMENTS, text or "")
+        self.records.put_meta(ASSIGNMENTS, text)
         self._assigned = text
 
     def _warn(self) -> None:
