@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from decimal import Decimal
 
@@ -11,7 +12,10 @@ from twisted.internet.defer import Deferred
 from tests.book.strategy_frames import order, report_fill
 from tests.book.strategy_frames import read as read_frame
 from tests.cluster.books_case import BooksCase
+from tests.support.journals import BASE_URL
 from tests.support.nodes import Member
+from tests.support.ticks import Ticks
+from tradeproxy.book.book import Book
 from tradeproxy.book.importing import ImportPage
 from tradeproxy.journal.base import NotLeadingError, UnreadableError
 
@@ -28,7 +32,7 @@ def make_page(*names: str) -> ImportPage:
     return ImportPage(
         tuple(each for event in events for each in event.orders),
         tuple(each for event in events for each in event.executions),
-        {"place": names[-1]},
+        {"import place": names[-1]},
     )
 
 
@@ -62,7 +66,7 @@ class SharedImportTests(ImportsCase):
             found = self.quantities(member)
             found.pop("alpha", None)  # a node that starts after a loss has no such event
             self.assertEqual(found, dict.fromkeys(names, "1"))
-            self.assertEqual(self.strategies(member).get_progress("place"), place)
+            self.assertEqual(self.strategies(member).get_progress("import place"), place)
 
     def test_running_nodes_have_a_page_within_a_second(self) -> None:
         """And a node that starts later has all of them."""
@@ -133,7 +137,7 @@ class SharedImportTests(ImportsCase):
         self.share(third, "c")
         self.node.restore()
         self.advance(3)
-        self.assertEqual(self.strategies(self.node).get_progress("place"), "c")
+        self.assertEqual(self.strategies(self.node).get_progress("import place"), "c")
         self.assertEqual(self.quantities(self.node), dict.fromkeys(["alpha", *"abc"], "1"))
         self.assertEqual(self.quantities(third), dict.fromkeys(["alpha", *"ac"], "1"))
 
@@ -188,7 +192,8 @@ class SharedImportTests(ImportsCase):
         [fill] = page.fills
         nan = msgspec.structs.replace(page, fills=(msgspec.structs.replace(fill, qty=NAN),))
         bomb = zlib.compress(b"[" * 10_000_000)
-        for element in (b"", b"garbage", page.encode()[:-3], nan.encode(), bomb):
+        key = msgspec.structs.replace(page, progress={"opened": "x"})
+        for element in (b"", b"garbage", page.encode()[:-3], nan.encode(), key.encode(), bomb):
             self.redis.execute("RPUSH", KEY, element)
         self.advance(1)
         self.share(self.leader, "b")
@@ -199,6 +204,49 @@ class SharedImportTests(ImportsCase):
         self.check("a", "b", place="b")
         self.share(self.leader, "c")
         self.check("a", "b", "c", place="c")
+
+
+class UnknownAccountTests(BooksCase):
+    """The list of Redis may be another account's until the node knows its own."""
+
+    def test_pages_are_taken_once_the_account_is_known(self) -> None:
+        """They were taken before, and those of another account stayed in the book."""
+        pages = [make_page(name).encode() for name in "ab"]
+        self.redis.execute("RPUSH", KEY, json.dumps([BASE_URL, "ours", "1"]), *pages)
+        self.advance(2)
+        for member in self.members:
+            self.assertEqual(self.quantities(member), {"alpha": "1"})
+        self.leader.account.identify("ours")
+        self.advance(2)
+        for member in self.members:
+            self.assertEqual(self.quantities(member), {"alpha": "1", "a": "1", "b": "1"})
+
+    def test_pages_of_another_account_are_never_taken(self) -> None:
+        """Nor are they appended to."""
+        page = make_page("a").encode()
+        self.redis.execute("RPUSH", KEY, json.dumps([BASE_URL, "theirs", "1"]), page)
+        self.advance(2)
+        self.leader.account.identify("ours")
+        self.advance(2)
+        for member in self.members:
+            self.assertEqual(self.quantities(member), {"alpha": "1"})
+
+    def test_book_is_not_current_before_the_first_check_of_the_lease(self) -> None:
+        """Only then a node knows how many pages there are. It showed holdings without them."""
+        self.leader.account.identify("ours")
+        self.advance(1)
+        log = self.leader.journal.import_log
+        assert log is not None
+        self.successResultOf(Deferred.fromCoroutine(log.append(make_page("a").encode())))
+        late = self.start_follower()
+        book = self.books[late] = Book(late.account, self.clock, Ticks())
+        book.start()
+        self.addCleanup(book.stop)
+        self.advance(3)
+        self.assertFalse(self.strategies(late).is_current())
+        late.leadership.startService()
+        self.advance(2)
+        self.assertEqual(self.quantities(late), {"alpha": "1", "a": "1"})
 
 
 class ImportWithoutEventsTests(ImportsCase):

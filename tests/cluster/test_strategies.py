@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from twisted.logger import capturedLogs, formatEvent
+
 from tests.cluster.books_case import BooksCase
 from tests.support.nodes import METADATA_KEY, Member
+from tradeproxy.cluster import shared_assignments
+from tradeproxy.journal import metadata
 from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED
 
 
@@ -71,6 +75,23 @@ class SharedAssignmentTests(BooksCase):
         for member in self.members:  # they had booked the third fill
             self.assertEqual(self.quantities(member), {"alpha": "1", "beta": "1", "old": "1"})
         self.assertEqual(self.quantities(self.start_with_book()), {"beta": "1", "old": "1"})
+
+    def test_lost_assignments_that_do_not_fit_leave_those_of_the_log(self) -> None:
+        """Two texts may be too long together. Then all assignments vanished, without a line."""
+        self.publish(self.leader, "2")
+        self.assign(self.leader, "2", "old")
+        dump = self.redis.dump()
+        self.assign(self.leader, "1", "beta")
+        self.publish(self.leader, "3")
+        self.patch(shared_assignments, "MAX_NOTE", len('{"1":"beta"}'))
+        self.patch(metadata, "MAX_NOTE", len('{"1":"beta"}'))
+        with capturedLogs() as logs:
+            self.restart_redis(dump)
+            self.advance(15)
+        lines = [formatEvent(each) for each in logs]
+        self.assertEqual(sum("assignments by hand" in line for line in lines), 1)
+        for member in self.members:
+            self.assertEqual(self.quantities(member), {"alpha": "2", "old": "1"})
 
     def test_lost_assignments_do_not_replace_those_of_another_leader(self) -> None:
         """That leader's are newer than the loss."""

@@ -20,6 +20,7 @@ from tests.support.sockets import SocketTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
+from tradeproxy.downstream.handshake_limits import PER_TURN
 from tradeproxy.downstream.tls_handshakes import HELLOS_PER_TURN, MAX_HANDSHAKE
 from tradeproxy.runtime import socket_limit
 from tradeproxy.web.site import build_site
@@ -30,9 +31,12 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class TlsClient:
     """A client of the site over TLS, whose socket is the test's."""
 
-    def __init__(self, case: TlsHandshakesTests) -> None:
-        self.tls = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD))
+    def __init__(self, case: TlsHandshakesTests, version: int = SSL.TLS1_3_VERSION) -> None:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_max_proto_version(version)
+        self.tls = SSL.Connection(context)
         self.tls.set_connect_state()
+        self.has_answer = False
         self.socket = Socket(self)  # type: ignore[arg-type]  # it only calls `receive`
         protocol: Any = case.factory.buildProtocol(CLIENT)
         kernel: Any = case.kernel
@@ -43,6 +47,7 @@ class TlsClient:
 
     def receive(self, data: bytes) -> None:
         """Give OpenSSL what the server sends; the socket calls this."""
+        self.has_answer = True
         self.tls.bio_write(data)
 
     def send_hello(self) -> None:
@@ -99,13 +104,17 @@ class TlsHandshakesTests(SynchronousTestCase):
 
         self.factory._creatorCallable = make_counted  # noqa: SLF001
 
-    def connect(self, count: int) -> list[TlsClient]:
-        return [TlsClient(self) for _ in range(count)]
+    def connect(self, count: int, version: int = SSL.TLS1_3_VERSION) -> list[TlsClient]:
+        return [TlsClient(self, version) for _ in range(count)]
 
     def count_states(self) -> int:
         """Return how many connections have a state of OpenSSL's."""
         gc.collect()
         return len(self.states)
+
+    def count_answers(self, clients: list[TlsClient]) -> int:
+        """Return how many hellos are answered, each with a signature."""
+        return sum(client.has_answer for client in clients)
 
     def finish(self, client: TlsClient) -> None:
         """Go on with the handshake until nothing is left to send."""
@@ -143,6 +152,68 @@ class TlsHandshakesTests(SynchronousTestCase):
         self.kernel.turn(3)
         self.assertEqual(self.count_states(), 3 * HELLOS_PER_TURN)
         self.assertTrue(all(client.is_connected for client in clients))
+
+    def test_rests_of_many_hellos_in_a_turn_wait_for_later_turns(self) -> None:
+        """Only a first byte waited: the rests of 80 hellos were signed in one turn, 80 ms long."""
+        clients = self.connect(3 * HELLOS_PER_TURN)
+        hellos = [client.make_hello() for client in clients]
+        for client, hello in zip(clients, hellos, strict=True):
+            client.send(hello[:1])
+        self.kernel.turn(5)
+        self.assertEqual(self.count_answers(clients), 0)
+        for client, hello in zip(clients, hellos, strict=True):
+            client.send(hello[1:])
+        answers = []
+        for _ in range(4):
+            self.kernel.turn()
+            answers.append(self.count_answers(clients))
+        self.assertEqual(answers, [HELLOS_PER_TURN * n for n in (1, 2, 3, 3)])
+
+    def test_key_exchanges_of_tls_1_2_wait_for_later_turns(self) -> None:
+        """They come after the answer, and may need the private key."""
+        clients = self.connect(3 * HELLOS_PER_TURN, SSL.TLS1_2_VERSION)
+        for client in clients:
+            client.send_hello()
+        self.kernel.turn(5)
+        for client in clients:
+            client.has_answer = False
+            client.send(client.go_on())
+        answers = []
+        for _ in range(4):
+            self.kernel.turn()
+            answers.append(self.count_answers(clients))
+        self.assertEqual(answers, [HELLOS_PER_TURN * n for n in (1, 2, 3, 3)])
+
+    def test_ends_of_handshakes_need_no_turns_of_their_own(self) -> None:
+        """They take no signature, and clients that reconnect at once waited longer for them."""
+        clients = self.connect(PER_TURN)
+        for client in clients:
+            client.send_hello()
+        self.kernel.turn(6)
+        self.assertEqual(self.count_answers(clients), len(clients))
+        for client in clients:
+            client.has_answer = False
+            end = client.go_on()
+            client.tls.send(REQUEST)
+            client.send(end + client.tls.bio_read(MAX_HANDSHAKE))
+        self.kernel.turn(2)
+        self.assertEqual(self.count_answers(clients), len(clients))
+
+    def test_byte_by_byte_handshake_succeeds(self) -> None:
+        """Each byte waits for its turn, in order; what follows the handshake does not."""
+        clients = self.connect(2 * HELLOS_PER_TURN)
+        for data in zip(*[client.make_hello() for client in clients], strict=False):
+            for client, byte in zip(clients, data, strict=True):
+                client.send(bytes([byte]))
+            self.kernel.turn(3)
+        self.assertEqual(self.count_answers(clients), len(clients))
+        for client in clients:
+            self.finish(client)
+            client.tls.send(REQUEST)
+            client.send(client.tls.bio_read(MAX_HANDSHAKE))
+        self.kernel.turn(4)
+        for client in clients:
+            self.assertIn(b"200 OK", client.tls.recv(65536))
 
     def test_unfinished_handshakes_beyond_limit_wait_then_replace_oldest(self) -> None:
         """2,000 half hellos took 56 KB each, and 10,000 would have taken 560 MB."""

@@ -28,8 +28,12 @@ class Threads:
 
     def __init__(self) -> None:
         self.waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
+        self.error: Exception | None = None
+        """Raised instead of waiting."""
 
     def __call__(self, work: Callable[[], None]) -> Deferred[None]:
+        if self.error is not None:
+            raise self.error
         done: Deferred[None] = Deferred()
         self.waiting.append((work, done))
         return done
@@ -123,6 +127,16 @@ class WhenDueTests(ThreadedCase):
         self.append()
         self.threads.waiting.pop()[1].errback(RuntimeError())
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.append()
+        self.assertEqual(len(self.threads.waiting), 1)
+
+    def test_thread_that_cannot_be_started_fails_no_commit(self) -> None:
+        """The error left the COMMIT, behind which nothing was delivered, and no other one began."""
+        self.threads.error = RuntimeError("can't start new thread")
+        self.append()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertTrue(self.journal.status.durable)
+        self.threads.error = None
         self.append()
         self.assertEqual(len(self.threads.waiting), 1)
 

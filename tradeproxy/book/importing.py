@@ -10,11 +10,15 @@ from msgspec import MsgspecError, Struct
 from msgspec.json import Decoder, encode
 
 from tradeproxy.book.executions import Execution, OrderLinks  # msgspec reads them
+from tradeproxy.book.lots import ZERO
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import is_time
 
 PAGE_RECORDS = 20
 """Orders and fills of a page, at most: one step of the book takes it, in some milliseconds."""
+
+PROGRESS = "import "
+"""How the keys of an import's progress begin. The book has others in the same table."""
 
 MAX_PAGE = 256 * 1024
 """Bytes of a page before it is compressed. A record has at most 8 KB."""
@@ -26,7 +30,7 @@ class ImportPage(Struct, frozen=True):
     orders: tuple[OrderLinks, ...] = ()
     fills: tuple[Execution, ...] = ()
     progress: dict[str, str] = {}
-    """How far the import is with it, by keys of the import."""
+    """How far the import is with it, by keys that begin with PROGRESS."""
 
     def encode(self) -> bytes:
         """Return the page for other nodes: about 100 bytes a fill, 50 an order."""
@@ -40,7 +44,7 @@ class ImportPage(Struct, frozen=True):
             page = _PAGE.decode(unpacking.decompress(data, MAX_PAGE))
         except (MsgspecError, zlib.error):
             page = None
-        if page is None or not unpacking.eof or not all(map(_is_sane, page.fills)):
+        if page is None or not unpacking.eof or not _is_page(page):
             raise ValueError("it is no page of an import")
         return page
 
@@ -48,9 +52,13 @@ class ImportPage(Struct, frozen=True):
 _PAGE = Decoder(ImportPage)
 
 
+def _is_page(page: ImportPage) -> bool:
+    return all(map(_is_sane, page.fills)) and all(key.startswith(PROGRESS) for key in page.progress)
+
+
 def _is_sane(fill: Execution) -> bool:
     """Whether a fill has amounts and a time as Alpaca's have. Any others would end the book."""
-    amounts = (fill.qty, fill.price, fill.multiplier, fill.fee)
+    amounts = (fill.qty, fill.price, fill.multiplier, fill.fee, fill.position or ZERO)
     return is_time(fill.time) and all(parse_amount(str(each)) is not None for each in amounts)
 
 

@@ -28,7 +28,7 @@ from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
 from tradeproxy.book.views import PositionView
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.base import Row, Tables
+from tradeproxy.journal.base import ImportLog, Row, Tables
 from tradeproxy.journal.metadata import ASSIGNMENTS, read_assignments
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.strategy_rule import (
@@ -105,7 +105,7 @@ class Strategies:
         self._rule = rule
         self.book = StrategyBook(self.records, rule, self._warn)
         self._open_settlement()
-        self._assigned: str | None = None
+        self._assigned = self.records.get_meta(ASSIGNMENTS)
         self._assigning: dict[str, str] | None = None
         # What is left of the change to `_target`, by order; None if that has not begun.
         self._target = ""
@@ -153,11 +153,20 @@ class Strategies:
 
     def is_current(self) -> bool:
         """Finish what is left to compute if it is little; return whether that was all."""
-        is_assigned = not self._take_assignments()
-        if is_assigned and (self.book.is_current or not self.book.work(ANSWER_FILLS)):
+        is_ready = not self._take_assignments() and self.is_imported
+        if is_ready and (self.book.is_current or not self.book.work(ANSWER_FILLS)):
             return True
         self._plan()  # the rest must not wait for the next event
         return False
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether every page of the imports that nodes share is applied."""
+        log = self._account.import_log
+        return log is None or (log.is_copied and self._applied(log) >= log.count)
+
+    def _applied(self, log: ImportLog) -> int:
+        return self.pages if log.generation == self._generation else 0
 
     def render(
         self, positions: Callable[[], tuple[PositionView, ...]], revision: int
@@ -252,12 +261,9 @@ class Strategies:
         No page is skipped or applied halfway: those that were applied before are known then.
         """
         log = self._account.import_log
-        if log is None:
+        if log is None or self._applied(log) >= log.count:
             return False
-        if log.generation != self._generation:
-            self._generation, self.pages = log.generation, 0
-        if self.pages >= log.count:
-            return False
+        self._generation, self.pages = log.generation, self._applied(log)
         try:
             page = ImportPage.decode(log.read(self.pages))
         except ValueError as error:  # anyone with Redis' password may have written it
@@ -298,6 +304,7 @@ class Strategies:
         """
         text = self._account.log.get_metadata(ASSIGNMENTS) or ""
         if text == self._assigned and not self.records.get_meta(_BEGUN):
+            self._assigned = text  # one object is compared at once, and may have MAX_TEXT
             return False
         if self._assigning is None or text != self._target:
             self._assigning, self._target = self._begin_assigning(text), text

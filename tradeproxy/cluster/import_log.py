@@ -11,6 +11,8 @@ is never changed. What a node does when its copy differs from the list:
 | is another one                  | copies it from its start  | copies it from its start       |
 | is another account's            | has no pages              | begins another list with the   |
 |                                 |                           | next page                      |
+| is here, but the account's id   | has no pages until the id | has no pages until the id is   |
+| is not known yet                | is known                  | known                          |
 
 The log does not matter: the list stays when rows are trimmed, and when another epoch begins.
 """
@@ -76,7 +78,9 @@ class RedisImportLog:
         self._header: ListHeader | None = None
         self._lock = DeferredLock()
         self._has_failed = False
+        self._account_id: str | None = None  # as of the last check of the lease
         self.generation = 0
+        self.is_copied = False
         self.on_pages: Callable[[], None] = lambda: None
 
     @property
@@ -89,13 +93,18 @@ class RedisImportLog:
         return self._elements[1 + number]
 
     def observe(self, imports: tuple[int, str]) -> None:
-        """Compare the copy with the list if they differ.
+        """Compare the copy with the list if they differ, and with the account's id.
 
         Args:
             imports: how many elements the list has, and the SHA-1 hash of the last one.
         """
+        if self._account_id != self._metadata.account_id:
+            self._account_id = self._metadata.account_id
+            self.on_pages()
         own = len(self._elements), _digest(self._elements[-1]) if self._elements else ""
-        if imports != own and not self._lock.locked:
+        if imports == own:
+            self.is_copied = True
+        elif not self._lock.locked:
             self._lock.run(self._start, self._sync).addErrback(self._failed)
 
     async def sync(self) -> None:
@@ -127,12 +136,11 @@ class RedisImportLog:
 
     @property
     def _is_own(self) -> bool:
-        """Whether the copy is this account's."""
-        header, account_id = self._header, self._metadata.account_id
-        return (
-            header is not None
-            and header.base_url == self._metadata.base_url
-            and account_id in (None, header.account_id)
+        """Whether the copy is this account's, as far as is known."""
+        header = self._header
+        return header is not None and (header.base_url, header.account_id) == (
+            self._metadata.base_url,
+            self._metadata.account_id,
         )
 
     async def _sync(self) -> None:
@@ -142,13 +150,16 @@ class RedisImportLog:
             found = await self._redis_log.read_imports(first, READ_ELEMENTS)
             if known and not found:
                 if not await self._restore():
-                    return
+                    break
             elif known != found[: len(known)]:
                 self._clear()
             elif len(found) == len(known):
-                return
+                break
             else:
                 self._extend(found[len(known) :])
+        else:
+            return
+        self.is_copied = True
 
     async def _restore(self) -> bool:
         """Append what the list has lost; return whether it can be compared again."""

@@ -124,7 +124,7 @@ class RedisJournal(JournalBase):
         self._imports = RedisImportLog(self.redis_log, self, lambda: self.outbox.token)
         self.import_log = self._imports
         self._assignments = SharedAssignments(
-            self.redis_log, self, lambda: self.outbox.is_leading, self._save
+            name, self.redis_log, self, lambda: self.outbox.is_leading, self._save
         )
         self._is_starting_epoch = False  # an epoch in which the rows here are not valid
         self._trimmer = Trimmer(clock, self._trim)

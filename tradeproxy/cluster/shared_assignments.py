@@ -16,10 +16,11 @@ from hashlib import sha1
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import RedisLog
-from tradeproxy.journal.metadata import ASSIGNMENTS, Metadata, read_assignments
+from tradeproxy.journal.metadata import ASSIGNMENTS, MAX_NOTE, Metadata, read_assignments
 
 
 class _Lost(NamedTuple):
@@ -34,8 +35,11 @@ class _Lost(NamedTuple):
 class SharedAssignments:
     """Keeps the assignments in a node's metadata and in Redis alike."""
 
+    _log = Logger()
+
     def __init__(
         self,
+        account: str,
         redis_log: RedisLog,
         metadata: Metadata,
         is_leading: Callable[[], bool],
@@ -44,11 +48,13 @@ class SharedAssignments:
         """Read nothing yet.
 
         Args:
+            account: its name.
             redis_log: has those of the log.
             metadata: has those of this node.
             is_leading: whether this node's are the newest.
             save: writes this node's metadata to the log.
         """
+        self._account = account
         self._redis_log = redis_log
         self._metadata = metadata
         self._is_leading = is_leading
@@ -86,12 +92,23 @@ class SharedAssignments:
             self._lost = _Lost(before, self._metadata.epoch, self._digest())
 
     def restore(self) -> None:
-        """Add what was lost, now that this node leads; the caller saves the metadata."""
+        """Add what was lost, now that this node leads; the caller saves the metadata.
+
+        If that is more than metadata may have, those of the log stay, and the log has a warning.
+        """
         lost, self._lost = self._lost, None
         if lost is not None and (lost.epoch, lost.digest) == (self._metadata.epoch, self._digest()):
             text = self._metadata.get_metadata(ASSIGNMENTS)
-            merged = read_assignments(text) | read_assignments(lost.text)
-            self._metadata.adopt_text(ASSIGNMENTS, json.dumps(merged, separators=(",", ":")))
+            found = read_assignments(text) | read_assignments(lost.text)
+            merged = json.dumps(found, separators=(",", ":"))
+            if len(merged) <= MAX_NOTE:
+                self._metadata.adopt_text(ASSIGNMENTS, merged)
+            else:
+                self._log.warn(
+                    "{account}: assignments by hand that Redis has lost are dropped:"
+                    " with the others they are too long",
+                    account=self._account,
+                )
 
     def _digest(self) -> str:
         text = self._metadata.get_metadata(ASSIGNMENTS)

@@ -9,6 +9,7 @@ that send nothing would take that for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
@@ -24,8 +25,9 @@ MAX_HANDSHAKE = 16_384
 OpenSSL accepts a ClientHello of 128 KiB, and keeps 200 KB for it."""
 
 HELLOS_PER_TURN = 8
-"""TLS handshakes that begin in one reactor turn: each takes a signature, of up to 1 ms. Fewer than
-the requests of a turn, so that clients finish as fast as others begin."""
+"""TLS handshakes that begin in one reactor turn, and further parts of unanswered hellos. Each may
+take a signature, of up to 1 ms: a hello can come in any pieces. Fewer than the requests of a turn,
+so that clients finish as fast as others begin."""
 
 
 class _Unstarted:
@@ -68,6 +70,9 @@ class TlsHandshakes:
             lambda: sockets.make_room_for_tls(clock.seconds()),
             newest_first=True,
         )
+        # Those that have begun need no room, and none of them comes before another.
+        self._begun = HandshakeThrottle(clock, HELLOS_PER_TURN)
+        self._answered = HandshakeThrottle(clock)
 
     def accept(self, transport: Any) -> None:
         """Drop OpenSSL's state of an accepted connection, until its first bytes arrive.
@@ -88,6 +93,8 @@ class TlsHandshakes:
     def discard(self, transport: Any) -> None:
         """Forget a connection that is lost."""
         self._throttle.discard(transport)
+        self._begun.discard(transport)
+        self._answered.discard(transport)
         self.complete(transport)
 
     def _begin(self, tls: Any, data: bytes) -> None:
@@ -104,5 +111,11 @@ class TlsHandshakes:
             else:
                 type(tls).dataReceived(tls, data)
 
-        tls.dataReceived = receive
+        tls.dataReceived = partial(self._go_on, tls, receive)
         receive(data)
+
+    def _go_on(self, tls: Any, receive: Callable[[bytes], None], data: bytes) -> None:
+        # In TLS 1.3 the answer to the hello has the signature and ends with `Finished`. In TLS 1.2
+        # the server sends that last, and there may be a decryption with the private key before.
+        is_answered = tls._tlsConnection.get_finished() is not None
+        (self._answered if is_answered else self._begun).submit(tls, receive, data)

@@ -103,6 +103,8 @@ class ImportLog(Protocol):
 
     generation: int
     """It changes when pages that were read before are no longer valid."""
+    is_copied: bool
+    """Whether all pages that there were at the start are here."""
     on_pages: Callable[[], None]
     """Called when there are more pages."""
 

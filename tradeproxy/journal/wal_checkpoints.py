@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, suppress
 from threading import Lock
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from tradeproxy.journal.connection import set_sync
@@ -77,7 +77,8 @@ class WalCheckpoints:
         """Begin a checkpoint if it is due. `changes` counts all since the store was opened."""
         if changes - self._changes >= CHANGES and not self._is_running:
             self._changes, self._is_running = changes, True
-            running = self._in_thread(self._run)
+            # Called directly, it raises if the process cannot start a thread: after the COMMIT.
+            running = maybeDeferred(self._in_thread, self._run)
             running.addErrback(lambda failure: self._log.failure("WAL checkpoint", failure))
             running.addCallback(self._end)
 

@@ -87,7 +87,7 @@ class BookImport:
         try:
             if (log := self._book.account.import_log) is not None:
                 await log.sync()
-                await self._wait_for_book(log)  # it may be further by another leader's pages
+                await self._wait_for_book()  # it may be further by another leader's pages
             await self._read_orders()
             await self._read_fills()
         except (RestRefusedError, RestUnavailableError) as error:
@@ -199,7 +199,7 @@ class BookImport:
             await deferLater(self._clock, 0)
         else:
             await self._share(log, page.encode())
-            strategies = await self._wait_for_book(log)
+            strategies = await self._wait_for_book()
         self._new += max(strategies.imported - before, 0)
 
     async def _share(self, log: ImportLog, page: bytes) -> None:
@@ -213,9 +213,9 @@ class BookImport:
                 return
         await log.append(page)
 
-    async def _wait_for_book(self, log: ImportLog) -> Strategies:
+    async def _wait_for_book(self) -> Strategies:
         """Return the strategies once the book has every page."""
-        while (strategies := await self._strategies()).pages < log.count:
+        while not (strategies := await self._strategies()).is_imported:
             await deferLater(self._clock, 0.02)
         return strategies
 
