@@ -152,7 +152,9 @@ class SnapshotClientTests(ClientTestBase, StateTestCase):
         self.wires.advance(0.5)
         self.failureResultOf(coming, PositionLostError)
         self.trade("1")
-        found = self.take_item(client)
+        coming = self.next(client)
+        self.wires.advance(0.5)  # the client asks anew
+        found = self.successResultOf(coming)
         assert isinstance(found, AccountSnapshot)
         self.assertEqual([order["id"] for order in found.orders], ["1"])
         self.trade("2")
