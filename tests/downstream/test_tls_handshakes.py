@@ -20,7 +20,7 @@ from tests.support.sockets import SocketTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
-from tradeproxy.downstream.handshake_limits import PER_TURN
+from tradeproxy.downstream.handshake_limits import PER_TURN, ROOM_RETRY
 from tradeproxy.downstream.tls_handshakes import HELLOS_PER_TURN, MAX_HANDSHAKE
 from tradeproxy.runtime import socket_limit
 from tradeproxy.web.site import build_site
@@ -31,7 +31,12 @@ REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class TlsClient:
     """A client of the site over TLS, whose socket is the test's."""
 
-    def __init__(self, case: TlsHandshakesTests, version: int = SSL.TLS1_3_VERSION) -> None:
+    def __init__(
+        self,
+        case: TlsHandshakesTests,
+        version: int = SSL.TLS1_3_VERSION,
+        host: str = CLIENT.host,
+    ) -> None:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_max_proto_version(version)
         self.tls = SSL.Connection(context)
@@ -42,7 +47,7 @@ class TlsClient:
         kernel: Any = case.kernel
         unused: Any = None
         sock: Any = self.socket
-        self.transport = Server(sock, protocol, (CLIENT.host, CLIENT.port), unused, 0, kernel)
+        self.transport = Server(sock, protocol, (host, CLIENT.port), unused, 0, kernel)
         protocol.makeConnection(self.transport)
 
     def receive(self, data: bytes) -> None:
@@ -245,6 +250,26 @@ class TlsHandshakesTests(SynchronousTestCase):
         newcomer.send(newcomer.tls.bio_read(MAX_HANDSHAKE))
         self.kernel.turn(4)
         self.assertIn(b"200 OK", newcomer.tls.recv(65536))
+
+    def test_client_of_another_address_need_not_wait_for_a_place(self) -> None:
+        """One address that sent the first byte of 1,500 hellos a second shut all others out."""
+        self.patch(socket_limit, "MAX_ENCRYPTED", 3)
+        flood = self.connect(30)
+        for client in flood:
+            client.send(client.make_hello()[:1])
+        self.kernel.turn(2)
+        newcomer = TlsClient(self, host="192.0.2.2")
+        newcomer.send_hello()
+        self.kernel.turn(2)
+        for client in self.connect(30):
+            client.send(client.make_hello()[:1])
+        self.kernel.advance(ROOM_RETRY)
+        self.finish(newcomer)
+        newcomer.tls.send(REQUEST)
+        newcomer.send(newcomer.tls.bio_read(MAX_HANDSHAKE))
+        self.kernel.turn(4)
+        self.assertIn(b"200 OK", newcomer.tls.recv(65536))
+        self.assertEqual([each.is_connected for each in flood], [False] + [True] * 29)
 
     def test_handshake_that_is_too_long_is_aborted(self) -> None:
         """OpenSSL keeps 200 KB for the largest hello."""

@@ -1,11 +1,13 @@
-"""Tests for tradeproxy.runtime.peer: one format for the address of a client."""
+"""Tests for tradeproxy.runtime.peer: the address of a client as text and as a key."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.peer import format_peer
+from tradeproxy.runtime.peer import format_peer, get_peer_key
 
 
 class FormatPeerTests(SynchronousTestCase):
@@ -26,3 +28,34 @@ class FormatPeerTests(SynchronousTestCase):
         """Otherwise one client has two addresses, depending on the socket that it reached."""
         address = IPv6Address("TCP", "::ffff:192.0.2.1", 50_000)
         self.assertEqual(format_peer(address), "192.0.2.1:50000")
+
+
+class PeerKeyTests(SynchronousTestCase):
+    """Connections of one host have one key, whatever their ports."""
+
+    def get_key(self, address: Any) -> str:
+        class Transport:
+            def getPeer(self) -> Any:
+                return address
+
+        return get_peer_key(Transport())
+
+    def test_hosts_of_ipv4_differ(self) -> None:
+        """An address of IPv4 over a socket of IPv6 is the same."""
+        self.assertEqual(self.get_key(IPv4Address("TCP", "192.0.2.1", 50_000)), "192.0.2.1")
+        mapped = IPv6Address("TCP", "::ffff:192.0.2.1", 50_001)
+        self.assertEqual(self.get_key(mapped), "192.0.2.1")
+
+    def test_addresses_of_one_network_of_ipv6_are_one(self) -> None:
+        """A host may use all 2**64 of them: each would count as another client."""
+        one, same, other = (
+            self.get_key(IPv6Address("TCP", host, 50_000))
+            for host in ("2001:db8::1", "2001:db8::ffff:0:0:2%eth0", "2001:db8:0:1::1")
+        )
+        self.assertEqual(one, same)
+        self.assertNotEqual(one, other)
+
+    def test_peer_without_valid_host_has_a_key(self) -> None:
+        """All clients of a UNIX socket share one; the PROXY protocol may name any text."""
+        self.assertEqual(self.get_key(UNIXAddress("/run/client")), "")
+        self.assertEqual(self.get_key(IPv6Address("TCP", "1:x", 50_000)), "1:x")

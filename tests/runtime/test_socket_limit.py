@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.runtime import socket_limit
@@ -11,8 +12,12 @@ from tradeproxy.runtime.socket_limit import LOGIN_TIME, MAX_SPARE, SocketLimit, 
 class Transport:
     """A connection that can be closed at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str) -> None:
         self.is_closed = False
+        self._host = host
+
+    def getPeer(self) -> IPv4Address:
+        return IPv4Address("TCP", self._host, 50_000)
 
     def abortConnection(self) -> None:
         self.is_closed = True
@@ -21,9 +26,9 @@ class Transport:
 class SocketLimitTests(SynchronousTestCase):
     """Strangers do not take the sockets of clients, nor the descriptors of the process."""
 
-    def accept(self, limit: SocketLimit, count: int) -> list[Transport]:
+    def accept(self, limit: SocketLimit, count: int, host: str = "192.0.2.1") -> list[Transport]:
         """Let so many connections in."""
-        transports = [Transport() for _ in range(count)]
+        transports = [Transport(host) for _ in range(count)]
         for transport in transports:
             limit.accept(transport)
         return transports
@@ -51,6 +56,20 @@ class SocketLimitTests(SynchronousTestCase):
         self.assertEqual([each.is_closed for each in newest], [False, False])
         self.assertEqual(replaced, transports[1:3])
         self.assertEqual(len(limit), 4)
+
+    def test_address_with_most_anonymous_sockets_gives_one_up(self) -> None:
+        """One that connected 3,000 times a second displaced all clients that had not logged in."""
+        limit = SocketLimit(100, sockets=4)
+        [client] = self.accept(limit, 1)
+        flood = self.accept(limit, 10, "192.0.2.2")
+        self.assertEqual([each.is_closed for each in flood], [True] * 7 + [False] * 3)
+        [other] = self.accept(limit, 1)
+        self.assertEqual([each.is_closed for each in flood[7:]], [True, False, False])
+        self.assertTrue(limit.log_in(client))
+        last = self.accept(limit, 2, "192.0.2.3")
+        self.assertEqual([each.is_closed for each in flood[7:]], [True, True, False])
+        self.assertEqual([each.is_closed for each in last], [True, False])
+        self.assertEqual((client.is_closed, other.is_closed), (False, False))
 
     def test_log_in_beyond_client_limit_is_refused(self) -> None:
         """The others stay as they are."""
@@ -117,19 +136,39 @@ class SocketLimitTests(SynchronousTestCase):
         limit.on_replaced = closed.append
         one, two, three, plain = self.accept(limit, 4)
         for transport in (one, two):
-            self.assertTrue(limit.make_room_for_tls(0))
+            self.assertTrue(limit.make_room_for_tls(transport, 0))
             limit.begin_tls(transport, 0)
         limit.log_in(plain)
-        self.assertFalse(limit.make_room_for_tls(LOGIN_TIME / 2))
+        self.assertFalse(limit.make_room_for_tls(three, LOGIN_TIME / 2))
         limit.log_in(one)
-        self.assertTrue(limit.make_room_for_tls(LOGIN_TIME / 2))
+        self.assertTrue(limit.make_room_for_tls(three, LOGIN_TIME / 2))
         limit.begin_tls(three, LOGIN_TIME / 2)
         limit.log_out(one)
         self.assertEqual(closed, [])
-        self.assertTrue(limit.make_room_for_tls(2 * LOGIN_TIME))
+        self.assertTrue(limit.make_room_for_tls(plain, 2 * LOGIN_TIME))
         self.assertEqual(closed, [two])
         limit.discard(three)
-        self.assertTrue(limit.make_room_for_tls(0))
+        self.assertTrue(limit.make_room_for_tls(plain, 0))
+
+    def test_address_with_fewer_sockets_need_not_wait_for_tls(self) -> None:
+        """One address with 800 handshakes that never ended held all places, for 2 s each."""
+        self.patch(socket_limit, "MAX_ENCRYPTED", 4)
+        limit = SocketLimit(100)
+        flood = self.accept(limit, 5, "192.0.2.2")
+        for transport in flood[:4]:
+            self.assertTrue(limit.make_room_for_tls(transport, 0))
+            limit.begin_tls(transport, 0)
+        clients = self.accept(limit, 3)
+        begun = []
+        for transport in clients:
+            begun.append(limit.make_room_for_tls(transport, 1))
+            if begun[-1]:
+                limit.begin_tls(transport, 1)
+        # With two each, neither closes the other's.
+        self.assertEqual(begun, [True, True, False])
+        self.assertFalse(limit.make_room_for_tls(flood[4], 1))
+        self.assertEqual([each.is_closed for each in flood], [True, True, False, False, False])
+        self.assertEqual([each.is_closed for each in clients], [False] * 3)
 
     def test_discard_twice_is_harmless(self) -> None:
         """Both ends of a connection may report its end."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
+from tradeproxy.runtime.fair_queue import FairQueue
+from tradeproxy.runtime.peer import get_peer_key
 from tradeproxy.runtime.socket_limit import unwrap
 
 PER_TURN = 32
@@ -30,11 +31,12 @@ ROOM_RETRY = 0.05
 class HandshakeThrottle:
     """Handles at most `per_turn` handshakes per reactor turn, so a reconnect storm delays no event.
 
-    The others wait for later turns, in FIFO order by default. A waiting transport is paused. So the
-    memory for each is bounded by what one read of its socket returned; over TLS this arrives in up
-    to 70 pieces, and each waits for a turn of its own. Clients that send more than they need to,
-    before or after the handshake, wait in the same queue: pipelined requests, and frames beyond
-    FRAMES_PER_TURN.
+    The others wait for later turns. Each address has its turn, however many connections of another
+    one wait; those of one address are handled in FIFO order by default. A waiting transport is
+    paused. So the memory for each is bounded by what one read of its socket returned; over TLS this
+    arrives in up to 70 pieces, and each waits for a turn of its own. Clients that send more than
+    they need to, before or after the handshake, wait in the same queue: pipelined requests, and
+    frames beyond FRAMES_PER_TURN.
     """
 
     _log = Logger()
@@ -43,7 +45,7 @@ class HandshakeThrottle:
         self,
         clock: IReactorTime,
         per_turn: int = PER_TURN,
-        make_room: Callable[[], bool] = lambda: True,
+        make_room: Callable[[Any], bool] = lambda _: True,
         *,
         newest_first: bool = False,
     ) -> None:
@@ -52,17 +54,17 @@ class HandshakeThrottle:
         Args:
             clock: the reactor.
             per_turn: how many pieces of work one turn handles.
-            make_room: returns whether one more may begin; otherwise all wait, for ROOM_RETRY
-                seconds at a time.
-            newest_first: handles those first that wait for the shortest time, which is fairer if
-                sockets that never finish wait too: a client does not wait behind all of them.
+            make_room: returns whether the work of this transport may begin. If none may, all wait
+                for ROOM_RETRY seconds.
+            newest_first: handles those of an address first that wait for the shortest time. This is
+                fairer if sockets that never finish wait too: a client does not wait behind all.
         """
         self._clock = clock
-        self._newest_first = newest_first
         self.per_turn = per_turn
         self._make_room = make_room
         self._remaining = per_turn
         self._waiting: dict[Any, list[tuple[Callable[[bytes], None], bytes]]] = {}
+        self._order = FairQueue[str, Any](newest_first=newest_first)
         self._is_scheduled = False
 
     def submit(self, transport: Any, work: Callable[[bytes], None], data: bytes) -> None:
@@ -77,7 +79,7 @@ class HandshakeThrottle:
             Exception: what `work` raises when it is called now. In a later turn the exception is
                 logged, and the connection is aborted.
         """
-        if self._remaining and not self._waiting and self._make_room():
+        if self._remaining and not self._waiting and self._make_room(transport):
             self._schedule()
             self._remaining -= 1
             work(data)
@@ -88,11 +90,18 @@ class HandshakeThrottle:
         """Call `work(data)` in a later turn, after what already waits; see `submit`."""
         self._schedule()
         transport.pauseProducing()
-        self._waiting.setdefault(transport, []).append((work, data))
+        if transport not in self._waiting:
+            self._wait(transport, [])
+        self._waiting[transport].append((work, data))
 
     def discard(self, transport: Any) -> None:
         """Forget the data of a connection that is lost, so that it uses up no turn."""
         self._waiting.pop(transport, None)
+        self._order.discard(transport)
+
+    def _wait(self, transport: Any, pieces: list[tuple[Callable[[bytes], None], bytes]]) -> None:
+        self._waiting[transport] = pieces
+        self._order.push(get_peer_key(transport), transport)
 
     def _schedule(self, seconds: float = 0) -> None:
         if not self._is_scheduled:
@@ -102,20 +111,24 @@ class HandshakeThrottle:
     def _next_turn(self) -> None:
         self._is_scheduled = False
         self._remaining = self.per_turn
+        refused = []
         # A client that is deferred again meanwhile is not handled twice in this turn.
-        order = reversed(self._waiting) if self._newest_first else self._waiting
-        for transport in tuple(islice(order, self.per_turn)):
-            if not self._make_room():
-                self._schedule(ROOM_RETRY)
-                return
-            if pieces := self._waiting.pop(transport, None):
-                self._remaining -= 1
-                (work, data), *rest = pieces
-                if rest:
-                    self._waiting[transport] = rest
-                self._handle(transport, work, data)
+        for transport in [self._order.pop() for _ in range(min(self.per_turn, len(self._order)))]:
+            if transport not in self._waiting:
+                continue  # lost meanwhile
+            if not self._make_room(transport):
+                refused.append(transport)
+                continue
+            self._remaining -= 1
+            (work, data), *rest = self._waiting.pop(transport)
+            if rest:
+                self._wait(transport, rest)
+            self._handle(transport, work, data)
+        for transport in reversed(refused):  # for the order of newest_first
+            if transport in self._waiting:
+                self._wait(transport, self._waiting[transport])
         if self._waiting:
-            self._schedule()
+            self._schedule(ROOM_RETRY if refused and self._remaining == self.per_turn else 0)
 
     def _handle(self, transport: Any, work: Callable[[bytes], None], data: bytes) -> None:
         # The reactor closes a connection whose dataReceived raises. This call comes from a timer,

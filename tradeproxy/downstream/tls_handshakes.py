@@ -67,7 +67,7 @@ class TlsHandshakes:
         self._throttle = HandshakeThrottle(
             clock,
             HELLOS_PER_TURN,
-            lambda: sockets.make_room_for_tls(clock.seconds()),
+            lambda transport: sockets.make_room_for_tls(transport, clock.seconds()),
             newest_first=True,
         )
         # Those that have begun need no room, and none of them comes before another.

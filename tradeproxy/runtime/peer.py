@@ -1,7 +1,8 @@
-"""The address of a client as text: one format for the log and the operator's pages."""
+"""The address of a client: as text for the log and the operator's pages, and as a key."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -29,3 +30,22 @@ def format_peer(address: Any) -> str:
     parsed = ip_address(host)
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return f"[{host}]:{address.port}" if mapped is None else f"{mapped}:{address.port}"
+
+
+def get_peer_key(transport: Any) -> str:
+    """Return what the connections of one client's host have in common, "" for a UNIX socket.
+
+    It is the IPv4 address, or the first 64 bits of the IPv6 address: a host usually has all others.
+    """
+    host: str = getattr(transport.getPeer(), "host", None) or ""
+    return _get_network(host) if ":" in host else host
+
+
+@lru_cache(maxsize=1000)
+def _get_network(host: str) -> str:
+    try:
+        address = IPv6Address(host)
+    except ValueError:  # a header of the PROXY protocol may have any text
+        return host
+    mapped = address.ipv4_mapped
+    return address.packed[:8].hex() if mapped is None else str(mapped)

@@ -10,6 +10,9 @@ from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
+from tradeproxy.runtime.fair_share import FairShare
+from tradeproxy.runtime.peer import get_peer_key
+
 MAX_SPARE = 64
 """At most so many sockets are kept for handshakes and health checks."""
 
@@ -37,8 +40,11 @@ class SocketLimit:
     | a socket is accepted while                     | what happens                              |
     |------------------------------------------------|-------------------------------------------|
     | fewer than `sockets` are open                  | it stays                                  |
-    | `sockets` are open, some of them not logged in | the oldest of those is closed             |
+    | `sockets` are open, some of them not logged in | one of those is closed                    |
     | all of them are logged in or to Alpaca         | cannot happen: `spare_sockets` stay free  |
+
+    The one that is closed is the oldest of the address that has the most of those, so that one
+    address cannot displace the others.
 
     A socket counts as not logged in during the TLS and HTTP handshakes, while it is idle between
     two requests, and until a WebSocket client has authenticated. A logged-in client is never
@@ -46,7 +52,8 @@ class SocketLimit:
 
     The sockets that have not logged in share MAX_UNFINISHED bytes. Beyond it, the oldest of those
     that have sent more than USUAL_REQUEST is aborted. MAX_ENCRYPTED of them may have begun TLS.
-    Others wait; after LOGIN_TIME the oldest of those is closed for one that waits.
+    Others wait. The oldest of the address that has the most of those is closed for one that waits:
+    after LOGIN_TIME, or at once for an address that has fewer.
     """
 
     def __init__(self, clients: int, sockets: int | None = None, *, outgoing: bool = False) -> None:
@@ -69,10 +76,12 @@ class SocketLimit:
         """Called with the transport of a socket that is aborted for its unfinished request."""
         # How many bytes of a request or a login that is not complete each one has sent.
         self._anonymous: dict[Any, int] = {}
+        self._anonymous_share = FairShare[str, Any]()
         self._large: dict[Any, int] = {}
         self._large_bytes = 0
         # When each one began TLS.
         self._encrypted: dict[Any, float] = {}
+        self._encrypted_share = FairShare[str, Any]()
         self._logged_in: dict[Any, float | None] = {}
         self._outgoing: set[Any] = set()
 
@@ -95,15 +104,18 @@ class SocketLimit:
         return len(self._logged_in) + len(self._outgoing) < self._takeable
 
     def accept(self, transport: Any) -> None:
-        """Count a new socket; at the limit the oldest that is not logged in is closed for it."""
-        self._anonymous[transport] = 0
-        self._close_oldest_beyond_limit()
+        """Count a new socket; at the limit one that is not logged in is closed for it."""
+        self._add_anonymous(transport)
+        self._close_one_beyond_limit()
 
-    def make_room_for_tls(self, now: float) -> bool:
-        """Return whether one more socket may begin TLS; it may close the oldest for that."""
+    def make_room_for_tls(self, transport: Any, now: float) -> bool:
+        """Return whether this socket may begin TLS; another one may be closed for that."""
         if len(self._encrypted) >= MAX_ENCRYPTED:
-            oldest, began = next(iter(self._encrypted.items()))
-            if now - began < LOGIN_TIME:
+            share = self._encrypted_share
+            oldest = share.get_oldest_of_most()
+            # Two addresses with the same number would close each other's sockets in turn.
+            has_fewer = share.count(get_peer_key(transport)) + 1 < share.most
+            if not has_fewer and now - self._encrypted[oldest] < LOGIN_TIME:
                 return False
             self._close(oldest)
         return True
@@ -111,6 +123,7 @@ class SocketLimit:
     def begin_tls(self, transport: Any, now: float) -> None:
         """Count an accepted socket that begins TLS at this time (s)."""
         self._encrypted[transport] = now
+        self._encrypted_share.add(get_peer_key(transport), transport)
 
     def receive(self, transport: Any, size: int) -> None:
         """Count received bytes, until `complete`; a socket that has logged in may send any number.
@@ -151,16 +164,16 @@ class SocketLimit:
         if not self._has_room:
             return False
         self._outgoing.add(key)
-        self._close_oldest_beyond_limit()
+        self._close_one_beyond_limit()
         return True
 
     def log_out(self, transport: Any) -> None:
         """Count a socket that stays open as not logged in; it is the newest of those."""
         if transport in self._logged_in:
             began = self._logged_in.pop(transport)
-            self._anonymous[transport] = 0
+            self._add_anonymous(transport)
             if began is not None:
-                self._encrypted[transport] = began
+                self.begin_tls(transport, began)
 
     def discard(self, key: Any) -> None:
         """Count a socket no longer; harmless if it is not counted."""
@@ -168,17 +181,23 @@ class SocketLimit:
         self._logged_in.pop(key, None)
         self._outgoing.discard(key)
 
+    def _add_anonymous(self, transport: Any) -> None:
+        self._anonymous[transport] = 0
+        self._anonymous_share.add(get_peer_key(transport), transport)
+
     def _forget_anonymous(self, transport: Any) -> None:
         self._anonymous.pop(transport, None)
+        self._anonymous_share.discard(transport)
         self._encrypted.pop(transport, None)
+        self._encrypted_share.discard(transport)
         self._forget_large(transport)
 
     def _forget_large(self, transport: Any) -> None:
         self._large_bytes -= self._large.pop(transport, 0)
 
-    def _close_oldest_beyond_limit(self) -> None:
+    def _close_one_beyond_limit(self) -> None:
         if len(self) > self.sockets:  # then some are not logged in: the spare ones
-            self._close(next(iter(self._anonymous)))
+            self._close(self._anonymous_share.get_oldest_of_most())
 
     def _close(self, transport: Any) -> None:
         self._forget_anonymous(transport)
