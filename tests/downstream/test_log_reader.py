@@ -111,10 +111,48 @@ class LogReaderTests(SynchronousTestCase):
                 ran.append(number)
                 clock.rightNow += seconds
 
-            self.log_reader.schedule(clock, step)
+            self.log_reader.schedule(clock, step, "")
 
         for number in range(STEPS_PER_TURN):
             add_step(number, 0.4 * TURN)
         for turns in (1, 2, 3):
             clock.turn()
             self.assertEqual(ran, list(range(3 * turns)))
+
+    def test_addresses_take_turns(self) -> None:
+        """Behind 300 replays of one address, another's replay of 1,000 events took 2 s."""
+        clock = TurnClock()
+        ran: list[str] = []
+
+        def add_steps(host: str, count: int) -> None:
+            def step() -> None:
+                nonlocal count
+                ran.append(host)
+                clock.rightNow += 0.4 * TURN
+                count -= 1
+                if count:
+                    self.log_reader.schedule(clock, step, host)
+
+            self.log_reader.schedule(clock, step, host)
+
+        for _ in range(300):
+            add_steps("192.0.2.1", 2)
+        add_steps("192.0.2.2", 8)
+        for _ in range(8):
+            clock.turn()
+        self.assertEqual(ran.count("192.0.2.2"), 8)
+
+    def test_cancelled_steps_are_not_called(self) -> None:
+        """A step may cancel all others of its turn."""
+        clock = TurnClock()
+        ran: list[str] = []
+        others = [lambda name=name: ran.append(name) for name in "abc"]
+
+        def step() -> None:
+            for other in others:
+                self.log_reader.cancel(other)
+
+        for each in (step, *others):
+            self.log_reader.schedule(clock, each, "")
+        clock.turn()
+        self.assertEqual((ran, clock.getDelayedCalls()), ([], []))

@@ -16,7 +16,7 @@ class TurnsTests(SynchronousTestCase):
         self.turns = Turns(self.clock)
         self.done: list[str] = []
 
-    def work(self, name: str, steps: int, seconds: float = 0.0) -> None:
+    def work(self, name: str, steps: int, seconds: float = 0.0, host: str = "") -> None:
         """Schedule some steps in a row, each of this duration."""
 
         def step() -> None:
@@ -25,9 +25,9 @@ class TurnsTests(SynchronousTestCase):
             self.clock.rightNow += seconds
             steps -= 1
             if steps:
-                self.turns.schedule(step)
+                self.turns.schedule(step, host)
 
-        self.turns.schedule(step)
+        self.turns.schedule(step, host)
 
     def test_answers_take_turns(self) -> None:
         """A long one delays a short one by one step."""
@@ -61,6 +61,22 @@ class TurnsTests(SynchronousTestCase):
             self.clock.turn()
         self.assertGreaterEqual(self.done.count("long"), 10)
 
+    def test_addresses_take_turns(self) -> None:
+        """Another's answer came after those of one address with 128 requests.
+
+        It is so for short answers, and for long ones, of which each step is a turn here.
+        """
+        for seconds in (0.0, TURN):
+            for number in range(128):
+                self.work(f"greedy {number}", 4, seconds, "192.0.2.1")
+            self.work("other", 4, seconds, "192.0.2.2")
+            self.done.clear()
+            while self.done.count("other") < 4:
+                self.clock.turn()
+            self.assertLessEqual(len(self.done), 128, "a turn of short steps has 64")
+            while self.clock.getDelayedCalls():
+                self.clock.turn()
+
     def test_slow_steps_have_a_turn_each(self) -> None:
         """A turn begins no step after its time."""
         for name in "abc":
@@ -84,8 +100,8 @@ class TurnsTests(SynchronousTestCase):
     def test_cancelled_step_is_not_called(self) -> None:
         """Another answer may cancel it in the same turn."""
         second = lambda: self.done.append("second")  # noqa: E731  # compared by identity
-        self.turns.schedule(lambda: self.turns.cancel(second))
-        self.turns.schedule(second)
+        self.turns.schedule(lambda: self.turns.cancel(second), "")
+        self.turns.schedule(second, "")
         self.clock.turn()
         self.turns.cancel(second)
         self.assertEqual(self.done, [])

@@ -125,7 +125,14 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._info = info
         self.grant = grant
         self.subscriber = Subscription(
-            account, options, self, context.encoders, self.clock, context.limits.stall_timeout, book
+            account,
+            options,
+            self,
+            context.encoders,
+            self.clock,
+            context.limits.stall_timeout,
+            book,
+            info.host,
         )
 
     def dataReceived(self, data: bytes) -> None:

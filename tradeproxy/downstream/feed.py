@@ -93,9 +93,9 @@ class _FeedState(Enum):
     LIVE = auto()
     """Every committed event has been sent. New batches are sent when they arrive."""
     BEHIND = auto()
-    """Events are read from the log, one step in each turn of the reactor."""
+    """Events are read from the log, one step at a time: see LogReader."""
     INSERTING = auto()
-    """Frames from elsewhere are sent, one in each turn of the reactor. Events wait in the log."""
+    """Frames from elsewhere are sent, one in each step. Events wait in the log."""
     ENDED = auto()
     """The connection is closing. Nothing is sent any more."""
 
@@ -113,6 +113,7 @@ class Feed:
 
     __slots__ = (
         "_clock",
+        "_host",
         "_initial",
         "_insert_retry",
         "_inserted",
@@ -138,6 +139,7 @@ class Feed:
         sink: FeedSink,
         clock: IReactorTime,
         stall_timeout: float,
+        host: str = "",
     ) -> None:
         """Create an idle feed.
 
@@ -147,6 +149,7 @@ class Feed:
             sink: the receiver of the events. Its `write` is read once, here.
             clock: the reactor.
             stall_timeout: seconds without reading after which `on_stall` is called.
+            host: the address of the client; the addresses take turns with their steps.
         """
         self.position = 0
         """The sequence number of the last row that was sent or skipped."""
@@ -161,6 +164,7 @@ class Feed:
         """How encoded events are sent. A sink may replace its `write` by a faster way here."""
         self._clock = clock
         self._stall_timeout = stall_timeout
+        self._host = host
         self._state = _FeedState.IDLE
         self._paused = False
         # LIVE and not paused. `deliver` tests this one attribute instead of two, for every event.
@@ -340,9 +344,9 @@ class Feed:
             self._set_state(_FeedState.LIVE)
             self._sink.on_caught_up()
         elif not self._is_scheduled:
-            # One step in each turn of the reactor: a long replay does not delay other clients.
+            # One step at a time: a long replay does not delay other clients.
             self._is_scheduled = True
-            self._log_reader.schedule(self._clock, self._step)
+            self._log_reader.schedule(self._clock, self._step, self._host)
 
     def _step(self) -> None:
         # The reactor would log an error of this timer, and the client would wait forever.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
 
 from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.journal.base import Batch, Log
+from tradeproxy.runtime.fair_queue import FairQueue
 from tradeproxy.wire.proxy_status import JournalStatus
 
 STEP_ROWS = 128
@@ -37,12 +37,13 @@ CACHED_STEPS = 8
 class LogReader:
     """Reads logs in steps. Clients at the same position share one read and its encoded bytes.
 
-    It also queues the steps of all clients: each turn of the reactor has a few of them.
+    It also queues the steps of all clients: each turn of the reactor has a few of them. The
+    addresses of the clients take turns, so that one with many clients does not delay the others.
     """
 
     def __init__(self) -> None:
         self._read_step = lru_cache(maxsize=CACHED_STEPS)(_read_step)
-        self._waiting: dict[Callable[[], None], None] = {}
+        self._waiting: FairQueue[str, Callable[[], None]] = FairQueue()
         self._has_turn = False
         self.paused = 0
         """How many feeds wait until their clients read."""
@@ -53,24 +54,31 @@ class LogReader:
         share = PAUSED_BYTES // (self.paused or 1)
         return max(min(STEP_BYTES, 1 << share.bit_length() - 1), MIN_STEP_BYTES)
 
-    def schedule(self, clock: IReactorTime, step: Callable[[], None]) -> None:
-        """Call `step` in a later turn. STEPS_PER_TURN, or those of TURN seconds, share one."""
-        self._waiting[step] = None
+    def schedule(self, clock: IReactorTime, step: Callable[[], None], host: str) -> None:
+        """Call `step` soon, but not now. STEPS_PER_TURN, or those of TURN seconds, share a turn.
+
+        Args:
+            clock: the reactor.
+            step: must not raise. It may schedule itself again.
+            host: the address of the client. Its steps are in FIFO order.
+        """
+        self._waiting.push(host, step)
         if not self._has_turn:
             self._has_turn = True
             clock.callLater(0, self._run_steps, clock)
 
     def cancel(self, step: Callable[[], None]) -> None:
         """Forget a step that waits, if it does."""
-        self._waiting.pop(step, None)
+        self._waiting.discard(step)
 
     def _run_steps(self, clock: IReactorTime) -> None:
         self._has_turn = False
         end = clock.seconds() + TURN
-        for step in tuple(islice(self._waiting, STEPS_PER_TURN)):
-            if step in self._waiting:  # and not cancelled by a step before it
-                del self._waiting[step]
-                step()
+        for _ in range(min(len(self._waiting), STEPS_PER_TURN)):
+            if not self._waiting:  # a step has cancelled the others
+                break
+            step = self._waiting.pop()
+            step()
             if clock.seconds() >= end:
                 break
         if self._waiting and not self._has_turn:

@@ -114,7 +114,12 @@ class SseResponse:
         self._encoder = shared.encoder.with_filter(query.filter)
         self._id_epoch: str | None = None
         self._feed = Feed(
-            account.log, shared.log_reader, self, shared.clock, shared.limits.stall_timeout
+            account.log,
+            shared.log_reader,
+            self,
+            shared.clock,
+            shared.limits.stall_timeout,
+            self._info.host,
         )
         self._snapshot = None
         if query.snapshot and book is not None:

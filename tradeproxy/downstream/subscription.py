@@ -113,6 +113,7 @@ class Subscription:
         clock: IReactorTime,
         stall_timeout: float,
         book: Book | None = None,
+        host: str = "",
     ) -> None:
         """Create a subscription that sends nothing yet.
 
@@ -124,10 +125,11 @@ class Subscription:
             clock: the reactor.
             stall_timeout: seconds without reading after which the client is closed.
             book: the state of the account. Options with `snapshot` need one.
+            host: the address of the client.
         """
         # These run for every client and event, so the calls in between are saved here once.
         self.write = transport.write if options.filter is None else self._write_filtered
-        self.feed = Feed(account.log, encoders.log_reader, self, clock, stall_timeout)
+        self.feed = Feed(account.log, encoders.log_reader, self, clock, stall_timeout, host)
         self.deliver = self.feed.deliver
         self._account = account
         self._clock = clock

@@ -14,6 +14,8 @@ sending    the client does not read                    the same, without steps
 sending    the client does not read for a minute       ended: the connection is aborted
 sending    the client does not read in three minutes   the same
 sending    the place is needed: see StatePages         the same
+working    the place is needed                         ended: the error is sent
+hashing    the place is needed                         the same
 any        the client disconnects                      ended: the work is dropped
 """
 
@@ -79,6 +81,8 @@ class Answer:
         """
         channel: Any = request.channel
         self.is_closed: Deferred[None] = Deferred()
+        self.host: str = getattr(request.getClientAddress(), "host", "")
+        """The address of the client; empty for a UNIX socket."""
         self._request = request
         self._transport = channel.transport
         self._known = _TAG.findall(b",".join(_read_all(request, b"if-none-match")))
@@ -98,7 +102,7 @@ class Answer:
             return False
         self._clients.add(self)
         self._request.notifyFinish().addBoth(self._on_finished)
-        self._turns.schedule(self._step)
+        self._turns.schedule(self._step, self.host)
         return True
 
     # For DownstreamService: the interface of a connected client.
@@ -111,6 +115,16 @@ class Answer:
         self._end()
         transport: Any = self._request.transport
         transport.abortConnection()
+
+    def give_way(self, rejection: Rejection) -> None:
+        """End with an error, or by dropping the connection if bytes were sent."""
+        if self._has_ended:
+            return
+        if self._request.startedWriting or self._request.producer is not None:
+            self.abort()
+        else:
+            self._send_error(rejection)
+            self._finish()
 
     def stats(self) -> None:
         """Return None: a request is not a client of a stream."""
@@ -134,7 +148,7 @@ class Answer:
         if self._paused_at is not None and not self._has_ended:
             self._paused_at = None
             self._cancel_stall()
-            self._turns.schedule(self._step)
+            self._turns.schedule(self._step, self.host)
 
     def stopProducing(self) -> None:
         """Do nothing: the request's notifyFinish reports the disconnect too."""
@@ -157,7 +171,7 @@ class Answer:
                 self._finish()
         else:
             if self._paused_at is None:
-                self._turns.schedule(self._step)
+                self._turns.schedule(self._step, self.host)
 
     def _run(self) -> Iterator[None]:
         pieces = yield from self._work

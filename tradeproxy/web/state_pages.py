@@ -5,6 +5,7 @@ They are JSON, made of the account's book in steps. docs/state.md describes them
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
@@ -39,7 +40,7 @@ MAX_ANSWERS = 128
 """Answers that are under way at once. With MAX_PAGE_BYTES it bounds their memory."""
 
 YIELD_AFTER = 2.0
-"""Seconds without reading after which a client's answer gives way, if all places are taken."""
+"""Seconds without reading after which an answer gives way, if all places are taken."""
 
 MAX_PAGE_BYTES = 512 * 1024
 """Bytes of the objects on one page. A page with more ends early, with a cursor."""
@@ -69,7 +70,7 @@ class StatePages:
         self._clients = clients
         self._clock = clock
         self._turns = Turns(clock)
-        self._under_way: set[Answer] = set()
+        self._under_way: dict[Answer, None] = {}  # the oldest first
 
     def render(
         self, request: Request, book: Book, page: StatePage, order_id: str | None, query: bytes
@@ -88,23 +89,35 @@ class StatePages:
         work = _find_work(book, page, order_id, query)
         if book.is_building:
             return BUILDING
-        if len(self._under_way) >= MAX_ANSWERS and not self._end_stalled():
-            return BUSY
         answer = Answer(request, _guard(work), self._turns, self._clients, self._clock)
-        if not answer.begin():
+        is_full = len(self._under_way) >= MAX_ANSWERS
+        other = self._choose_other(answer.host) if is_full else None
+        if (is_full and other is None) or not answer.begin():
             return BUSY
-        self._under_way.add(answer)
-        answer.is_closed.addCallback(lambda _: self._under_way.discard(answer))
+        self._under_way[answer] = None
+        answer.is_closed.addCallback(lambda _: self._under_way.pop(answer, None))
+        if other is not None:
+            # The place is taken already: the end of an answer may begin a pipelined request.
+            self._under_way.pop(other, None)
+            other.give_way(BUSY)
         return NOT_DONE_YET
 
-    def _end_stalled(self) -> bool:
-        """Drop the answer that waits longest for its client to read; return whether one does."""
-        longest = max(self._under_way, key=lambda answer: answer.stalled, default=None)
-        if longest is None or longest.stalled < YIELD_AFTER:
-            return False
-        longest.abort()
-        self._under_way.discard(longest)
-        return True
+    def _choose_other(self, host: str) -> Answer | None:
+        """Return the answer that gives its place to a request of this address; None if none does.
+
+        It is one of the address with the most answers: the one whose client has read nothing for
+        longest, or the newest. If this address would have as many, only an answer that has stalled
+        for YIELD_AFTER gives way, and none of an address with fewer.
+        """
+        counts = Counter(answer.host for answer in self._under_way)
+        most = max(counts.values(), default=0)
+        is_owed = counts[host] + 1 < most
+        least = most if is_owed else counts[host]
+        others = [each for each in reversed(self._under_way) if counts[each.host] >= least]
+        longest = max(others, key=lambda answer: answer.stalled, default=None)
+        if longest is None or (not is_owed and longest.stalled < YIELD_AFTER):
+            return None
+        return longest
 
 
 def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) -> Work:
