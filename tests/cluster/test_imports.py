@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.book.strategy_frames import order, report_fill
 from tests.book.strategy_frames import read as read_frame
@@ -16,7 +17,8 @@ from tests.support.journals import BASE_URL
 from tests.support.nodes import Member
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
-from tradeproxy.book.importing import ImportPage
+from tradeproxy.book.importing import MAX_PAGE, ImportPage
+from tradeproxy.cluster import import_log
 from tradeproxy.journal.base import NotLeadingError, UnreadableError
 
 NAN = Decimal("NaN")
@@ -56,10 +58,6 @@ class ImportsCase(BooksCase):
         self.successResultOf(self.append(member, make_page(*names)))
         self.advance(1)
 
-
-class SharedImportTests(ImportsCase):
-    """Each node has what the leader imports."""
-
     def check(self, *names: str, place: str) -> None:
         """Each node must have these strategies, once, besides that of the log."""
         for member in self.members:
@@ -67,6 +65,10 @@ class SharedImportTests(ImportsCase):
             found.pop("alpha", None)  # a node that starts after a loss has no such event
             self.assertEqual(found, dict.fromkeys(names, "1"))
             self.assertEqual(self.strategies(member).get_progress("import place"), place)
+
+
+class SharedImportTests(ImportsCase):
+    """Each node has what the leader imports."""
 
     def test_running_nodes_have_a_page_within_a_second(self) -> None:
         """And a node that starts later has all of them."""
@@ -204,6 +206,91 @@ class SharedImportTests(ImportsCase):
         self.check("a", "b", place="b")
         self.share(self.leader, "c")
         self.check("a", "b", "c", place="c")
+
+
+class ForeignListTests(ImportsCase):
+    """Anyone with Redis' password can write any list there."""
+
+    def test_bad_pages_are_logged_once(self) -> None:
+        """Each one had a line: 253,000 of them."""
+        self.share(self.leader, "a")
+        with capturedLogs() as logs:
+            self.redis.execute("RPUSH", KEY, *[b"garbage"] * 30)
+            self.advance(2)
+            self.redis.execute("RPUSH", KEY, *[b"garbage"] * 30)
+            self.advance(2)
+        lines = [line for event in logs if "of the imports" in (line := formatEvent(event) or "")]
+        self.assertEqual(len(lines), len(self.members))
+        self.share(self.leader, "b")
+        self.check("a", "b", place="b")
+
+    def test_deeply_nested_page_is_ignored(self) -> None:
+        """It raises RecursionError, which no one caught: the book stood still."""
+        self.share(self.leader, "a")
+        nested = b'{"x":' * 20_000 + b"1" + b"}" * 20_000
+        self.redis.execute("RPUSH", KEY, zlib.compress(nested))
+        self.advance(1)
+        self.share(self.leader, "b")
+        self.check("a", "b", place="b")
+
+    def test_elements_larger_than_a_page_are_not_read(self) -> None:
+        """A reply with fifty of them was too large: no node got the pages behind them."""
+        self.share(self.leader, "a")
+        for _ in range(60):
+            self.redis.execute("RPUSH", KEY, b"x" * (2 * MAX_PAGE))
+        self.advance(2)
+        self.share(self.leader, "b")
+        self.redis.execute("RPUSH", KEY, b"x" * MAX_PAGE, b"x" * (MAX_PAGE + 1))
+        self.advance(2)
+        self.check("a", "b", place="b")
+        log = self.leader.journal.import_log
+        assert log is not None
+        sizes = [len(log.read(number)) for number in range(log.count)]
+        self.assertEqual(sizes[1:61], [0] * 60)
+        self.assertEqual(sizes[-2:], [MAX_PAGE, 0])
+
+    def test_list_without_room_is_not_kept(self) -> None:
+        """The copy grew with the list: 2,500 elements of 100 KB took 240 MB of every node.
+
+        An import fails with the reason. The list that Redis has after a loss is copied anew.
+        """
+        self.share(self.leader, "a")
+        self.patch(import_log, "MAX_COPY", 100_000)
+        with capturedLogs() as logs:
+            self.redis.execute("RPUSH", KEY, *[b"x" * 30_000] * 10)
+            self.advance(2)
+        lines = [line for event in logs if "too large" in (line := formatEvent(event) or "")]
+        self.assertEqual(len(lines), len(self.members))
+        for member in self.members:
+            log = member.journal.import_log
+            assert log is not None
+            self.assertLess(sum(len(log.read(number)) for number in range(log.count)), 100_000)
+        self.patch(import_log, "MAX_COPY", 60_000)
+        failure = self.failureResultOf(self.append(self.leader, make_page("b")), UnreadableError)
+        self.assertIn("no room", str(failure.value))
+        self.check("a", place="a")
+        self.redis.execute("LTRIM", KEY, 0, 1)
+        self.advance(3)
+        self.check("a", place="a")
+
+    def test_lease_does_not_need_a_list(self) -> None:
+        """With a text in its place no lease was acquired or renewed: all nodes left Alpaca."""
+        self.share(self.leader, "a")
+        self.books[self.leader].stop()
+        self.leader.kill()
+        self.leader.stop()
+        self.members.remove(self.leader)
+        with capturedLogs() as logs:
+            self.redis.execute("SET", KEY, "x")
+            self.advance(15)
+        lines = [line for event in logs if "there is no list" in (line := formatEvent(event) or "")]
+        self.assertEqual(len(lines), 1)
+        self.assertTrue(self.node.is_leader)
+        self.share(self.node, "b")
+        self.redis.execute("SET", KEY, "x")
+        self.advance(3)
+        self.start_with_book()
+        self.check("a", "b", place="b")
 
 
 class UnknownAccountTests(BooksCase):

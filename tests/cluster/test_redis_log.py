@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail
 
 from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
-from tests.support.nodes import STREAM_KEY
+from tests.support.nodes import STATE_KEY, STREAM_KEY
 from tests.support.redislog import done
 from tradeproxy.cluster.redis_client import RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.redis_log import (
@@ -109,6 +109,18 @@ class RedisLogTests(LogCase):
         entry = self.read_entries()[-1]
         assert isinstance(entry, EventEntry)
         self.assertEqual(entry.event, replace(spoiled, order=replace(order, time=0), time=None))
+
+    def test_nested_texts_of_others_are_errors_of_the_log(self) -> None:
+        """RecursionError is no ValueError: it passed everything that refuses such a log."""
+        self.begin_log()
+        nested = "[" * 100_000 + "]" * 100_000
+        entry = ("p", "{}", "m", nested, "r", "1", "e", "e1")
+        self.redis.execute("XADD", STREAM_KEY, "9-0", *entry)
+        entries = Deferred.fromCoroutine(self.log.read_entries(b"8-0"))
+        self.failureResultOf(entries, ValueError)
+        self.redis.execute("HSET", STATE_KEY, "begun", nested)
+        state = Deferred.fromCoroutine(self.log.read_state(0))
+        self.failureResultOf(state, RedisUnavailableError)
 
     def test_write_drops_known_events(self) -> None:
         """The same identity with another digest is another event."""

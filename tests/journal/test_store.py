@@ -26,7 +26,7 @@ from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.retention import Due
 from tradeproxy.journal.schema import APPLICATION_ID, MIGRATIONS, SchemaError
-from tradeproxy.journal.store import Store
+from tradeproxy.journal.store import KEPT_WAL, Store
 from tradeproxy.wire.event import MAX_TIME, Event, format_time
 
 EXECUTION = {"event": "fill", "execution_id": "x", "qty": "1", "price": "2.5"}
@@ -98,6 +98,21 @@ class OpenStoreTests(SynchronousTestCase):
         connection.execute("CREATE TABLE theirs (x)")
         self.assertRaises(SchemaError, Store, connection, full_sync=False)
         self.assertRaises(sqlite3.ProgrammingError, connection.execute, "SELECT 1")
+
+    def test_write_ahead_log_that_begins_again_gives_space_back(self) -> None:
+        """After a full disk, one account's log had most of it for ever: SQLite only reuses it."""
+        path = Path(self.mktemp())
+        log = path.with_name(f"{path.name}-wal")
+        store = Store(sqlite3.connect(path, isolation_level=None), full_sync=False)
+        self.addCleanup(store.close)
+        store.run(lambda sql: sql.execute("CREATE TABLE large (x)"), writes=True)
+        store.run(
+            lambda sql: sql.execute("INSERT INTO large VALUES (zeroblob(12000000))"), writes=True
+        )
+        self.assertGreater(log.stat().st_size, 12_000_000)
+        store.checkpoint()
+        store.save_metadata({"a": "1"})
+        self.assertLessEqual(log.stat().st_size, KEPT_WAL)
 
     def test_close_closes_connection(self) -> None:
         """Only then can another process begin to use the file."""

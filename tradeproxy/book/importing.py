@@ -21,7 +21,7 @@ PROGRESS = "import "
 """How the keys of an import's progress begin. The book has others in the same table."""
 
 MAX_PAGE = 256 * 1024
-"""Bytes of a page before it is compressed. A record has at most 8 KB."""
+"""Bytes of a page, compressed or not. A record has at most 8 KB."""
 
 
 class ImportPage(Struct, frozen=True):
@@ -42,7 +42,7 @@ class ImportPage(Struct, frozen=True):
         unpacking = zlib.decompressobj()
         try:
             page = _PAGE.decode(unpacking.decompress(data, MAX_PAGE))
-        except (MsgspecError, zlib.error):
+        except (MsgspecError, zlib.error, RecursionError):
             page = None
         if page is None or not unpacking.eof or not _is_page(page):
             raise ValueError("it is no page of an import")

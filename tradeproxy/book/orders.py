@@ -18,6 +18,9 @@ from tradeproxy.wire.event import CLOSED_STATUSES
 MAX_OPEN = 10_000
 """Orders in memory, with their legs: about 25 MB. Alpaca has no limit of open orders."""
 
+MAX_OPEN_BYTES = 32 * 1024 * 1024
+"""Bytes of their JSON. An order of Alpaca's has one or two thousand."""
+
 
 class OrderEntry(Struct, gc=False):
     """What is known of one order."""
@@ -81,8 +84,11 @@ class Orders:
         self._closed: set[str] = set()
         self.has_overflowed = False
         """Whether open orders were left to the store, because they are too many for the memory."""
+        self._bytes = 0  # of the JSON in memory, or more: it counts what was replaced too
         self.dirty: dict[str, OrderEntry] = {}
         """The orders that changed since `clear_dirty`."""
+        self.dirty_bytes = 0
+        """Bytes of JSON that came since then."""
 
     def adopt(self, entries: Iterable[OrderEntry]) -> None:
         """Keep these orders of the store in memory."""
@@ -173,6 +179,7 @@ class Orders:
             known.parent_id = parent_id
         self._keep(known)
         self.dirty[known.id] = known
+        self.dirty_bytes += _count_bytes(known)
         return known
 
     def _create(
@@ -199,6 +206,7 @@ class Orders:
 
     def _keep(self, entry: OrderEntry) -> None:
         self._entries[entry.id] = entry
+        self._bytes += _count_bytes(entry)
         if entry.parent_id is not None:
             legs = self._legs.setdefault(entry.parent_id, [])
             if entry.id not in legs:
@@ -217,12 +225,15 @@ class Orders:
     def clear_dirty(self) -> None:
         """Forget what changed, and the families that are closed: the store has both."""
         self.dirty.clear()
+        self.dirty_bytes = 0
         for root_id in self._closed:
             root = self._entries.get(root_id)
             if root is not None and not self.is_family_open(root):
                 self._drop(root)
         self._closed.clear()
-        while len(self._entries) > MAX_OPEN:
+        if self._bytes > MAX_OPEN_BYTES:
+            self._bytes = sum(map(_count_bytes, self._entries.values()))
+        while len(self._entries) > MAX_OPEN or self._bytes > MAX_OPEN_BYTES:
             self.has_overflowed = True
             entry = next(iter(self._entries.values()))
             # A leg leaves with its family: its event may have come before the parent's.
@@ -233,5 +244,13 @@ class Orders:
         if entry.parent_id is not None:  # its parent is not in memory
             self._legs.pop(entry.parent_id, None)
         for leg_id in self._legs.pop(entry.id, ()):
-            self._entries.pop(leg_id, None)
-        self._entries.pop(entry.id, None)
+            self._remove(leg_id)
+        self._remove(entry.id)
+
+    def _remove(self, order_id: str) -> None:
+        if (entry := self._entries.pop(order_id, None)) is not None:
+            self._bytes -= _count_bytes(entry)
+
+
+def _count_bytes(entry: OrderEntry) -> int:
+    return len(entry.document or b"")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 
 from msgspec import MsgspecError
 from msgspec.msgpack import Decoder, Encoder
@@ -18,6 +19,9 @@ from tradeproxy.book.views import OrderKey, OrderQuery
 
 CLEAR_STEP = 1000
 """Rows that one step removes."""
+
+LOAD_BYTES = 1024 * 1024
+"""Bytes of JSON after which `load_open` returns."""
 
 _COLUMNS = (
     "num, id, parent, client_order_id, symbol, symbols, status, filled_qty, seq, last,"
@@ -103,12 +107,18 @@ def load_positions(connection: sqlite3.Connection) -> list[Position]:
 
 
 def load_open(connection: sqlite3.Connection, after: int, limit: int) -> list[OrderEntry]:
-    """Return orders of open families, by number, after one."""
-    return _read_orders(
-        connection,
-        "WHERE open = 1 AND num > ? ORDER BY num LIMIT ?",
-        (after, limit),
-    )
+    """Return orders of open families, by number, after one: at least one if there are any."""
+    where = "WHERE open = 1 AND num > ? ORDER BY num LIMIT ?"
+    entries, size = [], 0
+    with closing(
+        connection.execute(f"SELECT {_COLUMNS} FROM book_orders {where}", (after, limit))
+    ) as rows:
+        for row in rows:
+            entries.append(entry := OrderEntry(*row))
+            size += len(entry.document or b"")
+            if size >= LOAD_BYTES:
+                break
+    return entries
 
 
 def load_family(connection: sqlite3.Connection, order_id: str) -> list[OrderEntry]:

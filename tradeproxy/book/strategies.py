@@ -109,7 +109,7 @@ class Strategies:
         self._assigning: dict[str, str] | None = None
         # What is left of the change to `_target`, by order; None if that has not begun.
         self._target = ""
-        self._generation = -1
+        self._generation = self._reported = -1
         self.pages = 0
         """How many pages of the imports that nodes share are applied."""
         self.imported = 0
@@ -267,16 +267,24 @@ class Strategies:
         try:
             page = ImportPage.decode(log.read(self.pages))
         except ValueError as error:  # anyone with Redis' password may have written it
-            self._log.warn(
-                "{account}: page {number} of the imports in Redis is ignored: {error}",
-                account=self._account.name,
-                number=self.pages,
-                error=str(error),
-            )
+            self._report_page(str(error))
         else:
             self.take_page(page)
         self.pages += 1
         return True
+
+    def _report_page(self, problem: str) -> None:
+        """Log that a page is ignored, once for each list: there may be any number of them."""
+        if self._reported == self._generation:
+            return
+        self._reported = self._generation
+        self._log.warn(
+            "{account}: page {number} of the imports in Redis is ignored, and so is every other"
+            " one like it: {error}",
+            account=self._account.name,
+            number=self.pages,
+            error=problem,
+        )
 
     def assign(self, order_id: str, strategy: str) -> None:
         """Assign an order by hand; "" undoes that. Raises AssignmentError, UnknownOrderError."""

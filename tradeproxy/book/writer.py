@@ -21,6 +21,9 @@ WRITE_ROWS = 160
 """Rows after which the state is written at once: that takes about 3 ms. Fewer rows cost more each,
 since a write takes whole pages, and most of them are the same ones again."""
 
+WRITE_BYTES = 4 * 1024 * 1024
+"""Bytes of orders after which it is written at once: until then they are in memory."""
+
 
 class _Changing(NamedTuple):
     tables: Tables
@@ -71,6 +74,7 @@ class BookWriter:
         what = self._changing
         return what is not None and (
             max(len(what.state.events), what.strategies.records.unsaved) >= WRITE_ROWS
+            or what.state.orders.dirty_bytes >= WRITE_BYTES
         )
 
     @property

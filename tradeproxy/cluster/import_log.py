@@ -23,6 +23,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from hashlib import sha1
+from sys import getsizeof
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -39,6 +40,9 @@ READ_ELEMENTS = 50
 
 WRITE_BYTES = 256 * 1024
 """Bytes of one write, at most, unless a single page is larger."""
+
+MAX_COPY = 64 * 1024 * 1024
+"""Bytes of the copy in memory: the pages of about 600,000 fills."""
 
 MAX_STEPS = 20_000
 """Reads and writes of one comparison with Redis, at most. The next one continues."""
@@ -74,10 +78,13 @@ class RedisImportLog:
         self._redis_log = redis_log
         self._metadata = metadata
         self._get_token = get_token
-        self._elements: list[bytes] = []
+        self._elements: list[bytes] = []  # those for which there is no room are empty
+        self._bytes = 0  # of all these
+        self._newest = ""  # the hash of the last one, as Redis has it
         self._header: ListHeader | None = None
         self._lock = DeferredLock()
         self._has_failed = False
+        self._reported: set[str] = set()
         self._account_id: str | None = None  # as of the last check of the lease
         self.generation = 0
         self.is_copied = False
@@ -101,8 +108,10 @@ class RedisImportLog:
         if self._account_id != self._metadata.account_id:
             self._account_id = self._metadata.account_id
             self.on_pages()
-        own = len(self._elements), _digest(self._elements[-1]) if self._elements else ""
-        if imports == own:
+        count, newest = imports
+        if count < 0:
+            self._report("there is no list, but another value")
+        if (max(count, 0), newest) == (len(self._elements), self._newest):
             self.is_copied = True
         elif not self._lock.locked:
             self._lock.run(self._start, self._sync).addErrback(self._failed)
@@ -145,26 +154,26 @@ class RedisImportLog:
 
     async def _sync(self) -> None:
         for _ in range(MAX_STEPS):
-            known = self._elements[-1:]  # it shows whether the list continues the copy
-            first = max(len(self._elements) - 1, 0)
-            found = await self._redis_log.read_imports(first, READ_ELEMENTS)
+            known = min(len(self._elements), 1)  # it shows whether the list continues the copy
+            first = len(self._elements) - known
+            _, found = await self._redis_log.read_imports(first, READ_ELEMENTS)
             if known and not found:
                 if not await self._restore():
                     break
-            elif known != found[: len(known)]:
+            elif known and _digest(found[0]) != self._newest:
                 self._clear()
-            elif len(found) == len(known):
+            elif len(found) == known:
                 break
             else:
-                self._extend(found[len(known) :])
+                self._extend(found[known:])
         else:
             return
         self.is_copied = True
 
     async def _restore(self) -> bool:
         """Append what the list has lost; return whether it can be compared again."""
-        count = await self._redis_log.count_imports()
-        kept = await self._redis_log.read_imports(count - 1, 1) if count else []
+        count, _ = await self._redis_log.read_imports(0, 1)
+        kept = (await self._redis_log.read_imports(count - 1, 1))[1] if count else []
         if kept != self._elements[max(count - 1, 0) : count]:
             self._clear()
             return True
@@ -181,6 +190,8 @@ class RedisImportLog:
             raise NotLeadingError
         if account_id is None:
             raise UnreadableError("the account's id is not known yet: Alpaca has not answered")
+        if self._is_own and self._bytes + getsizeof(page) > MAX_COPY:
+            raise UnreadableError("the imports in Redis have no room for more fills")
         if self._is_own:
             await self._write(token, len(self._elements), [page])
             self._extend([page])
@@ -201,13 +212,27 @@ class RedisImportLog:
         if self._elements:
             self.generation += 1
         self._elements.clear()
+        self._bytes, self._newest = 0, ""
         self._header = None
 
     def _extend(self, elements: Sequence[bytes]) -> None:
         if not self._elements:
             self._header = _read_header(elements[0])
-        self._elements += elements
+        self._newest = _digest(elements[-1])
+        for element in elements:
+            if self._bytes + getsizeof(element) > MAX_COPY:
+                self._report("all are too large, so the last ones count as bad pages")
+                self._elements.append(b"")  # each one keeps its number
+            else:
+                self._bytes += getsizeof(element)
+                self._elements.append(element)
         self.on_pages()
+
+    def _report(self, problem: str) -> None:
+        """Log a problem of the list, once."""
+        if problem not in self._reported:
+            self._reported.add(problem)
+            self._log.warn("imports in Redis are ignored: {problem}", problem=problem)
 
 
 def _take(elements: Sequence[bytes], first: int) -> Sequence[bytes]:

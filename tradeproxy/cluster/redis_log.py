@@ -18,6 +18,7 @@ from tradeproxy.cluster.scripts import (
     CALL_ROLL,
     KEYS,
     LEASE,
+    READ_IMPORTS,
     READ_STATE,
     RELEASE,
     TRIM,
@@ -37,6 +38,8 @@ REPLY_SLACK = 2.0
 MAX_ENTRIES = 500
 """Entries per read, at most."""
 
+IMPORT_BYTES = 1024 * 1024
+"""Bytes of imports per read: several of the largest."""
 
 ROLLED_BACK = "rolled back"
 """The key for the highest time of the events that the log has lost (microseconds since 1970)."""
@@ -76,7 +79,10 @@ class LeaseState:
     bounds: Mapping[str, str] = field(default_factory=dict)
     """The metadata under CHECKED_KEYS."""
     imports: tuple[int, str] = (0, "")
-    """How many elements the list of imports has, and the SHA-1 hash of the last one."""
+    """How many elements the list of imports has, and the SHA-1 hash of the last one.
+
+    The count is -1 if Redis has no list there, but a value of another type.
+    """
     assignments: str = ""
     """The SHA-1 hash of the assignments by hand; "" if there are none."""
 
@@ -133,9 +139,9 @@ class EpochStart:
     def parse(cls, text: bytes) -> EpochStart:
         """Return what `encode` wrote.
 
-        Raises ValueError, TypeError, KeyError or RecursionError for anything else.
+        Raises ValueError, TypeError or KeyError for anything else.
         """
-        fields = json.loads(text)
+        fields = _load(text)
         return cls(fields["epoch"], fields["after"], fields["facts"])
 
 
@@ -335,17 +341,16 @@ class RedisLog:
             entries = [(bytes(at), list(fields)) for at, fields in reply[0][1]] if reply else []
         return [_decode(at, fields) for at, fields in entries]
 
-    async def read_imports(self, first: int, limit: int) -> list[bytes]:
-        """Return up to `limit` elements of the list of imports, from index `first` on."""
-        reply = await self._redis.call("LRANGE", self._imports, first, first + limit - 1)
-        with self._reading():
-            return [bytes(element) for element in reply]
+    async def read_imports(self, first: int, limit: int) -> tuple[int, list[bytes]]:
+        """Return how many imports there are, and up to `limit` of them from index `first` on.
 
-    async def count_imports(self) -> int:
-        """Return how many elements the list of imports has."""
-        reply = await self._redis.call("LLEN", self._imports)
+        There are IMPORT_BYTES of them at most, but at least one. One that is larger than MAX_PAGE
+        is empty.
+        """
+        reply = await self._run(READ_IMPORTS, first, limit, IMPORT_BYTES)
         with self._reading():
-            return int(reply)
+            count, elements = reply
+            return max(int(count), 0), [bytes(element) for element in elements]
 
     async def read_assignments(self) -> str | None:
         """Return the assignments by hand; None if there are none."""
@@ -374,6 +379,14 @@ def _read_number(text: str | None) -> int:
     return int(text) if text is not None and text.isdecimal() and len(text) < 20 else 0
 
 
+def _load(text: bytes) -> Any:
+    """Return what JSON says. Raises ValueError, also if it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError from error
+
+
 def _flatten(metadata: Mapping[str, str | None]) -> list[str]:
     return [text for key, value in metadata.items() for text in (key, value or "")]
 
@@ -398,7 +411,7 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
         return StatusEntry(entry_id, epoch_start=EpochStart.parse(fields[b"b"]))
     if b"s" in fields:
         return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())
-    identity, digest, time, kind, order = json.loads(fields[b"m"])
+    identity, digest, time, kind, order = _load(fields[b"m"])
     # An earlier version wrote times outside the calendar too.
     time = time if is_time(time) else None
     state = None

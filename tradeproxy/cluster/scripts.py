@@ -54,11 +54,12 @@ class Script:
         self.sha = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-LEASE = Script("lease", "read_epoch")
+LEASE = Script("lease", "read_epoch", "imports")
 RELEASE = Script("release", "fence")
 WRITE = Script("write", "fence", "read_epoch", "save_metadata")
 BEGIN_EPOCH = Script("begin_epoch", "fence", "save_metadata")
 TRIM = Script("trim", "fence", "read_epoch", "save_metadata")
 READ_STATE = Script("read_state", "read_epoch")
 CALL_ROLL = Script("call_roll")
-APPEND_IMPORTS = Script("append_imports", "fence")
+APPEND_IMPORTS = Script("append_imports", "fence", "imports")
+READ_IMPORTS = Script("read_imports", "imports")

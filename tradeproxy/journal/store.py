@@ -27,6 +27,10 @@ from tradeproxy.wire.event import Event, OrderState
 
 _T = TypeVar("_T")
 
+KEPT_WAL = 8 * 1024 * 1024
+"""Bytes that the file of the write-ahead log keeps when the log begins again. It seldom has more,
+see wal_checkpoints. After a full disk or a flood, other accounts need the space."""
+
 MAX_OPEN_ORDERS = 10_000
 """Open orders of one answer: about 30 ms and 5 MB. A flood of events can open any number."""
 
@@ -105,6 +109,7 @@ class Store:
             """The rows that are not in every table yet."""
             # After migrate: WAL mode changes the file, which may be another program's.
             self._execute("PRAGMA journal_mode = WAL")
+            self._execute(f"PRAGMA journal_size_limit = {KEPT_WAL}")
             if open_checkpoints is not None:
                 self._checkpoints = open_checkpoints()
                 self._execute(f"PRAGMA wal_autocheckpoint = {MAX_PAGES}")

@@ -6,6 +6,6 @@
 
 local known = tonumber(ARGV[3])
 if known == 0 then redis.call('DEL', KEYS[7]) end
-local count = redis.call('LLEN', KEYS[7])
-if count ~= known then return count end
+local count = count_imports()
+if count ~= known then return math.max(count, 0) end
 return redis.call('RPUSH', KEYS[7], unpack(ARGV, 4))

@@ -30,8 +30,8 @@ if epoch and epoch == ARGV[5] and lost
 end
 local released = redis.call('HGET', KEYS[2], 'released')
 local remaining = tostring(redis.call('PTTL', KEYS[1]))
-local imports = redis.call('LLEN', KEYS[7])
-local newest = digest(redis.call('LINDEX', KEYS[7], -1))
+local imports = count_imports()
+local newest = imports > 0 and digest(shorten(redis.call('LINDEX', KEYS[7], -1))) or ''
 local assigned = digest(redis.call('HGET', KEYS[3], 'remembered strategy assignments'))
 return {lease[1], lease[2], lease[3], epoch, last, remaining, released, imports, newest, assigned,
          unpack(redis.call('HMGET', KEYS[3], unpack(ARGV, 7)))}
