@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -14,6 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Authority
+from tests.support.garbage import count_garbage
 from tests.support.memory import CLIENT
 from tests.support.plain import Kernel, Socket
 from tests.support.sockets import SocketTestCase
@@ -126,6 +128,30 @@ class TlsHandshakesTests(SynchronousTestCase):
         for _ in range(6):
             client.send(client.go_on())
             self.kernel.turn(2)
+
+    def test_client_that_leaves_is_freed_without_a_collection(self) -> None:
+        """The client leaves before, during or after the handshake.
+
+        Twisted's own cycle, the traceback of a failed read, begins only at the end of a connection.
+        So the next collection of young objects frees it.
+        """
+
+        def churn(steps: int) -> None:
+            for client in self.connect(10):
+                for _ in range(steps):
+                    client.send(client.go_on())
+                    self.kernel.turn(2)
+                if steps > 2:
+                    client.tls.send(REQUEST.replace(b"/healthz", b"/nothing"))
+                    client.send(client.tls.bio_read(MAX_HANDSHAKE))
+                    self.kernel.turn(2)
+                client.socket.is_reset = True
+                self.kernel.settle()
+                del client.socket  # which refers to the client
+
+        for steps in (0, 1, 2, 3):
+            found = count_garbage(self, partial(churn, steps), 10)
+            self.assertEqual(found.keys() & {"_Channel", "_Request", "_ProducerMembrane"}, set())
 
     def test_silent_sockets_have_no_tls_state(self) -> None:
         """2,000 sockets that sent nothing took 48 KB each: 95 MB."""

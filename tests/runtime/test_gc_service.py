@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import weakref
 
 from twisted.internet.task import Clock
@@ -10,9 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.runtime.gc_service import (
     CHECK_INTERVAL,
+    MAX_GROWTH,
     MAX_WAIT,
     MAX_WAIT_UNGROWN,
     GcService,
+    read_resident_memory,
 )
 
 
@@ -40,7 +43,8 @@ class CollectorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.events = 0
         self.clock = Clock()
-        self.service = GcService(lambda: self.events, self.clock)
+        self.memory = 0
+        self.service = GcService(lambda: self.events, self.clock, lambda: self.memory)
         self.service.startService()
         self.addCleanup(self.service.stopService)
 
@@ -61,6 +65,23 @@ class CollectorTests(SynchronousTestCase):
             self.events += 1
             self.clock.advance(CHECK_INTERVAL)
         self.assertIsNone(garbage())
+
+    def test_collection_runs_when_memory_has_grown_while_events_arrive(self) -> None:
+        """With 1,800 logins a second memory grew by a gigabyte until MAX_WAIT.
+
+        The collection then stopped the stream for 3.8 seconds.
+        """
+        for step, is_left in ((MAX_GROWTH - 1, True), (1, False), (1, True)):
+            garbage = old_garbage()
+            self.events += 1
+            self.memory += step
+            self.clock.advance(CHECK_INTERVAL)
+            self.assertIs(garbage() is not None, is_left)
+
+    def test_resident_memory_is_read(self) -> None:
+        """It is in bytes. The kernel's maximum, in KiB, may be some pages behind."""
+        maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self.assertTrue(10_000_000 < read_resident_memory() < 2 * maximum)
 
     def test_collection_runs_without_new_objects(self) -> None:
         """When many clients disconnect, more objects are freed than created."""

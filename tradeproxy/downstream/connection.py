@@ -200,7 +200,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self.send_group.remove(self)
         self.account.broadcaster.unregister(self.subscriber)
         self._context.auth_deadlines.discard(self)
-        self.subscriber.feed.stopProducing()
+        self.subscriber.release()
         self._context.clients.sockets.discard(self.transport)
         self._context.throttle.discard(self.transport)
         self._context.clients.log.left(
@@ -210,6 +210,8 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             filtered=self.subscriber.is_filtered,
         )
         self._context.clients.discard(self)
+        # Autobahn has fired it with this connection as the result, which is a reference cycle.
+        self.is_closed.addCallback(lambda _: None)
 
     def on_message_too_large(self) -> None:
         """Count a client whose message has too many bytes or fragments."""

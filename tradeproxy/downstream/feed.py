@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
@@ -85,6 +85,16 @@ class FeedSink(Protocol):
 
     def abort(self) -> None:
         """Drop the connection at once: the feed has failed."""
+
+
+class _LostConnection:
+    """Replaces a connection that is lost: every method does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+LOST: Any = _LostConnection()
 
 
 class _FeedState(Enum):
@@ -318,6 +328,16 @@ class Feed:
         self._cancel_retry()
         self._is_scheduled = False
         self._log_reader.cancel(self._step)
+
+    def release(self) -> None:
+        """End the feed and drop its sink, because the connection is lost.
+
+        Otherwise the sink, the feed and its timers refer to each other. What a client leaves behind
+        would wait for a full garbage collection: 17 KB with a long filter.
+        """
+        self.stopProducing()
+        self._stall_timer = self._insert_retry = None
+        self._sink, self.send = LOST, LOST.write
 
     # Reading the log.
 

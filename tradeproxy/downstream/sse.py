@@ -328,6 +328,9 @@ class SseResponse:
         for call in (self._heartbeat, self._time_limit, self._close_limit):
             if call is not None and call.active():
                 call.cancel()
+        # A call that has run refers to this response. The feed and the snapshot do, too.
+        self._heartbeat = self._time_limit = self._close_limit = self._snapshot = None
+        self._feed.release()
         self.is_closed.callback(None)
 
     def _log_end(self) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.book.book import Book
 from tradeproxy.downstream.encoder import FrameEncoder
-from tradeproxy.downstream.feed import Feed
+from tradeproxy.downstream.feed import LOST, Feed
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.snapshot import Part, SnapshotInsert
 from tradeproxy.hub.account import Account
@@ -157,6 +157,15 @@ class Subscription:
     def is_filtered(self) -> bool:
         """Whether the client gets only the events that match its filter."""
         return self._filter is not None
+
+    def release(self) -> None:
+        """End the feed and drop the connection, which is lost: see Feed.release.
+
+        A fan-out that runs may still call the subscription. It then sends nothing.
+        """
+        self.feed.release()
+        self._snapshot = None
+        self._transport, self.write = LOST, LOST.write
 
     # Called by the session.
 

@@ -96,6 +96,8 @@ class TlsHandshakes:
         self._begun.discard(transport)
         self._answered.discard(transport)
         self.complete(transport)
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            transport._producer = None  # refers to the channel, which refers to the transport
 
     def _begin(self, tls: Any, data: bytes) -> None:
         self._sockets.begin_tls(tls, self._clock.seconds())

@@ -41,6 +41,7 @@ class CloseTimeoutMixin:
         if self._close_timer is not None and self._close_timer.active():
             self._close_timer.cancel()
         super().connectionLost(reason)  # type: ignore[misc]  # Autobahn's
+        self._close_timer = None  # once it has run, it refers to this connection
 
     def abort(self) -> None:
         """Abort the connection at once, in any state of Autobahn's protocol."""

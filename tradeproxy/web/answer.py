@@ -225,6 +225,7 @@ class Answer:
         self._has_ended = True
         self._cancel_stall()
         self._turns.cancel(self._step)
+        self._steps = iter(())  # what waits in a step refers to this answer
         # Before the end of the response, which starts the next pipelined request.
         self._clients.discard(self)
         self._clients.sockets.log_out(self._transport)
@@ -232,6 +233,7 @@ class Answer:
     def _cancel_stall(self) -> None:
         if self._stall_timer is not None and self._stall_timer.active():
             self._stall_timer.cancel()
+        self._stall_timer = None
 
 
 def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:

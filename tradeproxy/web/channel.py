@@ -64,6 +64,11 @@ class _Request(Request):
         # Twisted would make a dict of the query, of 250 KB, without a limit of its items.
         super().requestReceived(command, path.partition(b"?")[0], version)
 
+    def connectionLost(self, reason: Failure) -> None:
+        """Drop the producer too, which refers to this request: a reference cycle."""
+        super().connectionLost(reason)
+        self.producer = None
+
     def parseCookies(self) -> None:
         """Parse none: nothing here reads a cookie, and thousands fit into a head."""
 
@@ -109,6 +114,7 @@ class _Channel(http.HTTPChannel):
         self.site.throttle.discard(self.transport)
         self.site.tls_handshakes.discard(self.transport)
         super().connectionLost(reason)
+        self._transferDecoder = None  # of a body without its end; it refers to this channel
 
     def handshakeCompleted(self) -> None:
         """Read any number of bytes from now on: the TLS handshake is complete."""
