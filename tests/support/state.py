@@ -8,6 +8,7 @@ from typing import Any
 from tests.support.frames import AUTH
 from tests.support.journals import event_id_of, time_of
 from tests.support.proxy import Client, ProxyTestCase, RawClient
+from tests.support.sse import ClosingTransport
 from tradeproxy.wire.event import format_time
 
 CLOSED = ("filled", "canceled", "rejected", "expired")
@@ -142,3 +143,20 @@ class StateTestCase(ProxyTestCase):
     def ask(self, path: str, **headers: str) -> RawClient:
         """Return the answer at a path of the account `paper`."""
         return self.request(f"/trade-updates-paper{path}", **headers)
+
+
+class BlockedStateCase(StateTestCase):
+    """The same with clients that do not read yet, without tests."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.servers: list[Any] = []
+        self.wires.transport = self.make_transport  # type: ignore[assignment]  # it is only called
+
+    def make_transport(self, protocol: Any, is_server: bool, **options: Any) -> ClosingTransport:
+        """Return one end of a wire; the proxy's end is blocked."""
+        transport = ClosingTransport(protocol, is_server, **options)
+        if is_server:
+            transport.blocked = True
+            self.servers.append(transport)
+        return transport

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
 from tests.support.memory import CLIENT
 from tests.support.proxy import RawClient
-from tests.support.sse import ClosingTransport
-from tests.support.state import StateTestCase
+from tests.support.state import BlockedStateCase, StateTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.web import state_pages
@@ -31,21 +29,8 @@ class FairShareCase(StateTestCase):
         self.trade_often(300, note="x" * 4000)
 
 
-class SendingTests(FairShareCase):
+class SendingTests(BlockedStateCase, FairShareCase):
     """All places are taken by answers that are being sent, to clients that have not read yet."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.servers: list[Any] = []
-        self.wires.transport = self.make_transport  # type: ignore[assignment]  # it is only called
-
-    def make_transport(self, protocol: Any, is_server: bool, **options: Any) -> ClosingTransport:
-        """Return one end of a wire; the proxy's end is blocked."""
-        transport = ClosingTransport(protocol, is_server, **options)
-        if is_server:
-            transport.blocked = True
-            self.servers.append(transport)
-        return transport
 
     def ask_from(self, *hosts: str) -> None:
         """Ask for a large answer from each of these addresses."""
@@ -74,6 +59,12 @@ class SendingTests(FairShareCase):
         self.assertEqual(self.list_dropped(), [2, 3])
         self.assert_is_busy(OTHER)
         self.assert_is_busy(GREEDY)
+
+    def test_addresses_of_one_network_of_ipv6_share_their_places(self) -> None:
+        """Each would count as another client, and keep its place."""
+        self.ask_from(*[f"2001:db8::{n}" for n in range(4)])
+        self.ask_from(OTHER)
+        self.assertEqual(self.list_dropped(), [3])
 
     def test_answer_that_waits_longest_is_the_one_that_ends(self) -> None:
         """Its client does not read."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from tests.book.support import BookCase, parse
 from tests.support.journals import time_of
 from tests.support.sse import ClosingTransport
-from tests.support.state import StateTestCase, order_event
+from tests.support.state import BlockedStateCase, StateTestCase, order_event
 from tradeproxy.book.builder import APPLY_EVERY
 from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.config.settings import Limits
@@ -417,24 +417,14 @@ class EtagTests(StateTestCase):
         self.assertIn(b"Cache-Control: private, no-cache\r\n", self.ask("/orders").received)
 
 
-class SlowReaderTests(StateTestCase):
+class SlowReaderTests(BlockedStateCase):
     """Clients that read slowly, or leave."""
 
     limits = Limits(max_clients=20)
 
     def setUp(self) -> None:
         super().setUp()
-        self.servers: list[Any] = []
         self.trade_often(300, note="x" * 4000)
-        self.wires.transport = self.make_transport  # type: ignore[assignment]  # it is only called
-
-    def make_transport(self, protocol: Any, is_server: bool, **options: Any) -> ClosingTransport:
-        """Return one end of a wire; the proxy's end is blocked."""
-        transport = ClosingTransport(protocol, is_server, **options)
-        if is_server:
-            transport.blocked = True
-            self.servers.append(transport)
-        return transport
 
     def test_slow_reader_gets_all_of_it(self) -> None:
         """It is sent as the client reads, and buffers little meanwhile."""

@@ -38,6 +38,7 @@ from zope.interface import implementer
 
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.journal.base import Batch, Log, Row, TrimmedError, UnreadableError
+from tradeproxy.runtime.peer import get_host_key
 
 MAX_DIRECT_BYTES = 256 * 1024
 """Bytes of the largest batch that is sent in one piece. A larger one is read from the log in steps.
@@ -174,7 +175,7 @@ class Feed:
         """How encoded events are sent. A sink may replace its `write` by a faster way here."""
         self._clock = clock
         self._stall_timeout = stall_timeout
-        self._host = host
+        self._host = get_host_key(host)
         self._state = _FeedState.IDLE
         self._paused = False
         # LIVE and not paused. `deliver` tests this one attribute instead of two, for every event.

@@ -33,11 +33,15 @@ def format_peer(address: Any) -> str:
 
 
 def get_peer_key(transport: Any) -> str:
-    """Return what the connections of one client's host have in common, "" for a UNIX socket.
+    """Return the key of the host that a connection comes from, "" for a UNIX socket."""
+    return get_host_key(getattr(transport.getPeer(), "host", None) or "")
+
+
+def get_host_key(host: str) -> str:
+    """Return what all addresses of one client have in common, as its share is that of the key.
 
     It is the IPv4 address, or the first 64 bits of the IPv6 address: a host usually has all others.
     """
-    host: str = getattr(transport.getPeer(), "host", None) or ""
     return _get_network(host) if ":" in host else host
 
 

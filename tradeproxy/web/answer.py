@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
+from tradeproxy.runtime.peer import get_host_key
 from tradeproxy.web.errors import render_rejection
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
@@ -81,8 +82,8 @@ class Answer:
         """
         channel: Any = request.channel
         self.is_closed: Deferred[None] = Deferred()
-        self.host: str = getattr(request.getClientAddress(), "host", "")
-        """The address of the client; empty for a UNIX socket."""
+        self.host = get_host_key(getattr(request.getClientAddress(), "host", ""))
+        """The key of the client's address; empty for a UNIX socket."""
         self._request = request
         self._transport = channel.transport
         self._known = _TAG.findall(b",".join(_read_all(request, b"if-none-match")))

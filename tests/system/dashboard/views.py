@@ -239,14 +239,19 @@ class TabTests(ViewsTestCase):
         self.assertTrue([url for url in requests if "/orders?" in url])
         self.assertEqual([url for url in requests if "token" in url], [])
 
-    async def test_differences_and_flat_accounts_are_marked(self) -> None:
-        """They are what a person has to look at."""
+    async def open_positions(self) -> Browser:
+        """Open the tab of positions, where the page gets ANSWERS instead of the proxy's."""
         await self.simulate()
         await self.proxy()
         browser = await start_browser(self.make_directory())
         self.addCleanup(lambda: Deferred.fromCoroutine(browser.close()))
         await browser.do("prepare", text=f"const ANSWERS = {json.dumps(ANSWERS)};{ANSWER}")
         await browser.do("open", url=f"http://localhost:{self.port}/#positions")
+        return browser
+
+    async def test_differences_and_flat_accounts_are_marked(self) -> None:
+        """They are what a person has to look at."""
+        browser = await self.open_positions()
         await browser.until(f"{texts('positions', '.difference')}.length === 1")
         self.assertIn(MARKUP, await browser.text("#panel-positions .difference"))
         self.assertIn("1 difference to Alpaca's", await browser.text("#panel-positions .summary"))
@@ -259,12 +264,7 @@ class TabTests(ViewsTestCase):
 
     async def test_long_amounts_are_not_cut(self) -> None:
         """Those of crypto have nine decimals. The cost was outside of a small telephone."""
-        await self.simulate()
-        await self.proxy()
-        browser = await start_browser(self.make_directory())
-        self.addCleanup(lambda: Deferred.fromCoroutine(browser.close()))
-        await browser.do("prepare", text=f"const ANSWERS = {json.dumps(ANSWERS)};{ANSWER}")
-        await browser.do("open", url=f"http://localhost:{self.port}/#positions")
+        browser = await self.open_positions()
         for name in ("positions", "strategies"):
             await self.choose(browser, name)
             await browser.until(f"{panel(name)}.innerText.includes('BTCUSD')")
