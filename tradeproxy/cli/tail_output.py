@@ -342,12 +342,9 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
             return [*upstream_lines, *journal_lines]
         case {"event": "connection", "state": "up"}:
             return ["connected to the proxy"]
-        case {"event": "connection", "reason": reason, "retry_in": seconds}:
+        case {"event": "connection", "reason": reason}:
             cause = reason.removeprefix("cannot connect: ")
-            return [
-                f"no connection to the proxy at {url}: {cause};"
-                f" next attempt {_format_delay(seconds)}"
-            ]
+            return [f"no connection to the proxy at {url}: {cause}; retrying"]
         case {"event": "upstream" | "journal" as name, "state": state}:
             return [_with_reason(f"{name} {state}", status)]
         case {"event": "gap", "end": None, "begin": begin}:
@@ -358,10 +355,6 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
             found = f"{plural(events, 'event')} found{since} to {format_local_time(end)}"
             return [_with_reason(f"gap: {outcome}, {found}", status)]
     return []
-
-
-def _format_delay(seconds: float) -> str:
-    return f"in {seconds:.0f} s" if seconds >= 1 else "now"
 
 
 def _with_reason(text: str, status: StatusData) -> str:
