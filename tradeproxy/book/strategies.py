@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from msgspec.json import decode, encode
-from twisted.logger import Logger
 
 from tradeproxy.book.executions import (
     OPTION_MULTIPLIER,
@@ -30,6 +29,7 @@ from tradeproxy.book.views import PositionView
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import ImportLog, Row, Tables
 from tradeproxy.journal.metadata import ASSIGNMENTS, read_assignments
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.strategy_rule import (
     MAX_STRATEGIES,
@@ -85,8 +85,6 @@ class Strategies:
     Every method may raise UnreadableError or sqlite3.Error.
     """
 
-    _log = Logger()
-
     def __init__(
         self, account: Account, tables: Tables, rule: StrategyRule, plan: Callable[[], None]
     ) -> None:
@@ -99,6 +97,7 @@ class Strategies:
             plan: has `work` called soon.
         """
         self._account = account
+        self._log = AccountLogger(self, account.name)
         self._plan = plan
         self.records = self._open(tables)
         """The orders and fills. `save` writes their changes."""
@@ -279,9 +278,8 @@ class Strategies:
             return
         self._reported = self._generation
         self._log.warn(
-            "{account}: page {number} of the imports in Redis is ignored, and so is every other"
+            "page {number} of the imports in Redis is ignored, and so is every other"
             " one like it: {error}",
-            account=self._account.name,
             number=self.pages,
             error=problem,
         )
@@ -341,8 +339,7 @@ class Strategies:
 
     def _warn(self) -> None:
         self._log.warn(
-            "{account}: more than {limit} strategies: orders of further ones count as {other}",
-            account=self._account.name,
+            "more than {limit} strategies: orders of further ones count as {other}",
             limit=f"{MAX_STRATEGIES:,}",
             other=OTHER_STRATEGIES,
         )

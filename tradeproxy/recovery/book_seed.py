@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from tradeproxy.book.book import Book
 from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.recovery.reconcile import Document, leg_ids
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders, read_positions
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 
 CHUNK = 25
@@ -37,8 +37,6 @@ class BookSeed:
     its id: it may have closed without an event.
     """
 
-    _log = Logger()
-
     def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
         """Ask nothing yet.
 
@@ -47,7 +45,7 @@ class BookSeed:
             rest: the account's REST client, whose limit of requests applies.
             clock: gives others a turn between some dozens of orders.
         """
-        self._book = book
+        self._log = AccountLogger(self, book.account.name)
         self._seeding = book.seeding
         self._rest = rest
         self._clock = clock
@@ -70,9 +68,7 @@ class BookSeed:
             problem = error.reason
         if problem and not self._failure:
             self._log.warn(
-                "{account}: cannot compare the orders and positions with Alpaca's: {reason}",
-                account=self._book.account.name,
-                reason=problem,
+                "cannot compare the orders and positions with Alpaca's: {reason}", reason=problem
             )
         self._failure = problem
 
