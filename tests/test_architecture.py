@@ -80,6 +80,7 @@ MONOPOLIES = {
         "tradeproxy.book",
         "tradeproxy.recovery.found",
         "tradeproxy.recovery.open_orders",
+        "tradeproxy.simulator.faults",
     ),
     "autobahn": (
         "tradeproxy.client.tx",
