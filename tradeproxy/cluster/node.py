@@ -47,13 +47,7 @@ class Node:
         *,
         connect: Callable[[RedisSettings, Any], RedisClient] = RedisClient,
     ) -> None:
-        """Choose a name; nothing connects before the services start.
-
-        Args:
-            redis: where the logs are.
-            reactor: for sockets, timers and intervals.
-            connect: makes a RedisClient, not yet open.
-        """
+        """Choose a name. Nothing connects before the services start."""
         # Random, since two containers may have the same host name and process id.
         self._name = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(6).hex()}"
         self._journals: dict[str, RedisJournal] = {}

@@ -105,11 +105,9 @@ class ConnectProxy:
 
 
 def read_connect_proxy(environ: Mapping[str, str], findings: Findings) -> ConnectProxy | None:
-    """Return the proxy that the environment names, or None. Nothing that is found is quoted.
+    """Return the proxy that the environment names, or None. No finding quotes what is there.
 
-    Args:
-        environ: the environment of the process. A `.env` must not redirect connections.
-        findings: gets the problems, and the warnings about entries of NO_PROXY.
+    `environ` is that of the process: a `.env` must not redirect connections.
     """
     source = _find_variable(environ, URL_VARIABLES, findings)
     if source is None:

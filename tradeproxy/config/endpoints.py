@@ -221,10 +221,7 @@ def read_inherited(arguments: str) -> _Endpoint | None:
     """Return the endpoint that an inherited socket is bound to; None if there is no such socket.
 
     It is read once, before the proxy listens. Twisted then closes the descriptor, whose number may
-    become another file's; a reload asks again.
-
-    Args:
-        arguments: the part of a description that follows "systemd".
+    become another file's; a reload asks again. `arguments` follow "systemd" in the description.
     """
     try:
         # Only Twisted has the list of inherited sockets. Its import removes LISTEN_FDS from the

@@ -51,13 +51,7 @@ class BookImport:
     """Imports the fills of one account. Implements book.importing.Importer."""
 
     def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
-        """Ask nothing yet.
-
-        Args:
-            book: takes the fills.
-            rest: the account's REST client, whose limit of requests applies.
-            clock: for the pauses between requests.
-        """
+        """Ask nothing yet."""
         self._book = book
         self._log = AccountLogger(self, book.account.name)
         self._rest = rest

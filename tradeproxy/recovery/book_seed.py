@@ -38,13 +38,7 @@ class BookSeed:
     """
 
     def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
-        """Ask nothing yet.
-
-        Args:
-            book: takes the answers.
-            rest: the account's REST client, whose limit of requests applies.
-            clock: gives others a turn between some dozens of orders.
-        """
+        """Ask nothing yet."""
         self._log = AccountLogger(self, book.account.name)
         self._seeding = book.seeding
         self._rest = rest

@@ -102,11 +102,7 @@ class Exchange:
         return ExchangeResult(self._orders_reached(symbol), ())
 
     def close_position(self, name: str, part: Decimal | None = None) -> ExchangeResult:
-        """Submit a market order that closes a position.
-
-        Args:
-            name: The symbol or the asset's id.
-            part: The quantity to close; by default all of it.
+        """Submit a market order that closes a position, by symbol or asset id, or a `part` of it.
 
         Raises ApiError if there is no such position, or if `part` is more than it has.
         """

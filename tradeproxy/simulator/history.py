@@ -108,12 +108,9 @@ def event_payload(data: Document) -> bytes:
 
 
 def event_record(data: Document, now: int, streamed: Document | None = None) -> EventRecord:
-    """Return the record of an event.
+    """Return the record of an event that is emitted at `now` (nanoseconds since 1970).
 
-    Args:
-        data: The event's data in the history.
-        now: The time at which it is emitted, in nanoseconds since 1970.
-        streamed: The event's data on the stream, if it is different.
+    `data` is that of the history; `streamed` is that of the stream, if it is different.
     """
     payload = event_payload(data if streamed is None else streamed)
     at, timestamp = nanoseconds(data.get("at")), nanoseconds(data.get("timestamp"))
