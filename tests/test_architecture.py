@@ -78,6 +78,7 @@ MONOPOLIES = {
         "tradeproxy.wire",
         "tradeproxy.journal",
         "tradeproxy.book",
+        "tradeproxy.hub.replication",
         "tradeproxy.recovery.found",
         "tradeproxy.recovery.open_orders",
         "tradeproxy.simulator.faults",

@@ -175,7 +175,11 @@ def _find_report(arguments: Namespace) -> StateCommand:
                 partial(_fetch_orders, given, arguments.limit), format_orders, list_order_cells
             )
         case "positions":
-            return StateCommand(_fetch_positions, format_positions, list_position_cells)
+            return StateCommand(
+                lambda url, token: ask_proxy("GET", url, "/positions", token),
+                format_positions,
+                list_position_cells,
+            )
         case _:
             return StateCommand(
                 partial(_fetch_order, arguments.id), format_order, list_timeline_cells
@@ -195,10 +199,6 @@ def _write_lines(
             yield escape_unprintable(text) if sys.stdout.isatty() else text
         else:
             yield from report.format_table(document)
-
-
-def _fetch_positions(url: str, token: str) -> dict[str, Any]:
-    return ask_proxy("GET", url, "/positions", token)
 
 
 def _fetch_orders(query: dict[str, str], limit: int, url: str, token: str) -> dict[str, Any]:

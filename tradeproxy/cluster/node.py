@@ -27,11 +27,10 @@ def _apply_stream_state(account: Account, text: str) -> None:
     # this node from reading the events after it.
     try:
         state = StreamState.parse(text)
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except ValueError:
         _log.warn(
-            "{account}: the stream state in Redis cannot be read, and is ignored: {error}",
+            "{account}: the stream state in Redis cannot be read, and is ignored",
             account=account.name,
-            error=type(error).__name__,
         )
         return
     account.apply_stream_state(state)

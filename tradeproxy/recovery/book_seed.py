@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -102,11 +102,7 @@ class BookSeed:
         for begin in range(0, len(orders), CHUNK):
             if begin:
                 await deferLater(self._clock, 0)
-            self._seeding.take_orders(seed, _encode_all(orders[begin : begin + CHUNK]))
-
-
-def _encode_all(orders: Iterable[Document]) -> list[bytes]:
-    return [_encode(order) for order in orders]
+            self._seeding.take_orders(seed, list(map(_encode, orders[begin : begin + CHUNK])))
 
 
 def _encode(document: Document) -> bytes:

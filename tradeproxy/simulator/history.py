@@ -13,12 +13,11 @@ from uuid import NAMESPACE_OID, uuid5
 
 from tradeproxy.simulator.clock import compact, nanoseconds
 from tradeproxy.simulator.orders import Document
+from tradeproxy.wire.event import EXECUTION_KINDS
 from tradeproxy.wire.messages import TRADE_UPDATES
 
 EVENTS_KEPT, BYTES_KEPT = 200_000, 128 * 1024 * 1024
 """The limits of a history. The bytes suffice for about 100,000 events of typical size."""
-
-FILL_EVENTS = ("fill", "partial_fill")
 
 _HEAD, _TAIL = f'{{"stream":"{TRADE_UPDATES}","data":'.encode(), b"}"
 
@@ -130,7 +129,7 @@ def _encode(data: Document) -> bytes:
 
 
 def _build_fill(payload: bytes, data: Document, time: int) -> FillRecord | None:
-    if data.get("event") not in FILL_EVENTS or not isinstance(data.get("order"), dict):
+    if data.get("event") not in EXECUTION_KINDS or not isinstance(data.get("order"), dict):
         return None
     execution_id = data.get("execution_id")
     if not isinstance(execution_id, str):

@@ -355,14 +355,7 @@ class UpstreamFactory(WebSocketClientFactory):
     def __init__(
         self, keys: AccountKeys, account: Account, listener: StreamListener, reactor: IReactorTime
     ) -> None:
-        """Create the factory.
-
-        Args:
-            keys: URL, credentials and dialect of the account.
-            account: gets the events, the dropped frames and the upstream status.
-            listener: gets each change of a connection's state.
-            reactor: schedules Autobahn's timers and the protocols' timeouts.
-        """
+        """Create the factory; the arguments are those of its protocols, besides `keys`."""
         super().__init__(keys.settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
         self.setProtocolOptions(
             maxMessagePayloadSize=MAX_MESSAGE_SIZE,

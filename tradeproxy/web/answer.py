@@ -86,7 +86,8 @@ class Answer:
         """The key of the client's address; empty for a UNIX socket."""
         self._request = request
         self._transport = channel.transport
-        self._known = _TAG.findall(b",".join(_read_all(request, b"if-none-match")))
+        known: Sequence[bytes] = request.requestHeaders.getRawHeaders(b"if-none-match", ())
+        self._known = _TAG.findall(b",".join(known))
         self._work = work
         self._steps = self._run()
         self._turns = turns
@@ -248,7 +249,3 @@ def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:
             block, size = [], 0
     if block:
         yield b"".join(block)
-
-
-def _read_all(request: Request, name: bytes) -> list[bytes]:
-    return list(request.requestHeaders.getRawHeaders(name, ()))
