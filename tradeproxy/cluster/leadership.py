@@ -359,7 +359,6 @@ class Leadership(Service):
             await self._journal.outbox.when_written().addTimeout(DRAIN_TIMEOUT, self._clock)
 
     async def _release_lease(self) -> None:
-        """Release the lease for the other nodes."""
         assert self._grant.token is not None
         self._journal.stop_leading()
         self._term_over = None  # first: a renewal would acquire the lease again

@@ -51,7 +51,6 @@ class BookImport:
     """Imports the fills of one account. Implements book.importing.Importer."""
 
     def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
-        """Ask nothing yet."""
         self._book = book
         self._log = AccountLogger(self, book.account.name)
         self._rest = rest

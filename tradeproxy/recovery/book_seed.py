@@ -38,7 +38,6 @@ class BookSeed:
     """
 
     def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
-        """Ask nothing yet."""
         self._log = AccountLogger(self, book.account.name)
         self._seeding = book.seeding
         self._rest = rest

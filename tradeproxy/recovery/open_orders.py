@@ -38,7 +38,6 @@ class OpenOrders:
     """The orders that are open by the log or by Alpaca's last list, and who closed unnoticed."""
 
     def __init__(self, account: Account, rest: RestClient) -> None:
-        """Read nothing yet."""
         self.unreadable = UnreadableOrders(account.name, rest)
         """Reports orders of which nothing can be computed."""
         self._account = account

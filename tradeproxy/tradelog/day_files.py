@@ -200,7 +200,6 @@ class _DayFile:
         return len(new) - (not size and bool(new))
 
     def close(self) -> None:
-        """Close the file."""
         with suppress(OSError):  # a network file system; what matters is synced
             os.close(self.descriptor)
 

@@ -98,7 +98,6 @@ class _HttpConnection(HTTP11ClientProtocol):
         self._on_endless_head = on_endless_head
 
     def connectionMade(self) -> None:
-        """Bound the reads."""
         super().connectionMade()
         unwrap(self.transport).bufferSize = MAX_READ
 

@@ -183,7 +183,6 @@ class _RoundTrip(TimeoutMixin, Protocol):
         """Do nothing: the response may complete. The service aborts the rest at its deadline."""
 
     def abort(self) -> None:
-        """Abort both connections."""
         self._release()
         transport: Any = self._request.transport
         transport.abortConnection()
@@ -234,7 +233,6 @@ class _RoundTrip(TimeoutMixin, Protocol):
     # For TimeoutMixin.
 
     def callLater(self, period: float, func: Any) -> IDelayedCall:
-        """Schedule TimeoutMixin's call."""
         return self._clock.callLater(period, func)
 
     def timeoutConnection(self) -> None:
