@@ -129,7 +129,7 @@ def _encode(data: Document) -> bytes:
 
 
 def _build_fill(payload: bytes, data: Document, time: int) -> FillRecord | None:
-    if data.get("event") not in EXECUTION_KINDS or not isinstance(data.get("order"), dict):
+    if not isinstance(data.get("order"), dict) or str(data.get("event")) not in EXECUTION_KINDS:
         return None
     execution_id = data.get("execution_id")
     if not isinstance(execution_id, str):
