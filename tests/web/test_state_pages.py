@@ -435,6 +435,16 @@ class SlowReaderTests(BlockedStateCase):
         self.wires.flush()
         self.assertEqual(len(json.loads(answer.body)["orders"]), 300)
 
+    def test_large_object_is_sent_as_its_client_reads(self) -> None:
+        """A strategy of 20,000 positions was one block of 6.5 MB for each client."""
+        self.trade("5000", note="x" * 400_000)
+        answer = self.ask("/orders/5000")
+        [transport] = self.servers
+        self.assertLess(transport.buffered, 3 * BLOCK_BYTES)
+        transport.blocked = False
+        self.wires.flush()
+        self.assertEqual(len(json.loads(answer.body)["note"]), 400_000)
+
     def test_reader_that_never_reads_is_dropped(self) -> None:
         """It would hold the state as it was."""
         answer = self.ask("/state")

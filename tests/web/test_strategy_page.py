@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from tests.support.journals import time_of
 from tests.support.proxy import RawClient
 from tests.support.state import StateTestCase, order_event, parts
 from tradeproxy.book.executions import read_strategy_event
 from tradeproxy.book.importing import ImportProgress, ImportState
+from tradeproxy.client.snapshot import join_strategies
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.query.strategies import parse_strategies_request
 from tradeproxy.web import strategy_page
@@ -153,6 +155,49 @@ class StrategyPageTests(StateTestCase):
         page = self.fetch_strategies()
         self.assertTrue(page["more"])
         self.assertLess(len(page["strategies"]), 5)
+
+    def test_strategy_with_many_positions_continues_on_the_next_page(self) -> None:
+        """One strategy alone made an answer of 6.5 MB, and 128 clients left theirs unread."""
+        self.patch(strategy_page, "MAX_BYTES", 1000)
+        symbols = [f"S{number}" for number in range(10)]
+        for number, symbol in enumerate(symbols):
+            self.trade(f"{number}", "fill", client_order_id="alpha-1", symbol=symbol)
+        self.trade("99", "fill", client_order_id="beta-1")
+        found: list[dict[str, Any]] = []
+        query = ""
+        while True:
+            answer = self.ask(f"/strategies{query}")
+            self.assertLess(len(answer.body), 3000)
+            page = json.loads(answer.body)
+            found += page["strategies"]
+            if not page["more"]:
+                break
+            query = f"?cursor={quote(page['next'])}"
+        self.assertGreater(len(found), 3)
+        first, *others = found
+        self.assertEqual(
+            (first["name"], first["fills"], "continued" in first), ("alpha", 10, False)
+        )
+        for each in others[:-1]:
+            self.assertEqual(list(each), ["name", "continued", "positions"])
+        alpha, beta = join_strategies(found)
+        self.assertEqual([each["symbol"] for each in alpha["positions"]], symbols)
+        self.assertEqual((beta["name"], beta["fills"]), ("beta", 1))
+
+    def test_cursor_inside_a_strategy_that_is_gone_lists_the_others(self) -> None:
+        """It was assigned otherwise meanwhile."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        self.assertEqual(self.names("?cursor=gone%09AAPL"), ["alpha"])
+
+    def test_differences_are_bounded(self) -> None:
+        """Each symbol of the account may have one."""
+        self.patch(strategy_page, "MAX_DIFFERENCES", 2)
+        for number in range(4):
+            event = json.loads(order_event(number, f"{number}", "fill", symbol=f"S{number}"))
+            event["data"]["position_qty"] = "1"
+            self.publish(self.paper, json.dumps(event).encode())
+        differences = self.fetch_strategies()["differences"]
+        self.assertEqual([each["symbol"] for each in differences], ["S0", "S1"])
 
     def test_wrong_parameters_are_named(self) -> None:
         """With the nearest name."""

@@ -5,7 +5,7 @@ Amounts are text, as Alpaca writes them. docs/strategies.md has the fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Context, Decimal
 from typing import Any
@@ -21,6 +21,9 @@ MAX_LOTS = 100
 
 MAX_POINTS = 240
 """Points of a strategy's line of the day."""
+
+STEP_SYMBOLS = 1_000
+"""Symbols that one step compares."""
 
 _AVERAGE_DECIMALS = Decimal("1e-9")
 _WIDE = Context(prec=200)
@@ -38,13 +41,18 @@ def group_holdings(book: StrategyBook) -> dict[str, Holdings]:
     NO_STRATEGY and OTHER_STRATEGIES are the last ones.
     """
     groups: dict[str, Holdings] = {}
-    for (name, symbol), holding in sorted(book.holdings.items(), key=lambda item: item[0]):
+    for place in book.list_places():
+        holding = book.holdings[place]
         if holding.fills or holding.qty:
+            name, symbol = place
             groups.setdefault(name, []).append((symbol, holding))
-    for special in (NO_STRATEGY, OTHER_STRATEGIES):
-        if special in groups:
-            groups[special] = groups.pop(special)
-    return groups
+    return {name: groups[name] for name in sort_names(groups)}
+
+
+def sort_names(names: Collection[str]) -> list[str]:
+    """Return names of strategies in their order: NO_STRATEGY and OTHER_STRATEGIES are the last."""
+    special = [name for name in (NO_STRATEGY, OTHER_STRATEGIES) if name in names]
+    return [*sorted(name for name in names if name not in special), *special]
 
 
 def describe_strategy(
@@ -102,22 +110,30 @@ def is_active(own: Holdings, day: date) -> bool:
     return any(holding.qty or holding.has_fill_on(day) for _, holding in own)
 
 
-def list_differences(book: StrategyBook, account: Mapping[str, Decimal]) -> list[Document]:
-    """Return the symbols of which all strategies together do not hold what the account does."""
+def list_differences(
+    book: StrategyBook, account: Mapping[str, Decimal]
+) -> Iterator[Document | None]:
+    """Yield the symbols of which all strategies together do not hold what the account does.
+
+    None ends a step of some milliseconds.
+    """
     sums: dict[str, Decimal] = {}
-    for (_, symbol), holding in book.holdings.items():
-        sums[symbol] = EXACT.add(sums.get(symbol, ZERO), holding.qty)
-    found = ((s, account.get(s, ZERO), sums.get(s, ZERO)) for s in sorted({*sums, *account}))
-    return [
-        {
-            "symbol": symbol,
-            "account_qty": format_amount(has),
-            "strategies_qty": format_amount(booked),
-            "difference": format_amount(EXACT.subtract(has, booked)),
-        }
-        for symbol, has, booked in found
-        if has != booked
-    ]
+    for count, place in enumerate(book.list_places(), 1):
+        _, symbol = place
+        sums[symbol] = EXACT.add(sums.get(symbol, ZERO), book.holdings[place].qty)
+        if count % STEP_SYMBOLS == 0:
+            yield None
+    for count, symbol in enumerate(sorted({*sums, *account}), 1):
+        has, booked = account.get(symbol, ZERO), sums.get(symbol, ZERO)
+        if has != booked:
+            yield {
+                "symbol": symbol,
+                "account_qty": format_amount(has),
+                "strategies_qty": format_amount(booked),
+                "difference": format_amount(EXACT.subtract(has, booked)),
+            }
+        if count % STEP_SYMBOLS == 0:
+            yield None
 
 
 def list_notes(book: StrategyBook) -> list[Document]:

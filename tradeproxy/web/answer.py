@@ -41,7 +41,7 @@ from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
 
 BLOCK_BYTES = 64 * 1024
-"""Bytes that one step sends, unless one object alone is larger."""
+"""Bytes that one step sends, and less than as many again."""
 
 BLOCKS_PER_HASH_STEP = 32
 """Blocks that one step hashes: two milliseconds. A large state would wait for a turn for each."""
@@ -238,14 +238,17 @@ class Answer:
 
 
 def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the bytes in blocks; one piece may be larger, and is in several of them."""
     block: list[bytes] = []
     size = 0
     for piece in pieces:
-        block.append(piece)
-        size += len(piece)
-        if size >= BLOCK_BYTES:
-            yield b"".join(block)
-            block, size = [], 0
+        for begin in range(0, len(piece), BLOCK_BYTES):
+            part = piece[begin : begin + BLOCK_BYTES]  # the piece itself if it is smaller
+            block.append(part)
+            size += len(part)
+            if size >= BLOCK_BYTES:
+                yield b"".join(block)
+                block, size = [], 0
     if block:
         yield b"".join(block)
 

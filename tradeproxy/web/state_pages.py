@@ -154,7 +154,7 @@ def _show_state(book: Book) -> Work:
     if book.is_building:
         return BUILDING
     seq = book.seq
-    while (pending := book.snapshot()).seq < seq:
+    while not book.prepare() or (pending := book.snapshot()).seq < seq:
         yield
         if book.is_building or book.seq < seq:
             return BUILDING  # the log is another one, with smaller numbers
@@ -175,6 +175,8 @@ def _show_state(book: Book) -> Work:
 
 def _list_positions(book: Book) -> Work:
     yield from catch_up(book)
+    while not book.prepare():
+        yield
     if book.is_building:
         return BUILDING
     return [

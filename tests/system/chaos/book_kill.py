@@ -25,7 +25,6 @@ from tests.support.journals import journal_at
 from tests.support.trading import BEGIN, Trading
 from tradeproxy.book.book import Book
 from tradeproxy.book.fill_sql import clear_strategies
-from tradeproxy.book.strategies import read_account
 from tradeproxy.book.strategy_views import (
     describe_strategy,
     group_holdings,
@@ -106,8 +105,9 @@ def describe_strategies(book: Book) -> dict[str, Any]:
     """Return all that the strategies hold. Raises AssertionError if that is not the account's."""
     strategies = book.strategies
     assert strategies is not None
-    account = read_account(book.positions())
-    assert not list_differences(strategies.book, account), "the sums differ from the account"
+    account = book.amounts
+    differences = [each for each in list_differences(strategies.book, account) if each]
+    assert not differences, "the sums differ from the account"
     return {
         name: describe_strategy(name, own, strategies.today, account, all_positions=True)
         for name, own in group_holdings(strategies.book).items()
