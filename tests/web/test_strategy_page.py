@@ -6,7 +6,10 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from twisted.internet.testing import StringTransport
+
 from tests.support.journals import time_of
+from tests.support.memory import CLIENT
 from tests.support.proxy import RawClient
 from tests.support.state import StateTestCase, order_event, parts
 from tradeproxy.book.executions import read_strategy_event
@@ -259,6 +262,25 @@ class StrategyChangeTests(StateTestCase):
         self.assertEqual((strategy["name"], strategy["fills"]), ("by hand", 1))
         self.assertEqual(json.loads(self.post("orders/1?undo=1").body)["strategy"], "alpha")
         self.assertEqual(self.fetch("/state")["strategies"][0]["name"], "alpha")
+
+    def test_assignments_are_not_made_in_the_turn_that_reads_them(self) -> None:
+        """32 were made in one turn, each in 50 ms once there were 4,000: events waited for it."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        self.fetch("/strategies")  # the book has the event then
+        server = self.site.buildProtocol(CLIENT)
+        transport = StringTransport(peerAddress=CLIENT)
+        server.makeConnection(transport)
+        path = b"/paper/strategies/orders/1?strategy="
+        for name in (b"a", b"b"):
+            server.dataReceived(b"POST %b%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (path, name))
+        strategies = self.books["paper"].strategies
+        assert strategies is not None
+        self.assertEqual(strategies.book.orders.find_strategy("1"), "alpha")
+        for _ in range(20):
+            self.clock.advance(0)
+        self.assertEqual(strategies.book.orders.find_strategy("1"), "b")
+        self.assertEqual(transport.value().count(b"HTTP/1.1 200"), 2)
+        self.assertNotIn(b"ETag", transport.value())
 
     def test_wrong_assignment_is_refused(self) -> None:
         """The message says why."""

@@ -179,28 +179,35 @@ class Answer:
         if isinstance(pieces, Rejection):
             self._send_error(pieces)
             return
-        digest, size = blake2b(digest_size=16), 0
-        for number, block in enumerate(_blocks(pieces), 1):
-            digest.update(block)
-            size += len(block)
-            if number % BLOCKS_PER_HASH_STEP == 0:
-                yield
-        yield
-        tag = b'"%b"' % digest.hexdigest().encode()
         request = self._request
-        request.setHeader(b"etag", tag)
-        request.setHeader(b"cache-control", b"private, no-cache")
-        if tag in self._known or b"*" in self._known:
-            request.setResponseCode(304)
+        if request.method == b"POST":
+            request.setHeader(b"cache-control", b"no-store")
+        elif (yield from self._is_known(pieces)):
             return
         request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"content-length", b"%d" % size)
+        request.setHeader(b"content-length", b"%d" % sum(map(len, pieces)))
         if request.method == b"HEAD":
             return
         request.registerProducer(self, True)
         for block in _blocks(pieces):
             request.write(block)
             yield
+
+    def _is_known(self, pieces: Sequence[bytes]) -> Generator[None, None, bool]:
+        """Set the tag of the answer; return whether its client has it, and gets 304 alone."""
+        digest = blake2b(digest_size=16)
+        for number, block in enumerate(_blocks(pieces), 1):
+            digest.update(block)
+            if number % BLOCKS_PER_HASH_STEP == 0:
+                yield
+        yield
+        tag = b'"%b"' % digest.hexdigest().encode()
+        self._request.setHeader(b"etag", tag)
+        self._request.setHeader(b"cache-control", b"private, no-cache")
+        is_known = tag in self._known or b"*" in self._known
+        if is_known:
+            self._request.setResponseCode(304)
+        return is_known
 
     def _send_error(self, rejection: Rejection) -> None:
         body = render_rejection(self._request, rejection)

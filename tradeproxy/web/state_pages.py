@@ -87,8 +87,10 @@ class StatePages:
             query: the query of the URL.
         """
         work = _find_work(book, page, order_id, query)
-        if book.is_building:
-            return BUILDING
+        return BUILDING if book.is_building else self.begin(request, work)
+
+    def begin(self, request: Request, work: Work) -> int | Rejection:
+        """Answer an admitted request with what `work` makes, as `render` does."""
         answer = Answer(request, _guard(work), self._turns, self._clients, self._clock)
         is_full = len(self._under_way) >= MAX_ANSWERS
         other = self._choose_other(answer.host) if is_full else None
