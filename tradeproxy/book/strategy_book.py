@@ -76,6 +76,7 @@ class StrategyBook:
         self.changed: dict[tuple[str, str], None] = {}
         """The places whose holding has changed since they were taken from here."""
         self._sorted: list[tuple[str, str]] = []
+        self._by_symbol: list[tuple[str, str]] = []
         self._stale: dict[tuple[str, str], None] = {}
         places = dict.fromkeys(store.list_places())
         places |= dict.fromkeys((NO_STRATEGY, opening.symbol) for opening in store.list_openings())
@@ -100,6 +101,12 @@ class StrategyBook:
         if len(self._sorted) != len(self.holdings):
             self._sorted = sorted(self.holdings)
         return self._sorted
+
+    def list_places_by_symbol(self) -> list[tuple[str, str]]:
+        """Return the symbols and strategies of `holdings`, sorted."""
+        if len(self._by_symbol) != len(self.holdings):
+            self._by_symbol = sorted((symbol, name) for name, symbol in self.holdings)
+        return self._by_symbol
 
     def take(self, event: StrategyEvent) -> None:
         """Apply what an event says."""

@@ -10,7 +10,7 @@ from msgspec.json import encode
 
 from tradeproxy.book.lots import ZERO, Holding
 from tradeproxy.book.strategy_book import StrategyBook
-from tradeproxy.book.strategy_views import describe_position, describe_sums, sort_names
+from tradeproxy.book.strategy_views import describe_position, describe_sums, is_listed, sort_names
 
 LISTED_POSITIONS = 128
 """Positions in one object: some 45 KB. A strategy with more of them has several objects, so that
@@ -81,7 +81,7 @@ class StrategyDocuments:
         assert self._day is not None, "set by `prepare`"
         holding = self._book.holdings[name, symbol]
         own = self._positions.setdefault(name, {})
-        if holding.qty or holding.has_fill_on(self._day):
+        if is_listed(holding, self._day):
             document = describe_position(symbol, holding, self._day, account, lots=False)
             own[symbol] = self._is_flat(name, symbol, account), encode(document)
         else:

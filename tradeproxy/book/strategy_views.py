@@ -5,9 +5,12 @@ Amounts are text, as Alpaca writes them. docs/strategies.md has the fields.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Context, Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from tradeproxy.book.executions import Execution
@@ -31,22 +34,30 @@ _WIDE = Context(prec=200)
 Document = dict[str, Any]
 
 
-Holdings = list[tuple[str, "Holding"]]
-"""Holdings of one strategy with their symbols, by symbol."""
+Holdings = Iterable[tuple[str, "Holding"]]
+"""Holdings of one strategy with their symbols."""
 
 
-def group_holdings(book: StrategyBook) -> dict[str, Holdings]:
-    """Return the holdings of each strategy that has any, by name.
+def list_holdings(book: StrategyBook, name: str, after: str = "") -> Iterator[tuple[str, Holding]]:
+    """Yield the holdings of a strategy behind a symbol, with their symbols, by symbol.
 
-    NO_STRATEGY and OTHER_STRATEGIES are the last ones.
+    It may be continued in a later turn of the reactor, and keeps none of them.
     """
-    groups: dict[str, Holdings] = {}
-    for place in book.list_places():
-        holding = book.holdings[place]
+    places = book.list_places()
+    for index in range(bisect_right(places, (name, after)), len(places)):
+        owner, symbol = places[index]
+        if owner != name:
+            break
+        holding = book.holdings[name, symbol]
         if holding.fills or holding.qty:
-            name, symbol = place
-            groups.setdefault(name, []).append((symbol, holding))
-    return {name: groups[name] for name in sort_names(groups)}
+            yield symbol, holding
+
+
+def list_names(book: StrategyBook) -> list[str]:
+    """Return the strategies that have a holding. NO_STRATEGY and OTHER_STRATEGIES are the last."""
+    return sort_names(
+        {name for (name, _), holding in book.holdings.items() if holding.fills or holding.qty}
+    )
 
 
 def sort_names(names: Collection[str]) -> list[str]:
@@ -55,85 +66,61 @@ def sort_names(names: Collection[str]) -> list[str]:
     return [*sorted(name for name in names if name not in special), *special]
 
 
-def describe_strategy(
-    name: str,
-    own: Holdings,
-    day: date,
-    account: Mapping[str, Decimal],
-    *,
-    symbols: frozenset[str] = frozenset(),
-    lots: bool = True,
-    all_positions: bool = False,
-) -> Document:
-    """Return a strategy with its positions.
+def describe_sums(name: str, own: Holdings, day: date, *, lots: bool) -> Document:
+    """Return a strategy without its positions.
 
     Args:
         name: the strategy's.
-        own: its holdings, from `group_holdings`.
+        own: its holdings, from `list_holdings`.
         day: the current trade date.
-        account: the account's positions: quantity by symbol, as `normalize_symbol` returns that.
-        symbols: only these are listed; all if empty. The sums are of all.
-        lots: whether positions have their lots, and the strategy its line of the day.
-        all_positions: whether to list positions that are flat and have no fill of the day.
+        lots: whether it has its line of the day.
     """
-    listed = select_positions(own, day, symbols, all_positions=all_positions)
-    return {
-        **describe_sums(name, own, day, lots=lots),
-        "positions": [
-            describe_position(symbol, holding, day, account, lots=lots)
-            for symbol, holding in listed
-        ],
-    }
-
-
-def describe_sums(name: str, own: Holdings, day: date, *, lots: bool) -> Document:
-    """Return a strategy without its positions. See `describe_strategy`."""
     holdings = [holding for _, holding in own]
     line = {"line": _draw_line(holdings, day)} if lots else {}
     return {"name": name, **_sums(holdings, day), **line}
 
 
-def select_positions(
-    own: Holdings, day: date, symbols: frozenset[str], *, all_positions: bool
-) -> Holdings:
-    """Return the holdings that are listed. See `describe_strategy`."""
-    return [
-        (symbol, holding)
-        for symbol, holding in own
-        if (not symbols or symbol in symbols)
-        and (all_positions or holding.qty or holding.has_fill_on(day))
-    ]
-
-
-def is_active(own: Holdings, day: date) -> bool:
-    """Whether a strategy has an open position or a fill of the day."""
-    return any(holding.qty or holding.has_fill_on(day) for _, holding in own)
+def is_listed(holding: Holding, day: date) -> bool:
+    """Whether a position is listed: an open one, or one with a fill of the day."""
+    return bool(holding.qty) or holding.has_fill_on(day)
 
 
 def list_differences(
-    book: StrategyBook, account: Mapping[str, Decimal]
+    book: StrategyBook, account: Mapping[str, Decimal], symbols: Iterable[str]
 ) -> Iterator[Document | None]:
     """Yield the symbols of which all strategies together do not hold what the account does.
 
-    None ends a step of some milliseconds.
+    None ends a step of some milliseconds. Meanwhile little is in memory.
+
+    Args:
+        book: the strategies.
+        account: what the account has of each symbol.
+        symbols: those of its positions.
     """
-    sums: dict[str, Decimal] = {}
-    for count, place in enumerate(book.list_places(), 1):
-        _, symbol = place
-        sums[symbol] = EXACT.add(sums.get(symbol, ZERO), book.holdings[place].qty)
+    places = book.list_places_by_symbol()
+    for count, (symbol, group) in enumerate(groupby(places, key=itemgetter(0)), 1):
+        booked = ZERO
+        for _, name in group:
+            booked = EXACT.add(booked, book.holdings[name, symbol].qty)
+        yield from _compare(symbol, account.get(symbol, ZERO), booked)
         if count % STEP_SYMBOLS == 0:
             yield None
-    for count, symbol in enumerate(sorted({*sums, *account}), 1):
-        has, booked = account.get(symbol, ZERO), sums.get(symbol, ZERO)
-        if has != booked:
-            yield {
-                "symbol": symbol,
-                "account_qty": format_amount(has),
-                "strategies_qty": format_amount(booked),
-                "difference": format_amount(EXACT.subtract(has, booked)),
-            }
+    for count, symbol in enumerate(symbols, 1):
+        index = bisect_left(places, (symbol, ""))
+        if index == len(places) or places[index][0] != symbol:
+            yield from _compare(symbol, account.get(symbol, ZERO), ZERO)
         if count % STEP_SYMBOLS == 0:
             yield None
+
+
+def _compare(symbol: str, has: Decimal, booked: Decimal) -> Iterator[Document]:
+    if has != booked:
+        yield {
+            "symbol": symbol,
+            "account_qty": format_amount(has),
+            "strategies_qty": format_amount(booked),
+            "difference": format_amount(EXACT.subtract(has, booked)),
+        }
 
 
 def list_notes(book: StrategyBook) -> list[Document]:
@@ -149,7 +136,15 @@ def format_amount(number: Decimal) -> str:
 def describe_position(
     symbol: str, holding: Holding, day: date, account: Mapping[str, Decimal], *, lots: bool
 ) -> Document:
-    """Return a position of a strategy. See `describe_strategy`."""
+    """Return a position of a strategy.
+
+    Args:
+        symbol: the position's.
+        holding: what the strategy has of it.
+        day: the current trade date.
+        account: the account's positions: quantity by symbol, as `normalize_symbol` returns that.
+        lots: whether it has its lots.
+    """
     qty, average = holding.qty, holding.average_price(day)
     price = None if average is None else average.quantize(_AVERAGE_DECIMALS, context=_WIDE)
     cost = ZERO if price is None else EXACT.multiply(EXACT.multiply(qty, price), holding.multiplier)

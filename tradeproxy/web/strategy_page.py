@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from datetime import date
 from decimal import Decimal
+from operator import itemgetter
 
 from tradeproxy.book.book import Book
+from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import (
     Document,
-    Holdings,
     describe_position,
     describe_sums,
-    group_holdings,
+    is_listed,
     list_differences,
+    list_holdings,
+    list_names,
     list_notes,
-    select_positions,
 )
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.query.strategies import SEPARATOR, StrategiesRequest
 from tradeproxy.web.answer import Work
 
-MAX_BYTES = 512 * 1024
+MAX_BYTES = 256 * 1024
 """Bytes of the strategies on one page. A page with more ends early, with a cursor."""
 
 MAX_DIFFERENCES = 1_000
@@ -61,30 +63,32 @@ class _Page:
         """Whether no further strategy has room."""
         return len(self.documents) >= self._request.limit or self._size >= MAX_BYTES
 
-    def add(self, name: str, own: Holdings, after: str) -> Generator[None, None, None]:
+    def add(self, book: StrategyBook, name: str, after: str) -> Generator[None, None, None]:
         """Add a strategy, in steps: its positions behind the symbol `after` that have room.
 
         With `after` it continues that of the page before, which had its sums.
         """
-        request, positions, last = self._request, [], ""
-        for symbol, holding in select_positions(
-            own, self._day, request.symbols, all_positions=bool(request.names)
-        ):
-            if symbol <= after:
+        day, request, last = self._day, self._request, ""
+        positions: list[bytes] = []
+        for symbol, holding in list_holdings(book, name, after):
+            if request.symbols and symbol not in request.symbols:
+                continue
+            if not (request.names or is_listed(holding, day)):
                 continue
             if self._size >= MAX_BYTES:
                 self.next = f"{name}{SEPARATOR}{last}"
                 break
-            document = describe_position(
-                symbol, holding, self._day, self._account, lots=request.lots
-            )
+            document = describe_position(symbol, holding, day, self._account, lots=request.lots)
             positions.append(encode_compact(document))
             self._size += len(positions[-1])
             last = symbol
             if self._is_step():
                 yield
-        sums = describe_sums(name, own, self._day, lots=request.lots)
-        head = encode_compact({"name": name, "continued": True} if after else sums)
+        if after:
+            head = encode_compact({"name": name, "continued": True})
+        else:
+            sums = describe_sums(name, list_holdings(book, name), day, lots=request.lots)
+            head = encode_compact(sums)
         self.documents.append(b'%b,"positions":[%b]}' % (head[:-1], b",".join(positions)))
         self._size += len(head)
         if self._is_step():
@@ -104,22 +108,23 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
     if strategies is None or not strategies.is_current():
         return COMPUTING
     day, account, cursor = strategies.today, book.amounts, book.cursor
-    groups = group_holdings(strategies.book)
+    symbols = (position.symbol for position in book.positions())
     begun, _, after = request.after.partition(SEPARATOR)
-    names = _behind(list(groups), begun)
+    everything = list_names(strategies.book)
+    names = _behind(everything, begun)
     page, last = _Page(request, day, account), ""
-    for name in [begun, *names] if after and begun in groups else names:
+    for name in [begun, *names] if after and begun in everything else names:
         if request.names and name not in request.names:
             continue
         if page.is_full:
             page.next = last
             break
-        yield from page.add(name, groups[name], after if name == begun else "")
+        yield from page.add(strategies.book, name, after if name == begun else "")
         if page.next:
             break
         last = name
     differences: list[Document] = []
-    for difference in list_differences(strategies.book, account):
+    for difference in list_differences(strategies.book, account, symbols):
         if difference is None:
             yield
         elif len(differences) < MAX_DIFFERENCES:
@@ -133,7 +138,7 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
         "date": day.isoformat(),
     }
     tail = {
-        "differences": differences,
+        "differences": sorted(differences, key=itemgetter("symbol")),
         "notes": list_notes(strategies.book),
         "more": bool(page.next),
         "next": page.next or None,
