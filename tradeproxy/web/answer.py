@@ -22,7 +22,7 @@ any        the client disconnects                      ended: the work is droppe
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -36,12 +36,16 @@ from zope.interface import implementer
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.runtime.peer import get_host_key
+from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.web.errors import render_rejection
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
 
 BLOCK_BYTES = 64 * 1024
-"""Bytes that one step sends, and less than as many again."""
+"""Bytes that one step sends if very many answers are under way, and less than as many again."""
+
+MAX_BLOCK_BYTES = 256 * 1024
+"""The same if few are. Each block waits for a turn of the reactor, which others may make long."""
 
 BLOCKS_PER_HASH_STEP = 32
 """Blocks that one step hashes: two milliseconds. A large state would wait for a turn for each."""
@@ -69,13 +73,20 @@ class Answer:
     _log = Logger()
 
     def __init__(
-        self, request: Request, work: Work, turns: Turns, clients: Clients, clock: IReactorTime
+        self,
+        request: Request,
+        work: Work,
+        find_block_bytes: Callable[[str], int],
+        turns: Turns,
+        clients: Clients,
+        clock: IReactorTime,
     ) -> None:
         """Create an answer that does nothing yet.
 
         Args:
-            request: an admitted GET or HEAD.
+            request: an admitted GET or HEAD; or POST, whose answer has no tag.
             work: makes the answer.
+            find_block_bytes: returns the bytes of the next block for a client of this address.
             turns: shared with other answers.
             clients: the connected clients.
             clock: for the stall timeout.
@@ -88,6 +99,7 @@ class Answer:
         self._transport = channel.transport
         self._known = _TAG.findall(b",".join(_read_all(request, b"if-none-match")))
         self._work = work
+        self._find_block_bytes = find_block_bytes
         self._steps = self._run()
         self._turns = turns
         self._clients = clients
@@ -189,14 +201,15 @@ class Answer:
         if request.method == b"HEAD":
             return
         request.registerProducer(self, True)
-        for block in _blocks(pieces):
+        unwrap(self._transport).SEND_LIMIT = MAX_BLOCK_BYTES  # Twisted's is half as much
+        for block in _blocks(pieces, lambda: self._find_block_bytes(self.host)):
             request.write(block)
             yield
 
     def _is_known(self, pieces: Sequence[bytes]) -> Generator[None, None, bool]:
         """Set the tag of the answer; return whether its client has it, and gets 304 alone."""
         digest = blake2b(digest_size=16)
-        for number, block in enumerate(_blocks(pieces), 1):
+        for number, block in enumerate(_blocks(pieces, lambda: BLOCK_BYTES), 1):
             digest.update(block)
             if number % BLOCKS_PER_HASH_STEP == 0:
                 yield
@@ -244,18 +257,18 @@ class Answer:
         self._stall_timer = None
 
 
-def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:
+def _blocks(pieces: Sequence[bytes], find_size: Callable[[], int]) -> Iterator[bytes]:
     """Yield the bytes in blocks; one piece may be larger, and is in several of them."""
     block: list[bytes] = []
-    size = 0
+    size, wanted = 0, find_size()
     for piece in pieces:
         for begin in range(0, len(piece), BLOCK_BYTES):
             part = piece[begin : begin + BLOCK_BYTES]  # the piece itself if it is smaller
             block.append(part)
             size += len(part)
-            if size >= BLOCK_BYTES:
+            if size >= wanted:
                 yield b"".join(block)
-                block, size = [], 0
+                block, size, wanted = [], 0, find_size()
     if block:
         yield b"".join(block)
 
