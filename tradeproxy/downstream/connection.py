@@ -52,6 +52,9 @@ SLOW_CLOSE_TIMEOUT = 30.0
 """Seconds for a slow client. It must first read the megabytes that the kernel buffered before the
 close frame."""
 
+PIECE_BYTES = 48
+"""Memory of one piece of a message, besides its bytes. A client may send a few bytes at a time."""
+
 TOO_LARGE = "a message over the limit of its bytes or fragments"
 """The reason that is counted for a client that Autobahn closes with 1009."""
 
@@ -160,8 +163,18 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     def _receive(self, data: bytes) -> None:
         super().dataReceived(data)
+        if self._is_authenticated:
+            self._context.clients.sockets.hold(self.transport, self._measure_message())
         if not self._reads:  # the throttle has resumed the transport
             self.transport.pauseProducing()
+
+    def _measure_message(self) -> int:
+        """Return about how much memory an unfinished message takes (bytes); 0 without one."""
+        if not self.inside_message:
+            return 0
+        pieces = len(self.frame_data or ()) + len(self.message_data or ())
+        size: int = self.message_data_total_length + PIECE_BYTES * pieces
+        return size
 
     # Called by Autobahn.
 
