@@ -32,11 +32,11 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.wire.strategy_rule import BeforeDash, StrategyRule
 
-PREPARED_POSITIONS = 128
-"""Positions that one step of `prepare` renders: two milliseconds."""
+PREPARE_TIME = 0.003
+"""Seconds after which a step of `prepare` renders no further positions."""
 
-PREPARED_HOLDINGS = 64
-"""Positions of strategies that one step of `prepare` renders: two milliseconds."""
+PREPARED = 32
+"""Positions that are rendered before the next look at the time: about a millisecond."""
 
 _T = TypeVar("_T")
 
@@ -133,12 +133,20 @@ class Book:
         Returns whether a snapshot may be taken now; otherwise it would take long. Raises
         UnreadableError.
         """
+        end = self._timer() + PREPARE_TIME
+        while not self._is_prepared():
+            if self._timer() >= end:
+                return False
+        return True
+
+    def _is_prepared(self) -> bool:
+        """Render some positions; return whether there are no more."""
         if self.is_building:
             return True
         state, strategies = self._builder.state, self._builder.strategies
-        if not state.positions.prepare(PREPARED_POSITIONS):
+        if not state.positions.prepare(PREPARED):
             return False
-        return strategies is None or strategies.prepare(self.amounts, PREPARED_HOLDINGS)
+        return strategies is None or strategies.prepare(self.amounts, PREPARED)
 
     @property
     def amounts(self) -> Mapping[str, Decimal]:
