@@ -10,10 +10,12 @@ from urllib.parse import quote
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import ask_proxy, reading, write_document
 from tradeproxy.cli.table import format_table, printable
+from tradeproxy.client.snapshot import join_strategies
 from tradeproxy.wire.printable import escape_unprintable
 
 MAX_PAGES = 100
-"""Pages that are asked for: 1,002 strategies have eleven, unless they have very many lots."""
+"""Pages that are asked for: 1,002 strategies have eleven, unless they have very many
+positions or lots."""
 
 MAX_NAME = 24
 """Terminal cells of a strategy's name in the table."""
@@ -68,7 +70,7 @@ def fetch_strategies(url: str, token: str) -> dict[str, Any]:
         page = ask_proxy("GET", url, f"/strategies{query}", token)
         with reading("strategies"):
             found = [*whole.get("strategies", []), *page["strategies"]]
-            whole = page | {"strategies": found}
+            whole = page | {"strategies": join_strategies(found)}
             if not page["more"]:
                 break
             query = f"?cursor={quote(page['next'], safe='')}"
