@@ -28,7 +28,7 @@ class AccountLoggerTests(SynchronousTestCase):
             except ValueError:
                 owner.log.failure("it failed")
         self.flushLoggedErrors(ValueError)
-        return events
+        return list(events)
 
     def test_every_line_begins_with_the_account(self) -> None:
         """The values stay fields of their own."""
