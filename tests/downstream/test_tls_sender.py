@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,7 @@ from tests.downstream.test_direct_write import Connection, RecordingProtocol, Wr
 from tests.support.certificates import Authority, Identity
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
-from tradeproxy.downstream import direct_write, tls_sender
+from tradeproxy.downstream import tls_sender
 from tradeproxy.downstream.direct_write import find_sender, write_direct
 
 reactor: Any = chosen
@@ -114,6 +115,13 @@ class TlsSenderTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         authority = Authority(SocketTestCase.make_directory(self))  # type: ignore[arg-type]
+        self.identity = authority.issue("127.0.0.1")
+        self.writers = Writers()
+        self.clock = Clock()
+        self.open()
+
+    def open(self) -> None:
+        """Open a connection, which this object is then about."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             end = socket.socket()
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
@@ -122,13 +130,9 @@ class TlsSenderTests(SynchronousTestCase):
         self.addCleanup(end.close)
         self.addCleanup(self.accepted.close)
         self.accepted.setblocking(False)
-        self.writers = Writers()
-        self.clock = Clock()
         self.protocol = RecordingProtocol()
         application = Factory.forProtocol(lambda: self.protocol)
-        factory = TLSMemoryBIOFactory(
-            make_options(authority.issue("127.0.0.1")), False, application, self.clock
-        )
+        factory = TLSMemoryBIOFactory(make_options(self.identity), False, application, self.clock)
         tls: Any = factory.buildProtocol(address)
         self.tls = tls
         needed: Any = (self.writers, None)
@@ -164,6 +168,13 @@ class TlsSenderTests(SynchronousTestCase):
                 return taken
             taken += self.peer.taken()
 
+    def find_send(self) -> Callable[[bytes], int]:
+        """Return a function that sends as a group does, and returns how many bytes are taken."""
+        sender = find_sender(self.connection)
+        assert sender is not None
+        send_all, target = sender
+        return lambda data: send_all([target], data).get(target, len(data))
+
     def write(self, data: bytes) -> bool:
         return write_direct(self.connection, data, self.connection.write)
 
@@ -190,8 +201,7 @@ class TlsSenderTests(SynchronousTestCase):
     def test_sender_queues_at_most_one_record(self) -> None:
         """A full socket: what the sender does not take is left to the caller, unencrypted."""
         self.connect()
-        send = find_sender(self.connection)
-        assert send is not None
+        send = self.find_send()
         taken = send(PLENTY)
         self.assertLess(taken, len(PLENTY))
         tcp: Any = self.tcp
@@ -207,8 +217,7 @@ class TlsSenderTests(SynchronousTestCase):
         A record that overtook it would have the wrong number, and the client would close.
         """
         self.connect()
-        send = find_sender(self.connection)
-        assert send is not None
+        send = self.find_send()
         tls: Any = self.tls
         tls._tlsConnection.send(b"by TLS, ")  # noqa: SLF001
         tls._flushSendBIO()  # noqa: SLF001
@@ -216,6 +225,19 @@ class TlsSenderTests(SynchronousTestCase):
         self.assertIsNone(find_sender(self.connection))
         self.write(b"behind")
         self.assertEqual(self.received(), b"by TLS, behind")
+
+    def test_client_that_waits_does_not_delay_others(self) -> None:
+        """One loop serves both: the other gets its bytes at once, and is not reported."""
+        self.connect()
+        busy: Any = find_sender(self.connection)
+        self.tcp.write(b"an alert, for example")
+        self.open()
+        self.connect()
+        other: Any = find_sender(self.connection)
+        self.assertEqual(busy.send_all, other.send_all)
+        for targets in ([busy.target, other.target], [other.target, busy.target]):
+            self.assertEqual(other.send_all(targets, b"hello"), {busy.target: 0})
+            self.assertEqual(self.received(), b"hello")
 
     def test_connection_that_is_not_ready_uses_fallback(self) -> None:
         """In the handshake, behind a write of the same turn, and while TLS is shut down."""
@@ -237,8 +259,8 @@ class TlsSenderTests(SynchronousTestCase):
         for names in ({"_lib": None}, {"_ffi": None}, {"_lib": without_clear}):
             sender = import_with(names)
             self.assertFalse(sender.IS_SUPPORTED)
-            self.assertIsNone(sender.find_tls_sender(self.tls))
-            self.patch(direct_write, "find_tls_sender", sender.find_tls_sender)
+            self.assertIsNone(sender.find_target(self.tls))
+            self.patch(tls_sender, "find_target", sender.find_target)
             self.assertFalse(self.write(b"by the queue"))
             self.assertEqual(self.received(), b"by the queue")
 
@@ -255,8 +277,7 @@ class TlsSenderTests(SynchronousTestCase):
     def test_client_that_ends_tls_gets_nothing_more(self) -> None:
         """The sender takes nothing then, and raises nothing: a send group has other members."""
         self.connect()
-        send = find_sender(self.connection)
-        assert send is not None
+        send = self.find_send()
         self.peer.close()
         self.pump()
         self.assertEqual(send(b"hello"), 0)

@@ -22,7 +22,7 @@ from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_info import ClientInfo
 from tradeproxy.downstream.client_log import DROPPED, LOST, describe_end
 from tradeproxy.downstream.clients import Clients, ClientStats
-from tradeproxy.downstream.direct_write import find_sender, write_direct
+from tradeproxy.downstream.direct_write import Sender, find_sender, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN, AuthDeadlines, HandshakeThrottle
 from tradeproxy.downstream.send_group import SendGroup, SendGroups
 from tradeproxy.downstream.session import (
@@ -252,8 +252,8 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     # Called by the send group, and the way out of it.
 
-    def find_sender(self) -> Callable[[bytes], int] | None:
-        """Return the function that writes directly, if all events have been written and sent.
+    def find_sender(self) -> Sender | None:
+        """Return how to write directly, if all events have been written and sent.
 
         None for a client that does not get every event, too.
         """
