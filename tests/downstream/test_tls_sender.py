@@ -230,7 +230,9 @@ class TlsSenderTests(SynchronousTestCase):
         """One loop serves both: the other gets its bytes at once, and is not reported."""
         self.connect()
         busy: Any = find_sender(self.connection)
-        self.tcp.write(b"an alert, for example")
+        tls: Any = self.tls
+        tls._tlsConnection.send(b"by TLS")  # noqa: SLF001
+        tls._flushSendBIO()  # noqa: SLF001
         self.open()
         self.connect()
         other: Any = find_sender(self.connection)
