@@ -20,6 +20,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
@@ -75,6 +76,10 @@ class TlsPeer:
         finally:
             self.flush()
         return True
+
+    def say(self, data: bytes) -> None:
+        """Encrypt a record, which `flush` sends."""
+        self._tls.write(data)
 
     def close(self) -> None:
         """Send the alert that ends TLS."""
@@ -270,11 +275,52 @@ class TlsSenderTests(SynchronousTestCase):
         """The same if the names of a connection have changed."""
         self.connect()
         connection = self.tls._tlsConnection  # noqa: SLF001
-        for name in ("_ssl", "_from_ssl"):
+        for name in ("_ssl", "_into_ssl", "_from_ssl"):
             value = vars(connection).pop(name)
             self.assertIsNone(find_sender(self.connection))
             setattr(connection, name, value)
         self.assertIsNotNone(find_sender(self.connection))
+
+    def test_replies_between_records_of_one_read(self) -> None:
+        """The protocol replies to the first, and Twisted then reads the others: none is lost."""
+        self.connect()
+        received: list[bytes] = []
+
+        def reply(data: bytes) -> None:
+            received.append(data)
+            self.write(b"to " + data + b", ")
+
+        self.protocol.dataReceived = reply  # type: ignore[method-assign]
+        for times in range(1, 4):
+            for number in range(3):
+                self.peer.say(b"%d" % number)
+            self.peer.flush()
+            self.pump()
+            self.assertEqual(self.received(), b"to 0, to 1, to 2, ")
+            self.assertEqual(received, [b"0", b"1", b"2"] * times)
+            self.assertTrue(self.write(b"event"))
+            self.assertEqual(self.received(), b"event")
+
+    def test_sender_goes_on_after_a_read_and_a_reply(self) -> None:
+        """A ping ends no membership of a send group; the reply is a write of its own."""
+        self.connect()
+        send = self.find_send()
+        for _ in range(3):
+            self.peer.say(b"ping")
+            self.peer.flush()
+            self.pump()
+            self.assertTrue(self.write(b"pong, "))
+            self.assertEqual(send(b"event"), 5)
+            self.assertEqual(self.received(), b"pong, event")
+
+    def test_lost_connection_takes_nothing(self) -> None:
+        """Its socket is closed: another client may have the same number by then."""
+        self.connect()
+        send = self.find_send()
+        self.assertEqual(send(b"hello"), 5)
+        self.peer.socket.close()
+        self.tcp.connectionLost(Failure(self.tcp.doRead()))
+        self.assertEqual(send(b"hello"), 0)
 
     def test_client_that_ends_tls_gets_nothing_more(self) -> None:
         """The sender takes nothing then, and raises nothing: a send group has other members."""
@@ -291,7 +337,8 @@ class TlsSenderTests(SynchronousTestCase):
         self.peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.socket.close()
         self.write(b"hello")
-        self.assertIn(self.tcp, self.writers.waiting)
+        self.clock.advance(0)
+        self.assertTrue(self.tcp in self.writers.waiting)
         self.assertIsInstance(self.tcp.doWrite(), Exception)
 
 

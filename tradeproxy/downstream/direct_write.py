@@ -8,7 +8,7 @@ the measurements.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from twisted.internet.tcp import Server
@@ -17,8 +17,8 @@ from twisted.protocols.tls import BufferingTLSTransport
 from tradeproxy.downstream import tls_sender
 from tradeproxy.downstream.tls_sender import is_drained
 
-SendAll = Callable[[Collection[Any], bytes], dict[Any, int]]
-"""Sends the same bytes to all targets, connections of one reactor.
+SendAll = Callable[[Iterable[Any], bytes], dict[Any, int]]
+"""Sends the same bytes to all targets.
 
 It returns how many bytes are taken, for each target that did not take all: the socket has them, or
 as the end of a TLS record the transport. The caller writes the rest to the transport, and does not
@@ -53,7 +53,7 @@ def find_sender(connection: Any) -> Sender | None:
     return None
 
 
-def send_each(targets: Collection[Callable[[bytes], int]], data: bytes) -> dict[Any, int]:
+def send_each(targets: Iterable[Callable[[bytes], int]], data: bytes) -> dict[Any, int]:
     """Call the `send` of each socket. This runs for every client and event."""
     size, short = len(data), {}
     for send in targets:
