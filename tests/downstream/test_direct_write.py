@@ -25,9 +25,6 @@ class Writers:
     def removeWriter(self, transport: Any) -> None:
         self.waiting.discard(transport)
 
-    def getWriters(self) -> list[Any]:
-        return list(self.waiting)
-
     def addReader(self, transport: Any) -> None: ...
 
     def removeReader(self, transport: Any) -> None: ...
