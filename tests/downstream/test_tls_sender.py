@@ -29,7 +29,7 @@ from tests.support.certificates import Authority, Identity
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
 from tradeproxy.downstream import tls_sender
-from tradeproxy.downstream.direct_write import find_sender, write_direct
+from tradeproxy.downstream.direct_write import find_writer, write_direct
 
 reactor: Any = chosen
 SMALL_BUFFER = 4096
@@ -175,7 +175,7 @@ class TlsSenderTests(SynchronousTestCase):
 
     def find_send(self) -> Callable[[bytes], int]:
         """Return a function that sends as a group does, and returns how many bytes are taken."""
-        sender = find_sender(self.connection)
+        sender = find_writer(self.connection)
         assert sender is not None
         send_all, target = sender
         return lambda data: send_all([target], data).get(target, len(data))
@@ -227,20 +227,20 @@ class TlsSenderTests(SynchronousTestCase):
         tls._tlsConnection.send(b"by TLS, ")  # noqa: SLF001
         tls._flushSendBIO()  # noqa: SLF001
         self.assertEqual(send(b"behind"), 0)
-        self.assertIsNone(find_sender(self.connection))
+        self.assertIsNone(find_writer(self.connection))
         self.write(b"behind")
         self.assertEqual(self.received(), b"by TLS, behind")
 
     def test_client_that_waits_does_not_delay_others(self) -> None:
         """One loop serves both: the other gets its bytes at once, and is not reported."""
         self.connect()
-        busy: Any = find_sender(self.connection)
+        busy: Any = find_writer(self.connection)
         tls: Any = self.tls
         tls._tlsConnection.send(b"by TLS")  # noqa: SLF001
         tls._flushSendBIO()  # noqa: SLF001
         self.open()
         self.connect()
-        other: Any = find_sender(self.connection)
+        other: Any = find_writer(self.connection)
         self.assertEqual(busy.send_all, other.send_all)
         for targets in ([busy.target, other.target], [other.target, busy.target]):
             self.assertEqual(other.send_all(targets, b"hello"), {busy.target: 0})
@@ -248,7 +248,7 @@ class TlsSenderTests(SynchronousTestCase):
 
     def test_connection_that_is_not_ready_uses_fallback(self) -> None:
         """In the handshake, behind a write of the same turn, and while TLS is shut down."""
-        self.assertIsNone(find_sender(self.connection))
+        self.assertIsNone(find_writer(self.connection))
         self.connect()
         self.connection.transport.write(b"1")
         self.write(b"2")
@@ -277,9 +277,9 @@ class TlsSenderTests(SynchronousTestCase):
         connection = self.tls._tlsConnection  # noqa: SLF001
         for name in ("_ssl", "_into_ssl", "_from_ssl"):
             value = vars(connection).pop(name)
-            self.assertIsNone(find_sender(self.connection))
+            self.assertIsNone(find_writer(self.connection))
             setattr(connection, name, value)
-        self.assertIsNotNone(find_sender(self.connection))
+        self.assertIsNotNone(find_writer(self.connection))
 
     def test_replies_between_records_of_one_read(self) -> None:
         """The protocol replies to the first, and Twisted then reads the others: none is lost."""
@@ -329,7 +329,7 @@ class TlsSenderTests(SynchronousTestCase):
         self.peer.close()
         self.pump()
         self.assertEqual(send(b"hello"), 0)
-        self.assertIsNone(find_sender(self.connection))
+        self.assertIsNone(find_writer(self.connection))
 
     def test_reset_is_reported_by_transport(self) -> None:
         """The transport finds a reset and reports it, as without TLS."""

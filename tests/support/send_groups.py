@@ -12,7 +12,7 @@ from tests.support.plain import Kernel, Peer
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import direct_write
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.downstream.direct_write import Sender
+from tradeproxy.downstream.direct_write import DirectWriter
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.send_group import SendGroup
 from tradeproxy.hub.account import Account
@@ -104,8 +104,8 @@ class FakeMember:
     def subscriber(self) -> FakeMember:
         return self
 
-    def find_sender(self) -> Sender:
-        return Sender(direct_write.send_each, self.send)
+    def find_writer(self) -> DirectWriter:
+        return DirectWriter(direct_write.send_each, self.send)
 
     def send(self, data: bytes) -> int:
         taken = data[: self._takes]

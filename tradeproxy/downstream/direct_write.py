@@ -26,14 +26,14 @@ call again before that connection is drained.
 """
 
 
-class Sender(NamedTuple):
+class DirectWriter(NamedTuple):
     """How to write directly to a connection: it is a target of `send_all`."""
 
     send_all: SendAll
     target: Any
 
 
-def find_sender(connection: Any) -> Sender | None:
+def find_writer(connection: Any) -> DirectWriter | None:
     """Return how to write directly to an Autobahn connection.
 
     Returns:
@@ -46,10 +46,10 @@ def find_sender(connection: Any) -> Sender | None:
     # Not isinstance: a UNIX socket must be excluded, and so must subclasses and wrappers that
     # change how data is written.
     if type(transport) is Server:
-        return Sender(send_each, transport.socket.send) if is_drained(transport) else None
+        return DirectWriter(send_each, transport.socket.send) if is_drained(transport) else None
     if type(transport) is BufferingTLSTransport and type(transport.transport) is Server:
         target = tls_sender.find_target(transport)
-        return Sender(tls_sender.send_all, target) if target else None
+        return DirectWriter(tls_sender.send_all, target) if target else None
     return None
 
 
@@ -80,11 +80,11 @@ def write_direct(connection: Any, data: bytes, fallback: Callable[[bytes], None]
         data: whole frames.
         fallback: Autobahn's own `sendData`.
     """
-    sender = find_sender(connection)
-    if sender is None:
+    writer = find_writer(connection)
+    if writer is None:
         fallback(data)
         return False
-    for sent in sender.send_all((sender.target,), data).values():
+    for sent in writer.send_all((writer.target,), data).values():
         connection.transport.write(data[sent:])
         return False
     return True

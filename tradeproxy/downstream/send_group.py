@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from tradeproxy.downstream.direct_write import SendAll, Sender
+from tradeproxy.downstream.direct_write import DirectWriter, SendAll
 from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.hub.account import Account
@@ -42,7 +42,7 @@ class GroupMember(Protocol):
     def subscriber(self) -> Subscriber:
         """The subscriber that the broadcaster serves while the client is in no group."""
 
-    def find_sender(self) -> Sender | None:
+    def find_writer(self) -> DirectWriter | None:
         """Return how to write to its socket; None unless the client can join a group.
 
         It can if it is caught up, gets every event unfiltered, and nothing waits for its socket.
@@ -78,8 +78,8 @@ class SendGroups:
             # sent the same events, so no client joins, nor while such events are being delivered.
             account = member.account
             is_safe = account.log.status.durable and not account.broadcaster.has_overflow
-            if is_safe and member.send_group is None and (sender := member.find_sender()):
-                self._find_group(account, sender.send_all).add(member, sender.target)
+            if is_safe and member.send_group is None and (writer := member.find_writer()):
+                self._find_group(account, writer.send_all).add(member, writer.target)
 
     def _find_group(self, account: Account, send_all: SendAll) -> SendGroup:
         position = account.log.last
