@@ -271,7 +271,9 @@ class OpenConnectionTests(RawConnectionTestCase):
 
     def test_message_above_the_limit_is_the_reason_if_the_close_is_answered_too(self) -> None:
         """It read "closed by Alpaca with code 1009", which Alpaca had only repeated."""
-        self.receive(b"\x82\x7f" + (1024 * 1024 + 1).to_bytes(8))
+        size = 1024 * 1024 + 1
+        self.receive(b"\x82\x7f" + size.to_bytes(8))
+        self.receive(b"?" * size)
         self.receive(b"\x88\x02\x03\xf1")
         self.protocol.connectionLost(Failure(ConnectionDone()))
         reason = "a message over the limit of its bytes or fragments"
