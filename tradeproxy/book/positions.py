@@ -13,8 +13,8 @@ from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol
 from tradeproxy.wire.amount import normalize_amount, parse_amount
 from tradeproxy.wire.event import EXECUTION_KINDS
 
-MAX_POSITIONS = 20_000
-"""Symbols of one account. Alpaca has fewer assets."""
+MAX_POSITIONS = 10_000
+"""Symbols of one account. An answer with so many takes a quarter of a second in one turn."""
 
 SLACK = 2_000_000
 """Microseconds before a request for which an event may not be in its answer: clocks differ."""
@@ -209,7 +209,7 @@ class Positions:
                 text = f"the proxy had {known.qty}, Alpaca has {theirs}"
                 self._replace(symbol, document, text, time)
                 corrected += 1
-            else:
+            elif symbol in self._positions or len(self._positions) < MAX_POSITIONS:
                 known.differs, known.compared = theirs, asked
                 self._positions[symbol] = known
                 self.dirty.add(symbol)
@@ -226,6 +226,8 @@ class Positions:
         known = self._positions.pop(symbol, None)
         self.dirty.add(symbol)
         if document is not None:
+            if known is None and len(self._positions) >= MAX_POSITIONS:
+                return
             self._positions[symbol] = Position(
                 symbol,
                 *read_amounts(document),
