@@ -15,10 +15,10 @@ from tests.support.redislog import done
 from tradeproxy.cluster.redis_client import RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.redis_log import (
     CommandSender,
-    Entry,
     EpochStart,
     EventEntry,
     InvalidEntry,
+    LogEntry,
     RedisLog,
     StatusEntry,
     WriteResult,
@@ -75,7 +75,7 @@ class RedisLogTests(LogCase):
                     done(log.read_entries(b"0-0"))
             self.assertEqual(len(done(log.read_entries(b"0-0"))), 5)
 
-    def read_entries(self, after: bytes = b"0-0") -> list[Entry]:
+    def read_entries(self, after: bytes = b"0-0") -> list[LogEntry]:
         """Return the entries after an id."""
         return done(self.log.read_entries(after))
 

@@ -160,7 +160,7 @@ class EpochStart:
         raise ValueError
 
 
-Entry: TypeAlias = StatusEntry | EventEntry | InvalidEntry
+LogEntry: TypeAlias = StatusEntry | EventEntry | InvalidEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +342,7 @@ class RedisLog:
             fields = [each.decode() for each in reply]
             return dict(zip(fields[::2], fields[1::2], strict=True))
 
-    async def read_entries(self, after: bytes) -> list[Entry]:
+    async def read_entries(self, after: bytes) -> list[LogEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.
 
         After ReplyTooLargeError the next call asks for a tenth of the entries.
@@ -422,7 +422,7 @@ def _encode_key(key: tuple[str, bytes]) -> bytes:
     return digest.hex().encode() + b" " + identity.encode("utf-8", "surrogatepass")
 
 
-def _decode(entry_id: bytes, pairs: list[bytes]) -> Entry:
+def _decode(entry_id: bytes, pairs: list[bytes]) -> LogEntry:
     """Return what an entry says. Raises ValueError if its id is none of a stream's."""
     number, part = map(int, entry_id.split(b"-"))
     try:

@@ -23,10 +23,10 @@ from twisted.python.failure import Failure
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import (
-    Entry,
     EpochStart,
     EventEntry,
     InvalidEntry,
+    LogEntry,
     LogState,
     RedisLog,
     StatusEntry,
@@ -159,7 +159,7 @@ class LogTailer:
         target.mark_read_to(log_state.last)
         return True
 
-    def _apply_entries(self, entries: Sequence[Entry]) -> None:
+    def _apply_entries(self, entries: Sequence[LogEntry]) -> None:
         """Apply entries in order; events that follow each other go to the target together."""
         batch: list[EventEntry] = []
         for each in entries:

@@ -120,7 +120,7 @@ class OrderBackfill:
         fills = snapshot.group_other_fills()
         if not fills:
             return []
-        delivered = _Delivered(self._account, since)
+        delivered = _DeliveredEvents(self._account, since)
         delivered.update()
         return [
             order_id
@@ -138,7 +138,7 @@ class OrderBackfill:
         Other work has its turn between two parts. An order of which clients get an event meanwhile
         is compared again.
         """
-        delivered = _Delivered(self._account, since)
+        delivered = _DeliveredEvents(self._account, since)
         delivered.update()
         fills = snapshot.group_fills()
         found: dict[str, list[Document]] = {}
@@ -170,7 +170,7 @@ class OrderBackfill:
         self,
         order: Document,
         fills: list[FillActivity],
-        delivered: _Delivered,
+        delivered: _DeliveredEvents,
         begin: int,
         since: int,
     ) -> list[Document]:
@@ -199,7 +199,7 @@ class OrderBackfill:
         return name is not None
 
 
-class _Delivered:
+class _DeliveredEvents:
     """The events that clients got, or get from the buffer, by order; empty until `update`."""
 
     def __init__(self, account: Account, since: int) -> None:
