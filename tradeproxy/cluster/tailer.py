@@ -188,7 +188,7 @@ class LogTailer:
         if is_logged(self._invalid):
             self._log.error(
                 "{account}: entry {id} of the log in Redis is not one of the proxy's"
-                " ({count} so far); an event there is lost",
+                " ({count} so far)",
                 account=self._account,
                 id=entry.id.decode(),
                 count=self._invalid,
