@@ -136,6 +136,21 @@ class FailureTests(BookCase):
         self.assert_is_account()
         self.assertEqual(self.journal.epoch, epoch)
 
+    def test_values_that_the_proxy_did_not_write_are_built_again(self) -> None:
+        """They raised in a timer: no snapshot was answered until a restart, nor after it."""
+        self.live(20)
+        self.settle()
+        for key in "next_num", "high", "fills":
+            self.book.stop()
+            self.connections.execute(f"UPDATE book_meta SET value = 'x' WHERE key = '{key}'")
+            self.book = Book(self.account, self.clock, self.ticks)
+            self.book.start()
+            self.clock.pump([0.1, 0.1, 0.1, 61.0])
+            self.build()
+            self.settle()
+            self.assert_is_account()
+            self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1, key)
+
     def test_what_cannot_be_written_is_left_out(self) -> None:
         """Each write raised in its timer, for ever: the book stood still until a restart."""
         self.live(20)

@@ -232,7 +232,7 @@ class BookBuilder:
             self.plan(RETRY_EVERY)
         except ReplacedLogError:
             self._restart()
-        except sqlite3.Error as error:
+        except Exception as error:  # sqlite3.Error, or a value that the proxy did not write
             self._begin_again(error)
 
     def _step(self) -> None:
@@ -386,9 +386,7 @@ class BookBuilder:
                 problem=f"its tables cannot be used ({error}); it is built again",
             )
             if not isinstance(error, sqlite3.Error):
-                self._log.failure(
-                    "{account}: the book could not be written", account=self.account.name
-                )
+                self._log.failure("{account}: the book cannot be used", account=self.account.name)
         with suppress(sqlite3.Error, UnreadableError):
             self.tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
         self._restart(REBUILD_AFTER)

@@ -14,8 +14,8 @@ from tradeproxy.book.views import PositionView
 from tradeproxy.wire.amount import normalize_amount, parse_amount
 from tradeproxy.wire.event import EXECUTION_KINDS
 
-MAX_POSITIONS = 20_000
-"""Symbols of one account. Alpaca has fewer assets."""
+MAX_POSITIONS = 10_000
+"""Symbols of one account. An answer with so many takes a quarter of a second in one turn."""
 
 SLACK = 2_000_000
 """Microseconds before a request for which an event may not be in its answer: clocks differ."""
@@ -254,7 +254,7 @@ class Positions:
                 text = f"the proxy had {known.qty}, Alpaca has {theirs}"
                 self._replace(symbol, document, text, time)
                 corrected += 1
-            else:
+            elif symbol in self._positions or len(self._positions) < MAX_POSITIONS:
                 known.differs, known.compared = theirs, asked
                 self._positions[symbol] = known
                 self._mark(symbol)
@@ -271,6 +271,8 @@ class Positions:
         known = self._positions.pop(symbol, None)
         self._mark(symbol)
         if document is not None:
+            if known is None and len(self._positions) >= MAX_POSITIONS:
+                return
             self._positions[symbol] = Position(
                 symbol,
                 *read_amounts(document),
