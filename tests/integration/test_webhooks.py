@@ -60,11 +60,47 @@ class ReceiverTestCase(SocketTestCase):
 class SenderTests(ReceiverTestCase):
     """One request, and what came of it."""
 
+    async def build(self, *behaviors: Behavior) -> Sender:
+        """Return a sender to a receiver that behaves so."""
+        receiver = await self.receive(*behaviors)
+        sender = sender_for(webhook_with(URL=receiver.url))
+        self.addCleanup(sender.close)
+        return sender
+
     async def send(self, *behaviors: Behavior) -> ReceiverAnswer:
         """Send a request to a receiver that behaves so."""
-        receiver = await self.receive(*behaviors)
-        webhook = webhook_with(URL=receiver.url)
-        return await sender_for(webhook).send(REQUEST)
+        return await (await self.build(*behaviors)).send(REQUEST)
+
+    async def test_connection_is_kept_for_the_next_request(self) -> None:
+        """A TLS handshake takes more of the event loop's time than all else about a message."""
+        sender = await self.build(Behavior.OK, Behavior.ERROR)
+        statuses = [(await sender.send(REQUEST)).status for _ in range(3)]
+        self.assertEqual((statuses, self.receiver.connected), ([200, 500, 200], 1))
+        sender.close()
+        while self.receiver.connections:
+            await deferLater(reactor, 0.01)
+
+    async def test_request_that_meets_the_end_of_a_kept_connection_is_sent_again(self) -> None:
+        """A receiver closes what is idle, and the message would wait for a second."""
+        sender = await self.build(Behavior.OK, Behavior.CLOSE_AT_ONCE, Behavior.OK)
+        for _ in range(2):
+            self.assertEqual((await sender.send(REQUEST)).status, 200)
+        self.assertEqual((len(self.receiver.received), self.receiver.connected), (3, 2))
+
+    async def test_request_without_an_answer_twice_has_failed(self) -> None:
+        """It is no idle connection that the receiver closes then, but the request."""
+        close = Behavior.CLOSE_AT_ONCE
+        sender = await self.build(Behavior.OK, close, close)
+        answers = [await sender.send(REQUEST) for _ in range(2)]
+        self.assertEqual(answers[1].reason, "the connection was lost before the answer")
+        self.assertEqual(len(self.receiver.received), 3)
+
+    async def test_bytes_behind_an_answer_are_not_the_next_answer(self) -> None:
+        """A receiver could answer a message that it does not have yet."""
+        sender = await self.build(Behavior.EXTRA)
+        for _ in range(2):
+            self.assertEqual((await sender.send(REQUEST)).status, 200)
+        self.assertEqual(len(self.receiver.received), 2)
 
     async def test_answers_are_read(self) -> None:
         """The status, and how long to wait. A redirect, to a metadata service, is not followed."""
@@ -100,15 +136,18 @@ class SenderTests(ReceiverTestCase):
         self.assertEqual(answer, ReceiverAnswer(None, "connection refused"))
 
     async def test_cancelled_request_closes_the_connection(self) -> None:
-        """A node that no longer leads must not deliver a message late."""
-        receiver = await self.receive(Behavior.HANG)
-        sender = sender_for(webhook_with(URL=receiver.url))
-        sending = Deferred.fromCoroutine(sender.send(REQUEST))
-        sending.addBoth(lambda _: None)
-        await self.when(lambda: receiver.received)
-        sending.cancel()
-        while receiver.connections:
-            await deferLater(reactor, 0.01)
+        """A node that no longer leads must not deliver a message late, nor send it once more."""
+        for before in ([], [Behavior.OK]):
+            sender = await self.build(*before, Behavior.SILENCE)
+            for _ in before:
+                await sender.send(REQUEST)
+            sending = Deferred.fromCoroutine(sender.send(REQUEST))
+            sending.addBoth(lambda _: None)
+            await self.when(lambda before=before: len(self.receiver.received) > len(before))  # type: ignore[misc]
+            sending.cancel()
+            while self.receiver.connections:
+                await deferLater(reactor, 0.01)
+            self.assertEqual(len(self.receiver.received), len(before) + 1)
 
 
 class TlsReceiverTests(CertificateTestCase, ReceiverTestCase):

@@ -240,10 +240,10 @@ class OrderRecordingJournal(SqliteJournal):
         )
         self.last_at_update: list[int] = []
 
-    def set_metadata(self, key: str, value: str | None) -> None:
+    def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         if key in ("orders through", "checked through"):
             self.last_at_update.append(self.last)
-        super().set_metadata(key, value)
+        super().set_metadata(key, value, is_urgent=is_urgent)
 
     def advance_dedup_horizon(self, time: int) -> None:
         self.last_at_update.append(self.last)

@@ -18,9 +18,11 @@ reactor: Any = chosen
 
 
 class Behavior(Enum):
-    """What a receiver does with a request. Only OK accepts the message."""
+    """What a receiver does with a request. OK and LEAVE accept the message."""
 
     OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    LEAVE = b"HTTP/1.1 200 Fine\r\nContent-Length: 2\r\n\r\nok"
+    """Accept, and close the connection without having said so."""
     ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 3\r\n\r\nbad"
     BUSY = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
     GARBLED = b"HTTP/1.1 503 \xff\r\nRetry-After: \xff\r\nContent-Length: 0\r\n\r\n"
@@ -31,12 +33,15 @@ class Behavior(Enum):
     CLOSE_EARLY = b"HTTP/1.1 20"
     CLOSE_AT_ONCE = b""
     HANG = b"HTTP/1.1 "
+    SILENCE = None
+    EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 No\r\n\r\n"
     UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
     REFUSED = b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 0\r\n\r\n"
     FLOOD = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000
 
 
-_CLOSES = {Behavior.CLOSE_EARLY, Behavior.CLOSE_AT_ONCE, Behavior.OK, Behavior.FLOOD}
+_ACCEPTS = {Behavior.OK, Behavior.LEAVE}
+_CLOSES = {Behavior.CLOSE_EARLY, Behavior.CLOSE_AT_ONCE, Behavior.LEAVE, Behavior.FLOOD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Receiver(Factory):
         self.on_request: Callable[[], None] = lambda: None
         self.port = 0
         self.connections: set[Any] = set()
+        self.connected = 0
+        """How many connections there have been."""
         self._listening: Any = None
 
     @property
@@ -109,7 +116,7 @@ class Receiver(Factory):
         self.counts[behavior] += 1
         request = Received(first.split(" ")[1], headers, body, behavior)
         self.received.append(request)
-        if behavior is Behavior.OK:
+        if behavior in _ACCEPTS:
             self.accepted.append(request)
             self.keys.add(headers.get("webhook-id", ""))
         reactor.callLater(0, self.on_request)
@@ -117,7 +124,7 @@ class Receiver(Factory):
 
 
 class _Exchange(Protocol):
-    """One connection: one request."""
+    """One connection: one request after the other."""
 
     transport: Any
 
@@ -127,6 +134,7 @@ class _Exchange(Protocol):
 
     def connectionMade(self) -> None:
         self._receiver.connections.add(self)
+        self._receiver.connected += 1
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
@@ -140,8 +148,9 @@ class _Exchange(Protocol):
         ]
         if len(body) < length:
             return
+        self._data = body[length:]
         behavior = self._receiver.take(head.decode(), body)
-        self.transport.write(behavior.value)
+        self.transport.write(behavior.value or b"")
         if behavior in _CLOSES:
             self.transport.loseConnection()
 

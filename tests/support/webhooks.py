@@ -56,6 +56,7 @@ class MemoryReceiver:
         self.default: ReceiverAnswer | None = OK
         self.requests: list[OutgoingRequest] = []
         self.cancelled = 0
+        self.closed = 0
 
     async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         self.requests.append(request)
@@ -64,6 +65,9 @@ class MemoryReceiver:
             never: Deferred[ReceiverAnswer] = Deferred(self._cancel)
             return await never
         return answer
+
+    def close(self) -> None:
+        self.closed += 1
 
     def _cancel(self, _: object) -> None:
         self.cancelled += 1

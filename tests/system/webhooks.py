@@ -33,6 +33,7 @@ FAULTS = (
     Behavior.REDIRECT,
     Behavior.CLOSE_EARLY,
     Behavior.CLOSE_AT_ONCE,
+    Behavior.LEAVE,
 )
 FAULT_SHARE = 0.004
 """The share of the requests that fail so. Each costs half a second to a second."""

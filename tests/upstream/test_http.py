@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import URI, Agent, ResponseFailed, readBody
 from twisted.web.iweb import IAgentEndpointFactory
@@ -38,6 +43,61 @@ class RecordingHost:
         protocol.makeConnection(transport)
         self.protocols.append(protocol)
         return succeed(protocol)
+
+
+class KeptConnectionTests(SynchronousTestCase):
+    """A pool that keeps a connection for ten seconds."""
+
+    def setUp(self) -> None:
+        self.clock: Any = Clock()
+        self.host = RecordingHost()
+        pool = build_pool(self.clock, idle_timeout=10)
+        self.agent = Agent.usingEndpointFactory(self.clock, self.host, pool=pool)
+
+    def answer(self, use: Callable[[Any], object] = lambda _: None) -> Any:
+        """Send a request, and answer it; return the connection. `use` gets the response."""
+        answered = self.agent.request(b"POST", URL)
+        protocol = self.host.protocols[-1]
+        protocol.dataReceived(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        response = self.successResultOf(answered)
+        self.assertEqual(self.successResultOf(readBody(response)), b"[]")
+        use(response)
+        return protocol
+
+    def test_answer_is_freed_at_once(self) -> None:
+        """Thirty objects of each message waited for a collection, which stops all else."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        responses: list[ref[Any]] = []
+        self.answer(lambda response: responses.append(ref(response)))
+        self.assertIsNone(responses[0]())
+
+    def test_idle_connection_is_aborted(self) -> None:
+        """A close over TLS would wait for the server."""
+        transport = self.answer().transport
+        self.clock.advance(9)
+        self.assertTrue(transport.connected)
+        self.clock.advance(1)
+        self.assertTrue(transport.disconnected)
+
+    def test_connection_that_the_server_has_closed_is_not_aborted(self) -> None:
+        """A lost connection over TLS raises an error then, and the next request failed too."""
+        lost = self.answer()
+        lost.connectionLost(Failure(ConnectionDone()))
+        self.clock.advance(10)
+        self.assertFalse(lost.transport.disconnected)
+        self.assertIsNot(self.answer(), lost)
+
+    def test_head_of_each_answer_may_have_64_kib(self) -> None:
+        """The limits are those of one answer, not of all on a connection."""
+        lines = b"a: ".ljust(128, b"y") + b"\r\n"
+        for _ in range(2):
+            answered = self.agent.request(b"POST", URL)
+            [protocol] = self.host.protocols
+            protocol.dataReceived(b"HTTP/1.1 200 OK\r\n" + lines * 499)
+            protocol.dataReceived(b"Content-Length: 2\r\n\r\n[]")
+            response = self.successResultOf(answered)
+            self.assertEqual(self.successResultOf(readBody(response)), b"[]")
 
 
 class HttpConnectionTests(SynchronousTestCase):

@@ -22,7 +22,7 @@ from tradeproxy.webhooks.endpoint import (
     MAX_ADDRESSES,
     AddressRefusedError,
     CheckedEndpoint,
-    ReceiverEndpoints,
+    ReceiverEndpoint,
 )
 
 
@@ -142,8 +142,8 @@ class HttpProxyTests(EndpointTestCase):
         """Connect to the receiver at a URL."""
         self.reactor = MemoryReactorClock()
         self.reactor.nameResolver = ScriptedResolver([address])
-        endpoints = ReceiverEndpoints(url_of(webhook_with(URL=url)), False, self.reactor, proxy)
-        endpoint = endpoints.endpointForURI(URI.fromBytes(b"https://other.example/"))
+        endpoint = ReceiverEndpoint(url_of(webhook_with(URL=url)), False, self.reactor, proxy)
+        self.assertIs(endpoint.endpointForURI(URI.fromBytes(b"https://other.example/")), endpoint)
         connecting: Any = endpoint.connect(Factory.forProtocol(Protocol))
         connecting.addErrback(lambda _: None)
 

@@ -391,7 +391,7 @@ class RedisJournal(JournalBase):
             self._start_epoch()
         return known is not None
 
-    def _save(self) -> None:
+    def _save(self, *, is_urgent: bool = True) -> None:
         self._save_without(BOUND_KEYS)
 
     def _save_bounds(self) -> None:

@@ -362,9 +362,12 @@ class Account:
         """Set the outcome of the open gap. Has no effect if there is none."""
         self.gaps.settle(outcome, reason)
 
-    def set_metadata(self, key: str, value: str | None) -> None:
-        """Store a short text with the log, durably as soon as possible. None removes it."""
-        self.journal.set_metadata(key, value)
+    def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
+        """Store a short text with the log, durably as soon as possible. None removes it.
+
+        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        """
+        self.journal.set_metadata(key, value, is_urgent=is_urgent)
 
     def may_precede_stream(self, time: int) -> bool:
         """Whether an event of this time may be older than this process's first stream.

@@ -257,8 +257,11 @@ class Journal(Log, Protocol):
     def append(self, events: Sequence[Event]) -> None:
         """Add the events that are new, in their order, in one transaction."""
 
-    def set_metadata(self, key: str, value: str | None) -> None:
-        """Store a short text under a key, durably as soon as possible. None removes it."""
+    def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
+        """Store a short text under a key, durably as soon as possible. None removes it.
+
+        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        """
 
     def advance_dedup_horizon(self, time: int) -> None:
         """Move the dedup horizon to `time` (microseconds since 1970). It never moves back."""
@@ -316,11 +319,14 @@ class JournalBase(Metadata, ABC):
             and event.time <= self.dedup_horizon
         )
 
-    def set_metadata(self, key: str, value: str | None) -> None:
-        """Store a short text under a key, durably as soon as possible. None removes it."""
+    def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
+        """Store a short text under a key, durably as soon as possible. None removes it.
+
+        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        """
         if self.get_metadata(key) != value:
             self._notes[key] = value
-            self._save()
+            self._save(is_urgent=is_urgent)
 
     def advance_dedup_horizon(self, time: int) -> None:
         """Move the dedup horizon to `time` (microseconds since 1970). It never moves back."""
@@ -386,7 +392,7 @@ class JournalBase(Metadata, ABC):
         """Whether this event is stored or queued to be stored, by its key."""
 
     @abstractmethod
-    def _save(self) -> None:
+    def _save(self, *, is_urgent: bool = True) -> None:
         """Save the metadata as it is now, at once or when the store accepts it."""
 
 

@@ -123,6 +123,7 @@ class Disk:
         # The parts of the old file's new name, kept until the renaming succeeds.
         self._aside: tuple[str, str] | None = None
         self._reported: Path | None = None  # the file that is lost, as it was logged
+        self._is_unsaved = False  # metadata
         self._retry_timer: IDelayedCall | None = None
         self._watch_timer: IDelayedCall | None = None
 
@@ -313,38 +314,41 @@ class Disk:
 
     def flush(self) -> None:
         """Let the store have the rows of the spool. Has no effect while the disk fails."""
-        if self._backlog and self._health.status.durable:
+        if (self._backlog or self._is_unsaved) and self._health.status.durable:
             self._commit(())
 
-    def _commit(self, entries: Sequence[Entry], *, saves_metadata: bool = False) -> bool:
+    def _commit(self, entries: Sequence[Entry]) -> bool:
         """Add the backlog and these rows to the store; return whether that was possible."""
         # The second attempt is for a new file that replaced a damaged one during the first.
         for _ in range(2):
-            if self._health.status.durable and self._try_commit(entries, saves_metadata):
+            if self._health.status.durable and self._try_commit(entries):
                 self._backlog.clear()
                 self._spool.restart()
+                self._is_unsaved = False
                 return True
         # The first attempt may have reported another reason already.
         if self._health.status.durable:
             self._degrade(f"the file is damaged, and a new one too: {self}")
         return False
 
-    def _try_commit(self, entries: Sequence[Entry], saves_metadata: bool) -> bool:
+    def _try_commit(self, entries: Sequence[Entry]) -> bool:
         def commit(store: Store) -> bool:
-            metadata = self._metadata() if saves_metadata else {}
+            metadata = self._metadata() if self._is_unsaved else {}
             store.commit([*self._backlog.head(len(self._backlog)), *entries], metadata)
             return True
 
         return self.query(commit, False)
 
-    def save(self) -> None:
-        """Save the metadata, with all rows that wait for the store.
+    def save(self, *, is_urgent: bool = True) -> None:
+        """Save the metadata, with all rows that wait for the store; if not urgent, with the next.
 
         Without the spool, the store must not say more than its rows: that a gap is settled, or that
         events up to a time were delivered. While the disk fails, a successful retry does this.
         """
-        if self._health.status.durable and self._store is not None:
-            self._commit((), saves_metadata=True)
+        if self._store is not None:
+            self._is_unsaved = True
+            if is_urgent:
+                self.flush()
 
     def retry_now(self) -> None:
         """Try to commit the backlog now. Has no effect while the disk works."""

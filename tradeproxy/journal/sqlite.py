@@ -338,8 +338,8 @@ class SqliteJournal(JournalBase):
 
     # Metadata.
 
-    def _save(self) -> None:
-        self._disk.save()
+    def _save(self, *, is_urgent: bool = True) -> None:
+        self._disk.save(is_urgent=is_urgent)
 
     def identify(self, account_id: str) -> bool:
         """Record Alpaca's id of the account. Begin a new epoch if the log has another one.

@@ -1,4 +1,4 @@
-"""HTTP connections to Alpaca: TLS is verified, and each connection carries one request."""
+"""HTTP connections with bounded answers. To Alpaca, TLS is verified, and each has one request."""
 
 from __future__ import annotations
 
@@ -49,18 +49,24 @@ def build_agent(reactor: Reactor, proxy: ConnectProxy | None = None) -> Agent:
 
 
 def build_pool(
-    reactor: IReactorTime, on_endless_head: Callable[[], None] | None = None
+    reactor: IReactorTime,
+    on_endless_head: Callable[[], None] | None = None,
+    idle_timeout: int | None = None,
 ) -> HTTPConnectionPool:
-    """Return a pool that keeps no connection open.
-
-    `on_endless_head` is called for an answer with too many headers; by default it is logged, as one
-    of Alpaca's.
+    """Return a pool that keeps no connection to Alpaca open.
 
     On a kept connection, an order could be written while Alpaca closes it. Twisted also repeats a
     DELETE by itself after such a loss. At Alpaca, a DELETE can sell a part of a position, so a
     repeated one would sell twice.
+
+    Args:
+        reactor: the timers of connections that are kept.
+        on_endless_head: called for an answer with too many headers; by default it is logged, as one
+            of Alpaca's.
+        idle_timeout: seconds for which one connection is kept for the next request; None keeps
+            none.
     """
-    return _Pool(reactor, on_endless_head)
+    return _Pool(reactor, on_endless_head, idle_timeout)
 
 
 @implementer(IAgentEndpointFactory)
@@ -90,6 +96,7 @@ class _HttpConnection(HTTP11ClientProtocol):
 
     _head_size = 0
     _header_count = 0
+    _is_idle = False
 
     def __init__(
         self, quiescent: Callable[[HTTP11ClientProtocol], None], on_endless_head: Callable[[], None]
@@ -128,11 +135,21 @@ class _HttpConnection(HTTP11ClientProtocol):
         transport: Any = self.transport
         transport.abortConnection()
 
+    def mark_idle(self) -> None:
+        """Do not let the end of the body close the connection: the next request can follow."""
+        self._is_idle = True
+        parser: Any = self._parser
+        del parser.headerReceived  # a cycle, which only a garbage collection would free
+
+    def _abort_body(self) -> None:
+        if not self._is_idle:
+            self._abort()
+
     def request(self, request: Request) -> Deferred[IResponse]:
+        self._head_size, self._header_count, self._is_idle = 0, 0, False
         answered: Deferred[IResponse] = super().request(request)
         parser: Any = self._parser
-        transport: Any = self.transport
-        parser.transport.abortConnection = transport.abortConnection
+        parser.transport.abortConnection = self._abort_body
         receive_header = parser.headerReceived
 
         def count_header(name: bytes, value: bytes) -> None:
@@ -157,9 +174,14 @@ class _Pool(HTTPConnectionPool):
     _endless_heads = 0
 
     def __init__(
-        self, reactor: IReactorTime, on_endless_head: Callable[[], None] | None = None
+        self,
+        reactor: IReactorTime,
+        on_endless_head: Callable[[], None] | None,
+        idle_timeout: int | None,
     ) -> None:
-        super().__init__(reactor, persistent=False)
+        super().__init__(reactor, persistent=idle_timeout is not None)
+        self.maxPersistentPerHost = 1
+        self.cachedConnectionTimeout = idle_timeout or 0
         self._on_endless_head = on_endless_head or self._log_endless_head
 
     def _factory(  # type: ignore[override]  # a class in Twisted; it is only called
@@ -169,6 +191,17 @@ class _Pool(HTTPConnectionPool):
         factory.noisy = False  # Twisted would log two lines per request
         factory.buildProtocol = lambda _: _HttpConnection(quiescentCallback, self._on_endless_head)
         return factory
+
+    def _putConnection(self, key: Any, connection: Any) -> None:
+        connection.mark_idle()
+        super()._putConnection(key, connection)
+
+    def _removeConnection(self, key: Any, connection: Any) -> None:
+        """Close an idle connection. With TLS, Twisted would wait for the other end to do so too."""
+        self._connections[key].remove(connection)
+        del self._timeouts[connection]
+        if connection.state == "QUIESCENT":  # not lost
+            connection.transport.abortConnection()
 
     def _log_endless_head(self) -> None:
         self._endless_heads += 1

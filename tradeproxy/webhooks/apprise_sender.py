@@ -42,6 +42,9 @@ class AppriseSender:
         self._notify = notify_with_apprise if notify is None else notify
         self._thread: Thread | None = None
 
+    def close(self) -> None:
+        """Do nothing: Apprise connects for each message."""
+
     async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         """Send the body of a request, which is a text, and return what came of it."""
         if self._thread is not None and self._thread.is_alive():

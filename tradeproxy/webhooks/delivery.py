@@ -15,9 +15,7 @@ One request is in flight. The log holds what waits, so a slow receiver costs the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,32 +25,20 @@ from twisted.python.failure import Failure
 
 from tradeproxy.config.webhooks import WebhookSettings
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
-from tradeproxy.hub.locate import UnrecoverablePositionError
-from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
-from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
-from tradeproxy.query.filters import Filter, read_traits
+from tradeproxy.hub.log_tail import ReplacedLogError
+from tradeproxy.journal.base import UnreadableError
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.webhooks.delivery_log import DeliveryLog
 from tradeproxy.webhooks.formats import build_request
-from tradeproxy.webhooks.message import Message, Skipped, build_event_message
+from tradeproxy.webhooks.message import Message, Skipped
 from tradeproxy.webhooks.positions import StoredPosition
+from tradeproxy.webhooks.queue import MessageQueue
 from tradeproxy.webhooks.retry import RetrySchedule, Verdict, judge
 from tradeproxy.webhooks.sender import ReceiverAnswer, Sender
 from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
-from tradeproxy.webhooks.watch import AccountWatch
-from tradeproxy.wire.position import Cursor, FromTime, LastEvents, compute_check
 
 MAX_AGE = 24 * 3600 * SECOND
 """Microseconds after which an event is skipped."""
-
-MAX_REPORTS = 100
-"""Reports about the proxy that wait for their turn. The oldest is dropped, and counted."""
-
-ROWS = 32
-"""Rows of one read. They are parsed in one turn of the reactor: half a millisecond."""
-
-UNWANTED_ROWS = 1000
-"""After so many events that are not wanted, the position is stored nevertheless."""
 
 
 def may_send(account: Account) -> bool:
@@ -97,21 +83,10 @@ class Delivery:
         self.stats.state, self.stats.reason = DeliveryState.WAITING, ""
         self._log = DeliveryLog(self.stats)
         self._sender = sender
-        self._node = node
         self._clock = clock
         self._random = random
         self._on_stopped = on_stopped
-        self._filter = Filter(webhook.symbols, webhook.events, webhook.prefix)
-        self._tail = LogTail(account, self._wake_soon)
-        self._rows: deque[Row] = deque()
-        self._reports: deque[tuple[int, Message]] = deque()
-        self._watch: AccountWatch | None = None
-        self._skipped = Skipped()
-        self._stored = StoredPosition()
-        self._time: int | None = None
-        self._epoch = ""  # of the rows
-        self._unstored = 0
-        self._is_changed = False
+        self._queue = MessageQueue(webhook, account, node, self._log, self._wake_soon)
         self._is_running = False
         self._is_waking = False
         self._is_cut_off = False
@@ -130,7 +105,7 @@ class Delivery:
 
     def _fail(self, failure: Failure) -> None:
         self._log.record_error("it has failed", failure)
-        self._tail.stop()
+        self._queue.stop()
         self.account.on_state.pop(self, None)
         self.stats.state, self.stats.reason = DeliveryState.STOPPED, INTERNAL_ERROR
 
@@ -155,36 +130,16 @@ class Delivery:
         self._wake()
 
     def _observe(self) -> None:
-        """Take what is new of the state of the account, with its place among the events."""
-        if self._watch is None or not self._is_running or not may_send(self.account):
-            return
-        before = self._watch.known
-        try:
-            messages = self._watch.look()
-        except Exception:  # whose state it is must not fail
-            self._log.record_error("its state cannot be observed")
-            return
-        for message in messages:
-            if message.type.removeprefix("proxy.") in self.webhook.events:
-                self._add_report(message)
-        self._is_changed = self._is_changed or self._watch.known != before
-        if self._reports:
-            self._wake_soon()
+        if self._is_running and may_send(self.account):
+            self._queue.observe()
 
     def finish(self) -> None:
         """Have the next `take_position` return the position in any case."""
-        self._is_changed = True
+        self._queue.is_changed = True
 
     def take_position(self) -> StoredPosition | None:
         """Return the position if it has changed since the last call, and can be stored."""
-        if self._watch is None or not self._is_changed or not may_send(self.account):
-            return None
-        done, cursor = self._stored, self._tail.cursor
-        if cursor is not None and not self._skipped.count:  # after a restart they are counted again
-            done = replace(done, cursor=cursor, time=self._time)
-        self._stored = replace(self._watch.known, cursor=done.cursor, time=done.time)
-        self._is_changed, self._unstored = False, 0
-        return self._stored
+        return self._queue.take_position() if may_send(self.account) else None
 
     # The conversation.
 
@@ -192,137 +147,66 @@ class Delivery:
         position: StoredPosition | None = None
         while self._is_running:
             try:
-                await self._begin(position or read_stored())
+                self._check()
+                self._queue.start(position or read_stored())
+                self.stats.state, self.stats.reason = DeliveryState.READY, ""
                 while True:
                     await self._deliver_next()
             except _InterruptedError:
-                position = None  # another node may have sent since
-                if not may_send(self.account):
-                    self._watch = None  # and reported: what is known here is no longer the newest
-                self._skipped = Skipped()
-                self._reports.clear()
+                position = None  # another node may have sent, and reported, since
+                self._queue.forget(is_outdated=not may_send(self.account))
                 await self._pause()
             except UnreadableError:
-                position = self._current()
+                position = self._queue.get_position()
                 await self._pause()
             except ReplacedLogError:
-                position = self._current()
-                self._rows.clear()
-        self._tail.stop()
+                position = self._queue.get_position()
+                self._queue.stop()
+        self._sender.close()
 
     async def _pause(self) -> None:
-        self._rows.clear()
-        self._tail.stop()
+        self._queue.stop()
         if self.stats.state is not DeliveryState.STOPPED:
             self.stats.state, self.stats.reason = DeliveryState.WAITING, ""
         if self._is_running:
             await self._wait()
 
-    def _current(self) -> StoredPosition | None:
-        """Return the position of this process, unless it has not begun."""
-        if self._watch is None:
-            return None
-        known, cursor = self._watch.known, self._tail.cursor or self._stored.cursor
-        return replace(known, cursor=cursor, time=self._time)
-
-    async def _begin(self, stored: StoredPosition | None) -> None:
-        if not may_send(self.account):
-            raise _InterruptedError
-        self._stored = stored or StoredPosition()
-        self._time = self._stored.time
-        self._start_tail(is_first=stored is None)
-        self._watch = AccountWatch(self.account, self.webhook.after, self._node, self._stored)
-        self._is_changed = True
-        self.stats.state, self.stats.reason = DeliveryState.READY, ""
-
-    def _start_tail(self, *, is_first: bool) -> None:
-        """Continue after the stored cursor, or after the time of its event, or with all rows."""
-        if is_first:
-            self._tail.start(LastEvents(0))
-            return
-        oldest = LastEvents(self.account.log.last)
-        if self._tail.start_at(self._stored.cursor, oldest):
-            return
-        log, time = self.account.log, self._time
-        cursor = Cursor.parse(self._stored.cursor or "")
-        if cursor is not None and cursor.epoch == log.epoch and cursor.seq < log.first:
-            self._skip(log.first - 1 - cursor.seq, time, log.complete_from)
-        elif time is not None:
-            try:
-                self._tail.start(FromTime(time))
-            except UnrecoverablePositionError:
-                self._skip(1, time, log.complete_from)
-
-    async def _deliver_next(self) -> None:
+    def _check(self) -> None:
         if not may_send(self.account) or not self._is_running:
             raise _InterruptedError
-        if self._reports and self._reports[0][0] <= self._tail.position:
-            _, report = self._reports[0]
-            await self._deliver(report)
-            if self._reports and self._reports[0][1] is report:
-                self._reports.popleft()
-        elif self._rows or self._read():
-            row = self._rows[0]
-            if (message := self._select(row)) is not None:
-                if self._is_old(message) and self.account.dates.alpaca() is None:
-                    await self._wait()  # this machine's clock may be wrong by years
-                    return
-                await self._deliver(message)
-            self._rows.popleft()
-            self._take(row)
-            if not self._rows:
-                self._clock.callLater(0, self._wake)  # others have their turn
-                await self._wait()
-        else:
-            await self._wait()
 
-    def _read(self) -> bool:
-        try:
-            self._rows.extend(self._tail.read(ROWS))
-            self._epoch = self.account.log.epoch
-        except TrimmedError:
-            skipped = self._tail.skip_trimmed()
-            self._skip(skipped, self._time, self.account.log.complete_from)
-            return self._read()
-        return bool(self._rows)
-
-    def _take(self, row: Row) -> None:
-        self._tail.take(row.seq)
-        self._time = row.time if row.time is not None else self._time
-        self._unstored += 1
-        if self._unstored >= UNWANTED_ROWS:
-            self._is_changed = True
-
-    def _select(self, row: Row) -> Message | None:
-        """Return the message of a row; None if it is not wanted."""
-        if row.payload is None:  # its events were delivered, but could not be stored
-            self._skip(1, row.time, row.time)
-            return None
-        if not self._filter.matches(read_traits(row.payload)):
-            return None
-        # A log that has lost its end reuses numbers: see Cursor.
-        check = compute_check(row.payload)
-        row_id = f"{self.account.name}-{self._epoch}-{row.seq}-{check:08x}"
-        return build_event_message(self.account.name, row.payload, row_id, row.time, self._now())
+    async def _deliver_next(self) -> None:
+        self._check()
+        message = self._queue.find_next()
+        if not self._queue.is_at_end:
+            self._clock.callLater(0, self._wake)  # an event that has come meanwhile is first
+        await self._wait()
+        if message is not None:
+            self._check()
+            await self._deliver(message)
+            self._queue.take(message)
 
     async def _deliver(self, message: Message) -> None:
         """Send a message until it is done: accepted, refused for good, or too old."""
         schedule = RetrySchedule(self._random)
+        while self._is_old(message) and self.account.dates.alpaca() is None:
+            await self._wait()  # this machine's clock may be wrong by years
+            self._check()
         while True:
             if self._is_old(message):
-                self._skip(1, message.time, message.time)
+                self._queue.skip(1, message.time, message.time)
                 break
             if schedule.failures == 0:
                 self.stats.state = DeliveryState.SENDING
             now = self.account.dates.own()
-            request = build_request(self.webhook, message, self._skipped, now)
+            request = build_request(self.webhook, message, self._queue.skipped, now)
             answer: ReceiverAnswer = await self._interruptible(
                 Deferred.fromCoroutine(self._sender.send(request))
             )
             match judge(answer.status):
                 case Verdict.DELIVERED:
                     self._log.record_sent(schedule.failures, self.account.dates.own())
-                    self._skipped = Skipped()
+                    self._queue.skipped = Skipped()
                     break
                 case Verdict.REJECTED:
                     self._log.record_rejected(message.id, answer.reason)
@@ -335,7 +219,6 @@ class Delivery:
                     self._log.record_failure(answer.reason, delay, schedule.failures)
                     await self._interruptible(deferLater(self._clock, delay))
         self.stats.state, self.stats.reason = DeliveryState.READY, ""
-        self._is_changed = True
 
     async def _interruptible(self, work: Deferred[Any]) -> Any:
         """Await a Deferred that `_interrupt` cancels. A cancelled request may fail otherwise."""
@@ -374,21 +257,6 @@ class Delivery:
             self._is_waking = True
             self._clock.callLater(0, self._wake)
 
-    # What is known.
-
-    def _now(self) -> int:
-        return self.account.dates.now_microseconds()
-
     def _is_old(self, message: Message) -> bool:
-        return message.time is not None and self._now() - message.time > MAX_AGE
-
-    def _add_report(self, message: Message) -> None:
-        if len(self._reports) == MAX_REPORTS:
-            _, dropped = self._reports.popleft()
-            self._skip(1, dropped.time, dropped.time)
-        self._reports.append((self.account.log.last, message))
-
-    def _skip(self, count: int, begin: int | None, end: int | None) -> None:
-        if count:
-            self._log.record_skipped(count, is_first=not self._skipped.count)
-            self._skipped = self._skipped.add(count, begin, end)
+        now = self.account.dates.now_microseconds()
+        return message.time is not None and now - message.time > MAX_AGE

@@ -48,14 +48,14 @@ class AddressRefusedError(ConnectError):
         return self._text
 
 
-@implementer(IAgentEndpointFactory)
-class ReceiverEndpoints:
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
+class ReceiverEndpoint:
     """Makes an Agent connect to the receiver of one webhook, wherever the request leads."""
 
     def __init__(
         self, url: ReceiverUrl, allow_http: bool, reactor: Reactor, proxy: ConnectProxy | None
     ) -> None:
-        """Create the factory.
+        """Create the endpoint.
 
         Args:
             url: the receiver's.
@@ -63,23 +63,26 @@ class ReceiverEndpoints:
             reactor: connects, resolves names and schedules the timeouts.
             proxy: the HTTP proxy for connections with TLS, or None.
         """
+        self.attempts = 0
+        """How often a connection was begun."""
         self._url = url
-        self._checked = CheckedEndpoint(url, allow_http, reactor)
-        self._reactor = reactor
-        self._proxy = proxy
+        self._endpoint: IStreamClientEndpoint = CheckedEndpoint(url, allow_http, reactor)
+        if url.secure and proxy is not None and proxy.serves(url.host, url.port):
+            # It resolves the name, with rules of its own. TLS still verifies the receiver's name.
+            self._endpoint = TunnelEndpoint(url.host, url.port, proxy, reactor, CONNECT_TIMEOUT)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Return the endpoint."""
-        url = self._url
-        endpoint: IStreamClientEndpoint = self._checked
-        if not url.secure:
-            return endpoint
-        if self._proxy is not None and self._proxy.serves(url.host, url.port):
-            # It resolves the name, with rules of its own. TLS still verifies the receiver's name.
-            endpoint = TunnelEndpoint(
-                url.host, url.port, self._proxy, self._reactor, CONNECT_TIMEOUT
-            )
-        return wrapClientTLS(ServerIdentity(url.host), endpoint)
+        """Return this endpoint."""
+        return self
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        """Connect, and count it."""
+        self.attempts += 1
+        endpoint = self._endpoint
+        if self._url.secure:
+            endpoint = wrapClientTLS(ServerIdentity(self._url.host), endpoint)
+        connecting: Deferred[Any] = endpoint.connect(protocolFactory)
+        return connecting
 
 
 @implementer(IStreamClientEndpoint)

@@ -53,7 +53,8 @@ def store_positions(
     """Store these positions beside those of the other `known` webhooks. Others are removed."""
     merged = {**read_positions(account), **positions}
     document = {name: asdict(merged[name]) for name in sorted(merged) if name in known}
-    account.set_metadata(KEY, json.dumps(document, separators=(",", ":")) if document else None)
+    text = json.dumps(document, separators=(",", ":")) if document else None
+    account.set_metadata(KEY, text, is_urgent=False)
 
 
 def _parse(value: dict[str, Any]) -> StoredPosition:

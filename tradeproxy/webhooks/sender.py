@@ -11,7 +11,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOutError
 from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseFailed
+from twisted.web.client import (
+    Agent,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
@@ -23,7 +28,7 @@ from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError, build_pool
 from tradeproxy.upstream.tls import describe_tls_failure
-from tradeproxy.webhooks.endpoint import ReceiverEndpoints
+from tradeproxy.webhooks.endpoint import ReceiverEndpoint
 from tradeproxy.webhooks.formats import OutgoingRequest
 
 REQUEST_TIMEOUT = 15.0
@@ -33,7 +38,11 @@ BODY_TIMEOUT = 2.0
 """Seconds for the body of the answer, which is not used."""
 
 MAX_ANSWER = 4096
-"""Bytes of the body of an answer that are read. A receiver can then end in peace."""
+"""Bytes of the body of an answer that are read. The connection is kept only behind a whole body."""
+
+IDLE_TIMEOUT = 10
+"""Seconds for which a connection is kept for the next request. A NAT forgets one sooner or later,
+and a request on it would get no answer."""
 
 USER_AGENT = "tradeproxy"
 
@@ -58,9 +67,12 @@ class Sender(Protocol):
     async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         """Send a request and return what came of it. It raises nothing, unless it is cancelled."""
 
+    def close(self) -> None:
+        """Close what is idle. A request afterwards connects again."""
+
 
 class HttpSender:
-    """Sends over a new connection for each request, in REQUEST_TIMEOUT + BODY_TIMEOUT at most."""
+    """Sends over one connection, in REQUEST_TIMEOUT + BODY_TIMEOUT at most for a request."""
 
     def __init__(
         self,
@@ -82,24 +94,20 @@ class HttpSender:
         self._origin = url.origin.encode("ascii")
         self._reactor = reactor
         self._wall_clock = wall_clock
-        self._agent: Agent = Agent.usingEndpointFactory(
-            reactor,
-            ReceiverEndpoints(url, allow_http, reactor, proxy),
-            build_pool(reactor, on_endless_head=lambda: None),
-        )
+        self._endpoint = ReceiverEndpoint(url, allow_http, reactor, proxy)
+        self._pool = build_pool(reactor, lambda: None, IDLE_TIMEOUT)
+        self._agent: Agent = Agent.usingEndpointFactory(reactor, self._endpoint, self._pool)
+
+    def close(self) -> None:
+        """Close the connection if it is idle. A request afterwards connects again."""
+        self._pool.closeCachedConnections()
 
     async def send(self, request: OutgoingRequest) -> ReceiverAnswer:
         """Send a request and return what came of it."""
-        headers = Headers({"user-agent": [USER_AGENT]})
-        for name, value in request.headers:
-            headers.addRawHeader(name, value)
         try:
-            response: Any = await self._agent.request(
-                b"POST",
-                self._origin + request.target,
-                headers,
-                RequestBody(request.body),
-            ).addTimeout(REQUEST_TIMEOUT, self._reactor, _raise_timeout)
+            response: Any = await Deferred.fromCoroutine(self._request(request)).addTimeout(
+                REQUEST_TIMEOUT, self._reactor, _raise_timeout
+            )
         except CancelledError:
             raise
         except Exception as error:
@@ -107,6 +115,21 @@ class HttpSender:
         answer = self._read_answer(response)
         await self._discard_body(response)
         return answer
+
+    async def _request(self, request: OutgoingRequest) -> Any:
+        headers = Headers({"user-agent": [USER_AGENT]})
+        for name, value in request.headers:
+            headers.addRawHeader(name, value)
+        url, body = self._origin + request.target, RequestBody(request.body)
+        while True:
+            before = self._endpoint.attempts
+            try:
+                return await self._agent.request(b"POST", url, headers, body)
+            except (RequestTransmissionFailed, ResponseNeverReceived) as error:
+                is_kept = self._endpoint.attempts == before
+                if not is_kept or any(each.check(CancelledError) for each in error.reasons):
+                    raise
+                # The receiver has closed a connection that was idle. That is no failure.
 
     def _read_answer(self, response: IResponse) -> ReceiverAnswer:
         [retry_after, *_] = response.headers.getRawHeaders(b"retry-after") or [None]
