@@ -138,6 +138,11 @@ class Store:
         if self._checkpoints is not None:
             self._checkpoints.begin_when_due(self._connection.total_changes)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint runs in a thread."""
+        return self._checkpoints is not None and self._checkpoints.is_running
+
     def check_integrity(self) -> None:
         """Read the whole file. Raises DamageError if it is damaged."""
         if self._execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
