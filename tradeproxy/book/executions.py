@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol, read_amount
+from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol, parse_number
 from tradeproxy.book.lots import EXACT, ONE, ZERO
 from tradeproxy.wire.event import MAX_WORD_LENGTH, read_time
 from tradeproxy.wire.printable import replace_surrogates
@@ -310,7 +310,7 @@ def _read_fee(*values: Any) -> Decimal:
 def _number(value: Any) -> Decimal | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return read_amount(value) if isinstance(value, str) else None
+    return parse_number(value) if isinstance(value, str) else None
 
 
 def _word(value: Any) -> str:

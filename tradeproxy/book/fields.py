@@ -174,13 +174,13 @@ def normalize_symbol(symbol: str) -> str:
     return symbol.replace("/", "").upper()
 
 
-def read_amount(text: str) -> Decimal | None:
+def parse_number(text: str) -> Decimal | None:
     """Return a number within the bounds of wire/amount.py; None for any other text."""
-    return _parse_amount(text) if len(text) <= MAX_WORD_LENGTH else None
+    return _parse_number(text) if len(text) <= MAX_WORD_LENGTH else None
 
 
 # An event's position is parsed for the position and for the strategy, and with the next event.
-_parse_amount = lru_cache(maxsize=1024)(parse_amount)
+_parse_number = lru_cache(maxsize=1024)(parse_amount)
 
 
 def read_event(payload: bytes) -> BookEvent | None:
