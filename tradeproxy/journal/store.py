@@ -27,7 +27,7 @@ from tradeproxy.wire.event import Event, OrderState
 
 _T = TypeVar("_T")
 
-KEPT_WAL = 8 * 1024 * 1024
+KEPT_WAL = 16 * 1024 * 1024
 """Bytes that the file of the write-ahead log keeps when the log begins again. It seldom has more,
 see wal_checkpoints. After a full disk or a flood, other accounts need the space."""
 
