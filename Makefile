@@ -17,7 +17,7 @@ run: $(VENV)/.runtime
 
 # Prints one character per test; failures follow at the end.
 test: $(VENV)/.development
-	@echo "Running about 2,000 tests in $(JOBS) processes. This takes about two minutes."
+	@echo "Running about 3,700 tests in $(JOBS) processes. This takes about four minutes."
 	$(BIN)/trial --jobs $(JOBS) --reporter=text tests
 
 # What .env.example and docs/configuration.md say about each setting, from the code.

@@ -78,8 +78,10 @@ MONOPOLIES = {
         "tradeproxy.wire",
         "tradeproxy.journal",
         "tradeproxy.book",
+        "tradeproxy.hub.replication",
         "tradeproxy.recovery.found",
         "tradeproxy.recovery.open_orders",
+        "tradeproxy.simulator.faults",
     ),
     "autobahn": (
         "tradeproxy.client.tx",

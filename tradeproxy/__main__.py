@@ -20,6 +20,7 @@ from twisted.logger import Logger, LogLevelFilterPredicate, globalLogBeginner
 
 import tradeproxy
 from tradeproxy.cli import book, export, init, notify, proxy, state, status, strategies, tail
+from tradeproxy.cli.ask import FAILED, AskError, print_error
 from tradeproxy.cli.reactor import run_coroutine
 from tradeproxy.cli.streams import open_missing_streams, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
@@ -72,6 +73,14 @@ def main() -> None:
 def _run_command() -> None:
     parser = _make_parser()
     arguments, rest = parser.parse_known_args()
+    try:
+        _dispatch(parser, arguments, rest)
+    except AskError as error:
+        print_error(error, as_json=getattr(arguments, "json", False))
+        raise SystemExit(FAILED) from None
+
+
+def _dispatch(parser: ArgumentParser, arguments: Namespace, rest: Sequence[str]) -> None:
     match arguments.command:
         case "run" | "demo":
             _serve(arguments, rest)
@@ -92,11 +101,11 @@ def _run_command() -> None:
         case "notify":
             raise SystemExit(notify.main(arguments))
         case "orders" | "positions" | "order":
-            raise SystemExit(state.main(arguments))
+            state.main(arguments)
         case "strategies":
-            raise SystemExit(strategies.main(arguments))
+            strategies.main(arguments)
         case "book":
-            raise SystemExit(book.main(arguments))
+            book.main(arguments)
         case "completion":
             print(_completion(arguments.shell))
         case None:

@@ -23,7 +23,7 @@ from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.recovery.book_import import BookImport
 from tradeproxy.recovery.recovery import Recovery
-from tradeproxy.reload.reload import Reload, ReloadTargets, ignore_level
+from tradeproxy.reload.reload import Reload, ReloadTargets
 from tradeproxy.runtime import reuseport
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.gc_service import GcService
@@ -65,10 +65,9 @@ _T = TypeVar("_T")
 def build_service(
     settings: Settings,
     reactor: Reactor,
-    sockets: SocketLimit | None = None,
-    wall_clock: Callable[[], float] = time.time,
-    source: SettingsSource | None = None,
-    set_log_level: Callable[[Level], None] = ignore_level,
+    sockets: SocketLimit,
+    source: SettingsSource,
+    set_log_level: Callable[[Level], None],
 ) -> MultiService:
     """Return the service that keeps one connection per account and serves its events to clients.
 
@@ -79,16 +78,15 @@ def build_service(
     Args:
         settings: the accounts, the addresses and the limits.
         reactor: sockets, timers and intervals; see runtime.monotonic.use_monotonic_clock.
-        sockets: the limit of sockets; by default none.
-        wall_clock: dates, as Unix time in seconds.
-        source: reads the settings again, for a reload or a refused login; by default never.
+        sockets: the limit of sockets.
+        source: reads the settings again, for a reload or a refused login.
         set_log_level: sets the lowest level of the log, for a reload.
     """
     node = _node(settings, reactor)
     accounts = {
         account.name: Account(
             account.name,
-            _journal(account, settings.journal, node, reactor, Dates(reactor.seconds, wall_clock)),
+            _journal(account, settings.journal, node, reactor, Dates(reactor.seconds, time.time)),
             reactor,
         )
         for account in settings.accounts
@@ -107,7 +105,7 @@ def build_service(
     webhooks = Webhooks(
         settings.webhooks,
         accounts,
-        lambda webhook: build_sender(webhook, reactor, settings.connect_proxy, wall_clock),
+        lambda webhook: build_sender(webhook, reactor, settings.connect_proxy, time.time),
         os.urandom(8).hex(),
         reactor,
         SystemRandom().random,
@@ -117,7 +115,7 @@ def build_service(
         clients,
         admission,
         reactor,
-        wall_clock,
+        time.time,
         passthrough,
         trusted,
         webhooks.list_stats,
@@ -126,15 +124,14 @@ def build_service(
     proxy = OrderedService()
     proxy.setName("tradeproxy")
     for account in settings.accounts if settings.demo else ():
-        _simulator_service(account, reactor, wall_clock).setServiceParent(proxy)
+        _simulator_service(account, reactor).setServiceParent(proxy)
     JournalService(accounts.values()).setServiceParent(proxy)
     BookService(books.values()).setServiceParent(proxy)
     if settings.trade_log is not None:
         _trade_logs(settings.trade_log, accounts.values(), reactor).setServiceParent(proxy)
     upstream = MultiService()
     upstream.setServiceParent(proxy)
-    read_accounts = tuple if source is None else source.read_accounts_again
-    keys = [AccountKeys(account, read_accounts) for account in settings.accounts]
+    keys = [AccountKeys(account, source.read_accounts_again) for account in settings.accounts]
     for account, own_keys in zip(settings.accounts, keys, strict=True):
         dates = accounts[account.name].dates
         rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
@@ -158,18 +155,17 @@ def build_service(
             proxy
         )
     StartupLog(settings).setServiceParent(proxy)
-    if source is not None:
-        targets = ReloadTargets(
-            tokens,
-            clients.clients,
-            admission,
-            None if passthrough is None else passthrough.admission,
-            keys,
-            set_log_level,
-            webhooks,
-        )
-        reload = Reload(settings, source.read_again, targets)
-        HangupService(reactor, reload.run).setServiceParent(proxy)
+    targets = ReloadTargets(
+        tokens,
+        clients.clients,
+        admission,
+        None if passthrough is None else passthrough.admission,
+        keys,
+        set_log_level,
+        webhooks,
+    )
+    reload = Reload(settings, source.read_again, targets)
+    HangupService(reactor, reload.run).setServiceParent(proxy)
     logs = [account.log for account in accounts.values()]
     GcService(lambda: sum(log.last for log in logs), reactor).setServiceParent(proxy)
     return proxy
@@ -251,15 +247,13 @@ def _passthrough(
     return RestProxy(agent, urls, own_pages, clients, reactor)
 
 
-def _simulator_service(
-    account: AccountSettings, reactor: Reactor, wall_clock: Callable[[], float]
-) -> Service:
+def _simulator_service(account: AccountSettings, reactor: Reactor) -> Service:
     # Only the demo needs the simulator, so no other start imports it.
     from tradeproxy.simulator.demo import DemoService
     from tradeproxy.simulator.simulator import Simulator
 
     is_paper = account.name == "paper"
-    simulator = Simulator(reactor, SystemRandom(), binary=is_paper, wall_clock=wall_clock)
+    simulator = Simulator(reactor, SystemRandom(), binary=is_paper)
     description = endpoints.describe_tcp("127.0.0.1", account.base_url.port)
     return DemoService(simulator, description, reactor, outage=is_paper)
 

@@ -187,13 +187,8 @@ def makeService(options: Options) -> IService:
     sockets = SocketLimit(clients, count_free_files(reserve), outgoing=settings.rest)
     proxy = OrderedService()
     LogThrottleService(reactor.callWhenRunning).setServiceParent(proxy)
-    build_service(
-        settings,
-        reactor,
-        sockets,
-        source=options.source,
-        set_log_level=options.set_log_level,
-    ).setServiceParent(proxy)
+    service = build_service(settings, reactor, sockets, options.source, options.set_log_level)
+    service.setServiceParent(proxy)
     watch_stop_signals(reactor, partial(shorten_stop, proxy))
     notifier = build_notifier(os.environ, os.getpid(), reactor)
     if notifier is not None:

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import order, read, report_fill
 from tests.book.support import BookCase
+from tests.support.holdings import group_holdings
 from tradeproxy.book.importing import ImportPage
-from tradeproxy.book.strategy_views import group_holdings
 
 
 def make_page(name: str) -> ImportPage:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from tests.book.support import BookCase, make_snapshot, parse
 from tests.support.state import order_event
+from tradeproxy.book.book import PREPARE_TIME, PREPARED
 from tradeproxy.book.snapshot import GROUP_NUMS, Renderings
+from tradeproxy.book.strategy_documents import LISTED_POSITIONS
 from tradeproxy.journal.base import UnreadableError
 
 if TYPE_CHECKING:
@@ -36,6 +39,85 @@ def count_own(new: BookSnapshot, old: BookSnapshot) -> tuple[int, int]:
     )
 
 
+class ManyPositionsTests(BookCase):
+    """One request for the state of 20,000 positions delayed every event by up to 2.3 s."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.symbols = [f"S{n:03}" for n in range(7 * PREPARED)]
+        self.publish(
+            *[order_event(n, str(n), "fill", symbol=s) for n, s in enumerate(self.symbols)]
+        )
+
+    def read_strategies(self) -> list[tuple[str, str, bool]]:
+        """Return the symbol, the quantity and `account_flat` of each position of strategies."""
+        documents = [json.loads(each) for each in make_snapshot(self.book).strategies]
+        self.assertEqual({each["name"] for each in documents}, {"bot"})
+        return [
+            (position["symbol"], position["qty"], position["account_flat"])
+            for each in documents
+            for position in each["positions"]
+        ]
+
+    def test_they_are_rendered_in_steps(self) -> None:
+        """A snapshot may be taken once all are rendered. A later event needs no step of its own."""
+        self.ticks.tick = PREPARE_TIME
+        steps = 1
+        while not self.book.prepare():
+            steps += 1
+        self.assertEqual(steps, 13)  # of two kinds; the last step of one begins the other
+        self.publish(order_event(900, "900", "fill", symbol="S001"))
+        self.assertTrue(self.book.prepare())
+
+    def test_snapshot_without_steps_has_all_of_them(self) -> None:
+        """Of the account and of the strategy, by symbol."""
+        snapshot = make_snapshot(self.book)
+        self.assertEqual([each.symbol for each in snapshot.positions], self.symbols)
+        self.assertEqual(self.read_strategies(), [(s, "10", False) for s in self.symbols])
+
+    def test_changes_are_shown(self) -> None:
+        """A new symbol takes its place, and a closed one is gone."""
+        make_snapshot(self.book)
+        sold = json.loads(order_event(901, "901", "fill", symbol="S001"))
+        sold["data"]["order"]["side"], sold["data"]["position_qty"] = "sell", "0"
+        self.publish(json.dumps(sold).encode())
+        self.publish(order_event(902, "902", "fill", symbol="S0005"))
+        wanted = sorted({*self.symbols, "S0005"} - {"S001"})
+        self.assertEqual([each.symbol for each in make_snapshot(self.book).positions], wanted)
+        shown = [symbol for symbol, qty, _ in self.read_strategies() if qty != "0"]
+        self.assertEqual(shown, wanted)
+
+    def test_position_that_the_account_has_not_is_marked(self) -> None:
+        """It was closed without the prefix of the strategy: its own fills do not show that."""
+        self.assertNotIn(("S001", "10", True), self.read_strategies())
+        sold = json.loads(order_event(903, "903", "fill", symbol="S001", client_order_id="x"))
+        sold["data"]["order"]["side"], sold["data"]["position_qty"] = "sell", "0"
+        self.publish(json.dumps(sold).encode())
+        documents = [json.loads(each) for each in make_snapshot(self.book).strategies]
+        flat = [
+            position["symbol"]
+            for each in documents
+            for position in each["positions"]
+            if each["name"] == "bot" and position["account_flat"]
+        ]
+        self.assertEqual(flat, ["S001"])
+
+    def test_next_trade_date_leaves_out_what_was_closed(self) -> None:
+        """A position with a fill of the day is listed although it is flat."""
+        sold = json.loads(order_event(904, "904", "fill", symbol="S001"))
+        sold["data"]["order"]["side"], sold["data"]["position_qty"] = "sell", "0"
+        self.publish(json.dumps(sold).encode())
+        self.assertIn(("S001", "0", False), self.read_strategies())
+        self.clock.advance(24 * 60 * 60)
+        self.ticks.tick = PREPARE_TIME
+        self.assertFalse(self.book.prepare())
+        self.publish(order_event(905, "905", "new"))
+        self.assertEqual(
+            [symbol for symbol, *_ in self.read_strategies()],
+            [symbol for symbol in self.symbols if symbol != "S001"],
+        )
+
+
 class SharedSnapshotTests(BookCase):
     """A client that does not read keeps its snapshot while events make further ones."""
 
@@ -55,6 +137,18 @@ class SharedSnapshotTests(BookCase):
         self.assertIs(new.fills, old.fills)
         self.assertIs(new.positions, old.positions)
         self.assertIs(new.strategies, old.strategies)
+
+    def test_fill_changes_few_bytes_of_many_positions(self) -> None:
+        """Each snapshot had the positions of a strategy in an object of its own, of 6.5 MB."""
+        symbols = [f"S{n:03}" for n in range(3 * LISTED_POSITIONS)]
+        self.publish(
+            *[order_event(700 + n, str(n), "fill", symbol=s) for n, s in enumerate(symbols)]
+        )
+        old = make_snapshot(self.book)
+        self.publish(order_event(2000, "9999", "fill", symbol=symbols[-1]))
+        new = make_snapshot(self.book)
+        self.assertLess(count_own(new, old)[0], LISTED_POSITIONS * 400)
+        self.assertGreater(sum(map(len, new.strategies)), 3 * LISTED_POSITIONS * 200)
 
     def test_closed_order_changes_one_group(self) -> None:
         """The orders behind it in the list stay in their groups."""

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
+from tests.support.holdings import describe_strategy, group_holdings
 from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
@@ -24,7 +25,6 @@ from tradeproxy.book.strategies import (
     UnknownOrderError,
 )
 from tradeproxy.book.strategy_book import StrategyBook
-from tradeproxy.book.strategy_views import describe_strategy, group_holdings
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.tables import TemporaryTables
@@ -64,10 +64,7 @@ def describe(book: StrategyBook) -> list[dict[str, Any]]:
     """Return all that a book says."""
     while book.work(1000):
         pass
-    return [
-        describe_strategy(name, own, TODAY, {}, all_positions=True)
-        for name, own in group_holdings(book).items()
-    ]
+    return [describe_strategy(name, own, TODAY, {}) for name, own in group_holdings(book).items()]
 
 
 class KeptTests(SqliteCase):

@@ -168,7 +168,15 @@ class WriteCsvTests(JournalCase):
 
     def test_text_is_no_formula_and_number_stays_number(self) -> None:
         """A spreadsheet runs a formula that an order's name holds; a negative number is none."""
-        for text in ('=HYPERLINK("x")', "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", " =1", "\tx"):
+        for text in (
+            '=HYPERLINK("x")',
+            "+1+1",
+            "-1+cmd|' /C calc'!A0",
+            "@SUM(A1)",
+            " =1",
+            "\tx",
+            "\u200b=1",
+        ):
             cell = format_cell(text)
             self.assertEqual(cell.strip('"')[0], "'", text)
             self.assertEqual(next(csv.reader([cell], strict=True)), [f"'{text}"])
@@ -177,7 +185,10 @@ class WriteCsvTests(JournalCase):
 
     def test_part_behind_a_separator_is_no_formula(self) -> None:
         """Where `;` separates fields, quotes behind a comma have no meaning: the field is cut."""
-        for text in ("a;=1+1;b", "; @SUM(A1);", "a\n=1+1\n", "a\t\t-1+1\t", "\t=1\t"):
+        for text in (
+            *("a;=1+1;b", "; @SUM(A1);", "a\n=1+1\n", "a\t\t-1+1\t", "\t=1\t"),
+            *('a;"=1+1', 'a; ""@SUM(A1)', 'a\t"-1+1'),  # an empty text in quotes, and the rest
+        ):
             line = f"2026-07-24,{format_cell(text)},fill\n"
             for separator in ";\t,":
                 rows = csv.reader(io.StringIO(line), delimiter=separator)

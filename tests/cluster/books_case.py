@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.book.strategy_frames import order, report_fill
 from tests.book.support import parse
+from tests.support.holdings import group_holdings
 from tests.support.nodes import LEASE_KEY, Member, NodesCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.book.strategies import Strategies
-from tradeproxy.book.strategy_views import group_holdings
 
 
 class BooksCase(NodesCase):

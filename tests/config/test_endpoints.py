@@ -121,6 +121,7 @@ class CompleteTests(SynchronousTestCase):
             ("unix:", "it has no path"),
             ("ssl:443:privateKey=/nonexistent.pem", "No such file"),
             (f"ssl:443:{CERTIFICATE}:sslmethod=TLS_METHOD", "leave out sslmethod"),
+            (f"haproxy:ssl:443:{CERTIFICATE}", "HAProxy sends its header before TLS"),
             ("systemd:domain=INET:index=7", "no such socket was passed to this process"),
             ("systemd:domain=INET", "Specify exactly one"),
         ]:

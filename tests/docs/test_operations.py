@@ -40,13 +40,15 @@ def collect_strings() -> set[str]:
 def find_log_lines(*levels: str) -> Iterator[str]:
     """Yield the format of each call of `self._log` with one of these levels."""
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        account = "…: " if "AccountLogger(self" in source else ""
+        for node in ast.walk(ast.parse(source)):
             match node:
                 case ast.Call(
                     func=ast.Attribute(attr=level, value=ast.Attribute(attr="_log")),
                     args=[ast.Constant(value=str(line)), *_],
                 ) if level in levels:
-                    yield re.sub(r"\{[^}]*\}", "…", line)
+                    yield account + re.sub(r"\{[^}]*\}", "…", line)
 
 
 def read_rows(section: str) -> list[list[str]]:

@@ -141,3 +141,16 @@ class UnfinishedRequestTests(ProxyTestCase):
             transport.write(b"\x81\xfe\x23\x29\0\0\0\0" + HEAD)  # one byte is missing
             self.wires.flush()
         self.assertEqual([each.is_open_now for each in clients], [False] * 2 + [True] * 4)
+
+    def test_oldest_large_message_is_dropped(self) -> None:
+        """After the login nothing counted: 10,000 clients of one program could hold 160 MB.
+
+        A message that is complete does not count.
+        """
+        clients = [self.open_client() for _ in range(6)]
+        self.say(clients[5], LISTEN + b" " * 9000)
+        for client in clients:
+            transport: Any = client.transport
+            transport.write(b"\x81\xfe\x23\x29\0\0\0\0" + HEAD)  # one byte is missing
+            self.wires.flush()
+        self.assertEqual([each.is_open_now for each in clients], [False] * 2 + [True] * 4)

@@ -266,9 +266,10 @@ class ConnectionTurnTests(SendGroupTestCase):
 
     def test_pieces_of_a_read_over_tls_wait_for_the_next_turns(self) -> None:
         """A read of 2 KiB holds up to 70 records, and each may hold a frame."""
-        self.patch(self.factory.throttle, "per_turn", 2)
+        self.patch(self.factory.frame_throttle, "per_turn", 2)
         peer = self.peer()
-        self.kernel.turn()
+        peer.say(LISTEN)
+        self.kernel.turn(2)
         alsoProvides(peer.transport, ISSLTransport)
         ping = bytes([0x80 | PING, 0x80, 0, 0, 0, 0])
         answered = []

@@ -60,6 +60,17 @@ class WorkLimitTests(SendGroupTestCase):
         self.kernel.settle()
         self.assertEqual({len(attacker.pongs) for attacker in attackers}, {50})
 
+    def test_reads_of_many_clients_share_the_limit_of_a_turn(self) -> None:
+        """Eight frames in one read waited for nothing: thousands of clients add up."""
+        attackers = [self.peer() for _ in range(3 * PER_TURN)]
+        for attacker in attackers:
+            self.flood(attacker, FRAMES_PER_TURN, bytes(100))
+        handled = [0]
+        while handled[-1] < len(attackers) * FRAMES_PER_TURN:
+            self.kernel.turn()
+            handled.append(sum(len(attacker.pongs) for attacker in attackers))
+            self.assertLessEqual(handled[-1] - handled[-2], PER_TURN * FRAMES_PER_TURN)
+
     def test_messages_stay_in_order_and_end_with_the_close(self) -> None:
         """Nothing is lost, and nothing is handled after a close frame."""
         peer = self.peer()

@@ -37,14 +37,20 @@ class WrongTokensTests(SynchronousTestCase):
         self.clock.advance(0.2)
         self.assertEqual(self.record(11), [0.0] * 10 + [1.0])
 
+    def test_addresses_of_one_network_share_a_count(self) -> None:
+        """A host of IPv6 has 2**64 addresses: each of them had ten guesses a minute."""
+        delays = [self.record(1, f"2001:db8::{n}")[0] for n in range(11)]
+        self.assertEqual(delays, [0.0] * 10 + [1.0])
+        self.assertEqual(self.record(1, "2001:db8:0:1::"), [0.0])
+
     def test_table_is_bounded(self) -> None:
         """An attacker may have as many addresses as it likes, with IPv6."""
         self.patch(wrong_tokens, "MAX_ADDRESSES", 3)
         self.record(10)
         for n in range(3):
-            self.record(10, f"2001:db8::{n}")
+            self.record(10, f"2001:db8:{n}::1")
         self.assertEqual(len(self.table), 3)
-        self.assertEqual(self.record(1, "2001:db8::2"), [1.0])
+        self.assertEqual(self.record(1, "2001:db8:2::1"), [1.0])
         self.assertEqual(self.record(1), [0.0])
 
 

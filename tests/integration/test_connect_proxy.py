@@ -65,7 +65,7 @@ class ConnectProxyTestCase(CertificateTestCase):
             f"http://127.0.0.1:{self.port}/paper/v2/account",
             headers=Headers({"APCA-API-KEY-ID": ["any"], "APCA-API-SECRET-KEY": ["any"]}),
         )
-        self.assertEqual((await answer.json())["id"], alpaca.account_id)
+        self.assertEqual((await answer.json())["id"], alpaca.exchange.portfolio.account_id)
         await proxy.stop()
         await alpaca.when_gone()
         self.assertEqual(alpaca.last_close, (1000, None))

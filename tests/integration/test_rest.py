@@ -75,7 +75,7 @@ class AlpacaPyTests(SocketTestCase):
         error = await api_error(trading(self.port).get_account)
         self.assertEqual((error.status_code, error.message), (403, "forbidden."))
         account: Any = await deferToThread(trading(self.port, "PKTEST", "test-secret").get_account)
-        self.assertEqual(account["id"], alpaca.account_id)
+        self.assertEqual(account["id"], alpaca.exchange.portfolio.account_id)
 
     async def test_rest_off_error_names_variable(self) -> None:
         """The SDK raises the proxy's message."""
@@ -106,7 +106,7 @@ class RestTlsTests(CertificateTestCase):
         alpaca = await self.simulate(self.identity.endpoint())
         await self.start(self.alpaca_port, SSL_CERT_FILE=str(self.authority.certificate))
         account: Any = await deferToThread(trading(self.port).get_account)
-        self.assertEqual(account["id"], alpaca.account_id)
+        self.assertEqual(account["id"], alpaca.exchange.portfolio.account_id)
 
     async def test_untrusted_host_gets_nothing(self) -> None:
         """The certificate has an unknown authority, or another host name."""

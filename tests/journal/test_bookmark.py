@@ -153,6 +153,18 @@ class BookmarkFileTests(SynchronousTestCase):
                 before = found
         self.assertEqual(times, [1.0, 11.0, 21.0])
 
+    def test_quiet_account_is_looked_at_every_10_seconds(self) -> None:
+        """It was every second. With cold caches, each look cost as much as an event."""
+        looks = []
+
+        def state() -> dict[str, str]:
+            looks.append(self.clock.seconds())
+            return {"base_url": "b", "latest": "1"}
+
+        Bookmark(self.path, self.clock, state, full_sync=False).start()
+        self.clock.pump([1.0] * 60)
+        self.assertEqual(looks, [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
+
     def test_start_writes_at_once(self) -> None:
         """A crash may follow soon."""
         self.state = {"base_url": "b", "latest": "1"}

@@ -44,7 +44,7 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.proxy_status import Gap
 
 INTERVAL = 900.0
-BROKEN = EventRecord(b"nonsense", 0, 8, 1_800_000_002_500_000_000, None, None)
+BROKEN = EventRecord(b"", 1_800_000_002_500_000_000, None, None, b"nonsense")
 """An entry of the history that is not JSON."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.web.server import Request
 
 from tests.recovery.recovery_case import OrdersTestCase
+from tests.support.holdings import group_holdings
 from tests.support.journals import journal_at
 from tests.support.redisjournals import UNLIMITED_LEASE, leading_journal
 from tests.support.redislog import SyncRedis, done
@@ -18,7 +19,6 @@ from tests.support.ticks import Ticks
 from tests.upstream.support import BASE_URL, KEYS, keys_of, memory_agent
 from tradeproxy.book.book import Book
 from tradeproxy.book.importing import ImportState
-from tradeproxy.book.strategy_views import group_holdings
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Journal

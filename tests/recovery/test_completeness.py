@@ -37,7 +37,7 @@ class FirstStreamTests(RecoveryTestCase):
         self.emit(1)
         self.advance(1)
         epoch = self.journal.epoch
-        self.journal.identify(self.alpaca.exchange.account()["id"])
+        self.journal.identify(self.alpaca.exchange.portfolio.account_id)
         self.assertEqual((self.delivered(), self.journal.epoch), ([(1, None)], epoch))
         self.journal.identify("another")
         self.assertNotEqual(self.journal.epoch, epoch)

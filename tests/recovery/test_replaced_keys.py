@@ -25,7 +25,7 @@ class ReplacedKeysTests(RecoveryTestCase):
         """The events of the old account would go on into the log of the new one."""
         epoch = self.journal.epoch
         self.replace_keys()
-        self.alpaca.account_id = "11111111-1111-4111-8111-111111111111"
+        self.alpaca.exchange.portfolio.account_id = "11111111-1111-4111-8111-111111111111"
         self.advance(INTERVAL)
         self.assertNotEqual(self.journal.epoch, epoch)
         self.assertEqual(len(self.wire.attempts), 2)

@@ -29,6 +29,16 @@ class FormatPeerTests(SynchronousTestCase):
         address = IPv6Address("TCP", "::ffff:192.0.2.1", 50_000)
         self.assertEqual(format_peer(address), "192.0.2.1:50000")
 
+    def test_text_of_the_proxy_protocol_that_is_no_address_is_not_shown(self) -> None:
+        """Anyone who reaches such a listener may send any text, and it raised ValueError.
+
+        The socket limit asks for the text before it closes a socket: the socket stayed open and
+        was counted no longer, and the error hit the client that had just connected.
+        """
+        for host in ("a:b:c", "<script>", "\x1b[2J", "::1%\x1b[2J", "", "1.2.3"):
+            for kind in (IPv4Address, IPv6Address):
+                self.assertEqual(format_peer(kind("TCP", host, 1)), "an invalid address")
+
 
 class PeerKeyTests(SynchronousTestCase):
     """Connections of one host have one key, whatever their ports."""

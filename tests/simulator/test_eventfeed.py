@@ -41,12 +41,13 @@ class FeedTests(HttpTestCase):
     def test_event_is_one_data_line(self) -> None:
         """It has the bytes of the stream's `data` object, and a blank line follows."""
         response = self.read()
-        self.simulator.emit_payload(b'{"data":{ "n":"\xc3\xa9",\n"m":1 },"stream":"trade_updates"}')
-        self.simulator.emit_payload(b'{"stream":"trade_updates","data":null}')
+        self.simulator.emit({"n": "é\n"})
+        self.simulator.send_payload(b'{"stream":"trade_updates","data":null}')
         self.simulator.emit({"event": "new"})
         self.flush()
         self.assertEqual(
-            response.text, ': welcome\n\ndata: { "n":"é", "m":1 }\n\ndata: {"event":"new"}\n\n'
+            response.text,
+            ': welcome\n\ndata: {"n":"\\u00e9\\n"}\n\ndata: {"event":"new"}\n\n',
         )
 
     def test_history_precedes_live_events(self) -> None:

@@ -396,7 +396,7 @@ class OperationTests(ExchangeTestCase):
     def test_account_reflects_fills(self) -> None:
         """Cash decreases by purchases; equity stays close to its start."""
         self.run_out(self.submit(market(qty=Decimal(10))))
-        account = self.exchange.account()
+        account = self.exchange.portfolio.document()
         self.assertLess(Decimal(account["cash"]), 100_000)
         self.assertAlmostEqual(Decimal(account["equity"]), Decimal(100_000), -2)
 

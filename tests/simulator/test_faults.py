@@ -41,7 +41,7 @@ class ParseFaultTests(SynchronousTestCase):
         document = {"kind": "date_shift", "offset": LARGEST_OFFSET + 1}
         self.assertEqual(
             self.assertRaises(ApiError, parse_fault, document).message,
-            "offset: a number from -1576800000 to 1576800000",
+            "offset: Expected `float` <= 1576800000.0",
         )
 
     def test_invalid_field_is_named(self) -> None:

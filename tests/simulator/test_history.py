@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.support import at
 from tests.support.frames import FILL
-from tradeproxy.simulator.history import EventHistory, event_payload, event_record, payload_record
+from tradeproxy.simulator.history import EventHistory, event_payload, event_record
 
 NOW = 1_800_000_000_000_000_000
 
@@ -23,19 +23,6 @@ class RecordTests(SynchronousTestCase):
             record.payload, b'{"stream":"trade_updates","data":{"event":"new","n":"\\u00e9"}}'
         )
         self.assertEqual(record.data, b'{"event":"new","n":"\\u00e9"}')
-        self.assertEqual(payload_record(record.payload, NOW), record)
-
-    def test_data_is_located_in_any_frame(self) -> None:
-        """The layout of the frame does not matter, and the data is on one line."""
-        for frame, data in (
-            ('{"stream":"trade_updates","data":{}}', "{}"),
-            ('{ "data" : {"a" : "é}"} , "stream":"trade_updates","é":1 }', '{"a" : "é}"}'),
-            ('\n{"x":[{"data":1}],"stream":"trade_updates",\n"data":{"a":\n1}\n}\n', '{"a": 1}'),
-            ('{"data":1,"stream":"trade_updates","data":{"a":2}}', '{"a":2}'),
-        ):
-            record = payload_record(frame.encode(), NOW)
-            assert record is not None, frame
-            self.assertEqual((record.payload, record.data), (frame.encode(), data.encode()))
 
     def test_differing_copy_is_the_historys(self) -> None:
         """Its id and time count; the payload is the stream's frame."""
@@ -44,20 +31,6 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual(record.data, b'{"event_id":"x","event":"new"}')
         self.assertEqual((record.event_id, record.time), ("x", NOW))
         self.assertEqual(record.size, len(record.payload) + len(record.data))
-
-    def test_other_frames_have_no_record(self) -> None:
-        """Only an event with a data object has a record."""
-        for frame in (
-            b"",
-            b"\xff",
-            b"[" * 100_000,
-            b"[]",
-            b'{"stream":"trade_updates","data":null}',
-            b'{"stream":"trade_updates"}',
-            b'{"stream":"listening","data":{}}',
-            b'{"stream":"trade_updates","data":{}',
-        ):
-            self.assertIsNone(payload_record(frame, NOW), frame[:50])
 
     def test_time_is_at_timestamp_or_now(self) -> None:
         """The time of emission counts if both are invalid."""
@@ -78,10 +51,9 @@ class RecordTests(SynchronousTestCase):
 
     def test_fill_has_an_activity_id(self) -> None:
         """The id has the fill's time and execution; other events have none."""
-        record = payload_record(FILL, NOW)
-        assert record is not None
-        assert record.fill is not None
         data = json.loads(FILL)["data"]
+        record = event_record(data, NOW)
+        assert record.fill is not None
         self.assertEqual(record.fill.time, at(data["timestamp"]))
         self.assertRegex(record.fill.id, r"\A[0-9]{17}::" + data["execution_id"] + r"\Z")
         for other in (data | {"event": "new"}, data | {"order": None}):

@@ -80,7 +80,7 @@ class CopiesTests(VariantsTestCase):
         *bare, whole = self.streamed()
         *stored, last = self.stored()
         self.assertEqual([without(copy, *IDS) for copy in bare], bare)
-        account = {"account_id": self.simulator.account_id}
+        account = {"account_id": self.simulator.exchange.portfolio.account_id}
         self.assertEqual(stored, [copy | account for copy in bare])
         self.assertEqual(last, whole)
         self.assertIn("event_id", whole)

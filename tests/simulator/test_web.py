@@ -51,11 +51,13 @@ class RecoveryTests(HttpTestCase, WebTestCase):
         """It changes only if a test sets another."""
         first = self.get("/v2/account").json["id"]
         self.assertEqual(self.get("/v2/account").json["id"], str(UUID(first)))
-        self.assertEqual(self.simulator.account_id, first)
+        self.assertEqual(self.simulator.exchange.portfolio.account_id, first)
         other = "904837e3-3b76-47ec-b432-046db621571b"
-        self.simulator.account_id = other
+        self.simulator.exchange.portfolio.account_id = other
         self.assertEqual(self.get("/v2/account").json["id"], other)
-        self.assertEqual(simulator(self.clock, account_id=other).exchange.account()["id"], other)
+        self.assertEqual(
+            simulator(self.clock, account_id=other).exchange.portfolio.account_id, other
+        )
 
     def test_responses_have_a_date(self) -> None:
         """It is the simulator's time, in errors too."""

@@ -28,7 +28,7 @@ class StreamingTests(UpstreamTestCase):
         """Subscribers get Alpaca's bytes, also for unknown events and unusual white space."""
         odd = b'{ "stream" : "trade_updates",\n "data": {"event":"held_by_martians", "x": 1e2} }'
         first = self.alpaca.emit(EVENT)
-        self.alpaca.emit_payload(odd)
+        self.alpaca.send_payload(odd)
         self.advance(0)
         self.assertEqual(self.subscriber.events, [first, odd])
 
@@ -177,7 +177,7 @@ class OutageTests(UpstreamTestCase):
         self.wire.refusing = False
         self.advance(100)
         self.delays.clear()
-        self.alpaca.emit_payload(b'{"stream":"listening","data":{"streams":[]}}')
+        self.alpaca.send_payload(b'{"stream":"listening","data":{"streams":[]}}')
         self.advance(2)
         self.assertEqual(self.delays, [0.5])
         self.assert_recovers()

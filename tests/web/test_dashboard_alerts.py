@@ -175,9 +175,19 @@ class DownloadTests(ScriptTestCase):
 
     def test_fields_are_read_back_and_are_no_formulas(self) -> None:
         """A client_order_id may be anything, and is opened in a spreadsheet."""
-        names = ("=1+1", " @x", 'say "hi";', "a\r\nb", "-1e5", "\0", "+44 x", "a; =1;b=c")
+        names = ("=1+1", " @x", 'say "hi";', "a\r\nb", "-1e5", "\0", "+44 x", "a; =1;b=c", 'x;"=1')
         rows = self.download(*({"order": {"client_order_id": name}} for name in names))
         self.assertEqual(
             [row["client_order_id"] for row in rows],
-            ["'=1+1", "' @x", 'say "hi";', "a\r\nb", "-1e5", "\ufffd", "'+44 x", "a; '=1;b=c"],
+            [
+                "'=1+1",
+                "' @x",
+                'say "hi";',
+                "a\r\nb",
+                "-1e5",
+                "\ufffd",
+                "'+44 x",
+                "a; '=1;b=c",
+                "x;\"'=1",
+            ],
         )

@@ -6,14 +6,17 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
+from twisted.internet.address import IPv4Address
+
 from tests.book.support import BookCase, parse
+from tests.support import memory
 from tests.support.journals import time_of
 from tests.support.sse import ClosingTransport
 from tests.support.state import BlockedStateCase, StateTestCase, order_event
 from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.config.settings import Limits
 from tradeproxy.web import state_pages
-from tradeproxy.web.answer import BLOCK_BYTES, READ_TIMEOUT, STALL_TIMEOUT
+from tradeproxy.web.answer import BLOCK_BYTES, MAX_BLOCK_BYTES, READ_TIMEOUT, STALL_TIMEOUT
 from tradeproxy.web.state_pages import YIELD_AFTER
 from tradeproxy.wire.event import format_time
 
@@ -429,10 +432,31 @@ class SlowReaderTests(BlockedStateCase):
         """It is sent as the client reads, and buffers little meanwhile."""
         answer = self.ask("/state")
         [transport] = self.servers
-        self.assertLess(transport.buffered, 3 * BLOCK_BYTES)
+        self.assertLess(transport.buffered, 2 * MAX_BLOCK_BYTES)
         transport.blocked = False
         self.wires.flush()
         self.assertEqual(len(json.loads(answer.body)["orders"]), 300)
+
+    def test_addresses_have_equal_shares_of_what_is_sent_in_a_turn(self) -> None:
+        """A block of 64 KiB waited for each turn of a busy process: a large state took 3 s."""
+        self.patch(state_pages, "SENT_BYTES", 2 * MAX_BLOCK_BYTES)
+        for _ in range(10):
+            self.ask("/state")
+        with_others = [transport.buffered for transport in self.servers][-5:]
+        self.assertLess(max(with_others), 2 * BLOCK_BYTES)
+        self.patch(memory, "CLIENT", IPv4Address("TCP", "192.0.2.1", 50_000))
+        self.ask("/state")
+        self.assertGreaterEqual(self.servers[-1].buffered, MAX_BLOCK_BYTES)
+
+    def test_large_object_is_sent_as_its_client_reads(self) -> None:
+        """A strategy of 20,000 positions was one block of 6.5 MB for each client."""
+        self.trade("5000", note="x" * 400_000)
+        answer = self.ask("/orders/5000")
+        [transport] = self.servers
+        self.assertLess(transport.buffered, 2 * MAX_BLOCK_BYTES)
+        transport.blocked = False
+        self.wires.flush()
+        self.assertEqual(len(json.loads(answer.body)["note"]), 400_000)
 
     def test_reader_that_never_reads_is_dropped(self) -> None:
         """It would hold the state as it was."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.testing import StringTransport
 
 from tests.support.journals import time_of
+from tests.support.memory import CLIENT
 from tests.support.proxy import RawClient
 from tests.support.state import StateTestCase, order_event, parts
 from tradeproxy.book.executions import read_strategy_event
 from tradeproxy.book.fields import read_event
 from tradeproxy.book.importing import ImportProgress, ImportState
+from tradeproxy.client.snapshot import join_strategies
 from tradeproxy.hub.replication import NodeRole
 from tradeproxy.query.strategies import parse_strategies_request
 from tradeproxy.web import strategy_page
@@ -157,6 +162,49 @@ class StrategyPageTests(StateTestCase):
         self.assertTrue(page["more"])
         self.assertLess(len(page["strategies"]), 5)
 
+    def test_strategy_with_many_positions_continues_on_the_next_page(self) -> None:
+        """One strategy alone made an answer of 6.5 MB, and 128 clients left theirs unread."""
+        self.patch(strategy_page, "MAX_BYTES", 1000)
+        symbols = [f"S{number}" for number in range(10)]
+        for number, symbol in enumerate(symbols):
+            self.trade(f"{number}", "fill", client_order_id="alpha-1", symbol=symbol)
+        self.trade("99", "fill", client_order_id="beta-1")
+        found: list[dict[str, Any]] = []
+        query = ""
+        while True:
+            answer = self.ask(f"/strategies{query}")
+            self.assertLess(len(answer.body), 3000)
+            page = json.loads(answer.body)
+            found += page["strategies"]
+            if not page["more"]:
+                break
+            query = f"?cursor={quote(page['next'])}"
+        self.assertGreater(len(found), 3)
+        first, *others = found
+        self.assertEqual(
+            (first["name"], first["fills"], "continued" in first), ("alpha", 10, False)
+        )
+        for each in others[:-1]:
+            self.assertEqual(list(each), ["name", "continued", "positions"])
+        alpha, beta = join_strategies(found)
+        self.assertEqual([each["symbol"] for each in alpha["positions"]], symbols)
+        self.assertEqual((beta["name"], beta["fills"]), ("beta", 1))
+
+    def test_cursor_inside_a_strategy_that_is_gone_lists_the_others(self) -> None:
+        """It was assigned otherwise meanwhile."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        self.assertEqual(self.names("?cursor=gone%09AAPL"), ["alpha"])
+
+    def test_differences_are_bounded(self) -> None:
+        """Each symbol of the account may have one."""
+        self.patch(strategy_page, "MAX_DIFFERENCES", 2)
+        for number in range(4):
+            event = json.loads(order_event(number, f"{number}", "fill", symbol=f"S{number}"))
+            event["data"]["position_qty"] = "1"
+            self.publish(self.paper, json.dumps(event).encode())
+        differences = self.fetch_strategies()["differences"]
+        self.assertEqual([each["symbol"] for each in differences], ["S0", "S1"])
+
     def test_wrong_parameters_are_named(self) -> None:
         """With the nearest name."""
         for query, reason in {
@@ -217,6 +265,25 @@ class StrategyChangeTests(StateTestCase):
         self.assertEqual((strategy["name"], strategy["fills"]), ("by hand", 1))
         self.assertEqual(json.loads(self.post("orders/1?undo=1").body)["strategy"], "alpha")
         self.assertEqual(self.fetch("/state")["strategies"][0]["name"], "alpha")
+
+    def test_assignments_are_not_made_in_the_turn_that_reads_them(self) -> None:
+        """32 were made in one turn, each in 50 ms once there were 4,000: events waited for it."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        self.fetch("/strategies")  # the book has the event then
+        server = self.site.buildProtocol(CLIENT)
+        transport = StringTransport(peerAddress=CLIENT)
+        server.makeConnection(transport)
+        path = b"/paper/strategies/orders/1?strategy="
+        for name in (b"a", b"b"):
+            server.dataReceived(b"POST %b%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (path, name))
+        strategies = self.books["paper"].strategies
+        assert strategies is not None
+        self.assertEqual(strategies.book.orders.find_strategy("1"), "alpha")
+        for _ in range(20):
+            self.clock.advance(0)
+        self.assertEqual(strategies.book.orders.find_strategy("1"), "b")
+        self.assertEqual(transport.value().count(b"HTTP/1.1 200"), 2)
+        self.assertNotIn(b"ETag", transport.value())
 
     def test_wrong_assignment_is_refused(self) -> None:
         """The message says why."""

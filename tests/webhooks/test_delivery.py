@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from msgspec.structs import replace as replace_fields
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.accounts import AccountTestCase
@@ -496,3 +497,17 @@ class ReplaceTests(WebhookTestCase):
         self.webhooks.replace(())
         self.publish_now(1)
         self.assertEqual((self.receiver.requests, self.webhooks.list_stats()), ([], []))
+
+    def test_without_webhook_no_timer_runs(self) -> None:
+        """One woke an idle process every second, which cost as much as an event."""
+        clock = Clock()
+        webhooks = Webhooks(
+            (), {"paper": self.account}, lambda _: self.receiver, "one", clock, lambda: 1.0
+        )
+        webhooks.startService()
+        self.addCleanup(webhooks.stopService)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        webhooks.replace(self.settings)
+        self.assertNotEqual(clock.getDelayedCalls(), [])
+        webhooks.replace(())
+        self.assertEqual(clock.getDelayedCalls(), [])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from time import perf_counter
 from typing import TypeVar
 
@@ -30,6 +31,12 @@ from tradeproxy.book.views import (
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.wire.strategy_rule import BeforeDash, StrategyRule
+
+PREPARE_TIME = 0.003
+"""Seconds after which a step of `prepare` renders no further positions."""
+
+PREPARED = 32
+"""Positions that are rendered before the next look at the time: about a millisecond."""
 
 _T = TypeVar("_T")
 
@@ -120,6 +127,33 @@ class Book:
         """
         return self._builder.catch_up()
 
+    def prepare(self) -> bool:
+        """Take a step of what a snapshot needs of its positions and strategies.
+
+        Returns whether a snapshot may be taken now; otherwise it would take long. Raises
+        UnreadableError.
+        """
+        end = self._timer() + PREPARE_TIME
+        while not self._is_prepared():
+            if self._timer() >= end:
+                return False
+        return True
+
+    def _is_prepared(self) -> bool:
+        """Render some positions; return whether there are no more."""
+        if self.is_building:
+            return True
+        state, strategies = self._builder.state, self._builder.strategies
+        if not state.positions.prepare(PREPARED):
+            return False
+        return strategies is None or strategies.prepare(self.amounts, PREPARED)
+
+    @property
+    def amounts(self) -> Mapping[str, Decimal]:
+        """What the account has of each symbol, signed, as far as it is a number."""
+        self.positions()
+        return self._builder.state.positions.amounts
+
     def snapshot(self) -> PendingSnapshot:
         """Return the open orders, the positions and the newest fills, after row `seq`.
 
@@ -133,7 +167,7 @@ class Book:
         state, first, cursor = builder.state, self.account.log.first, self.cursor
         strategies: tuple[bytes, ...] = ()
         if builder.strategies is not None:
-            strategies = builder.strategies.render(self.positions, state.revision)
+            strategies = builder.strategies.render(self.amounts, state.revision)
         key = builder.builds, state.revision, cursor, first, self.is_complete, strategies
         if newest is None or newest.has_failed or key != self._snapshot_key:
             head = BookSnapshot(
@@ -158,10 +192,7 @@ class Book:
 
     def positions(self) -> tuple[PositionView, ...]:
         """Return the positions, by symbol."""
-        return tuple(
-            PositionView(each.symbol, each.render(), each.difference)
-            for each in self._builder.state.positions.list_open()
-        )
+        return self._builder.state.positions.views()
 
     def order(self, order_id: str) -> OrderView | None:
         """Return an order, or a leg, by its id; None if it is unknown. Raises UnreadableError."""

@@ -9,7 +9,6 @@ from enum import Enum, auto
 from typing import assert_never
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from tradeproxy.book import store
 from tradeproxy.book.fields import BookEvent, read_event
@@ -22,6 +21,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import Row, Tables, TrimmedError, UnreadableError
 from tradeproxy.journal.tables import TemporaryTables
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.position import LastEvents
 from tradeproxy.wire.strategy_rule import StrategyRule
 
@@ -90,8 +90,6 @@ class BookBuilder:
     A step takes a turn of the reactor for itself, and at most about 5 ms.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         account: Account,
@@ -101,6 +99,7 @@ class BookBuilder:
     ) -> None:
         """Read nothing yet. The arguments are those of Book."""
         self.account = account
+        self._log = AccountLogger(self, account.name)
         self._clock = clock
         self._timer = timer
         self._rule = rule
@@ -398,14 +397,11 @@ class BookBuilder:
         if not self._has_reported:
             self._has_reported = True
             self._log.error(
-                "{account}: the book of orders and positions: {problem}",
-                account=self.account.name,
+                "the book of orders and positions: {problem}",
                 problem=f"its tables cannot be used ({error}); it is built again",
             )
             if not isinstance(error, sqlite3.Error):
-                self._log.failure(
-                    "{account}: the book could not be written", account=self.account.name
-                )
+                self._log.failure("the book could not be written")
         with suppress(sqlite3.Error, UnreadableError):
             self.tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
         self._restart(REBUILD_AFTER)
@@ -413,6 +409,4 @@ class BookBuilder:
     def _report_failure(self) -> None:
         if not self._has_reported:
             self._has_reported = True
-            self._log.failure(
-                "{account}: the book could not apply an event", account=self.account.name
-            )
+            self._log.failure("the book could not apply an event")

@@ -10,6 +10,7 @@ from msgspec import Struct
 from msgspec.json import decode, encode
 
 from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol, parse_number
+from tradeproxy.book.views import PositionView
 from tradeproxy.wire.amount import normalize_amount
 from tradeproxy.wire.event import EXECUTION_KINDS
 
@@ -125,10 +126,16 @@ class Positions:
         self._positions: dict[str, Position] = {}
         self.dirty: set[str] = set()
         """The symbols that changed since this was cleared."""
+        self.amounts: dict[str, Decimal] = {}
+        """What is held of each symbol, signed, as far as its view is made and it is a number."""
+        self._open: dict[str, PositionView] = {}
+        self._stale: dict[str, None] = {}
+        self._views: tuple[PositionView, ...] | None = ()
 
     def adopt(self, position: Position) -> None:
         """Take a position of the store."""
         self._positions[position.symbol] = position
+        self._stale[position.symbol] = None
 
     def get(self, symbol: str) -> Position | None:
         """Return what is known of a symbol; None if nothing is, or the position was dropped."""
@@ -142,6 +149,44 @@ class Positions:
             if _is_open(each.qty) or (each.difference is not None and each.document)
         )
         return sorted(found, key=lambda position: position.symbol)
+
+    def prepare(self, limit: int) -> bool:
+        """Make up to `limit` of the views that are out of date; return whether none is left.
+
+        Each takes some 20 microseconds, and an account may have MAX_POSITIONS.
+        """
+        for _ in range(min(limit, len(self._stale))):
+            symbol, _ = self._stale.popitem()
+            before = self._open.get(symbol)
+            self._make_view(symbol)
+            if self._open.get(symbol) != before:
+                self._views = None
+        return not self._stale
+
+    def views(self) -> tuple[PositionView, ...]:
+        """Return what is shown of the positions that `list_open` has, by symbol."""
+        self.prepare(len(self._stale))
+        if self._views is None:
+            self._open = dict(sorted(self._open.items()))  # nearly sorted
+            self._views = tuple(self._open.values())
+        return self._views
+
+    def _make_view(self, symbol: str) -> None:
+        position = self._positions.get(symbol)
+        qty = None if position is None else parse_number(position.qty)
+        self.amounts.pop(symbol, None)
+        if qty:
+            self.amounts[symbol] = qty
+        if position is not None and (
+            qty or (position.difference is not None and position.document)
+        ):
+            self._open[symbol] = PositionView(symbol, position.render(), position.difference)
+        else:
+            self._open.pop(symbol, None)
+
+    def _mark(self, symbol: str) -> None:
+        self.dirty.add(symbol)
+        self._stale[symbol] = None
 
     def list_moved(self, since: int) -> list[Position]:
         """Return the positions that an event behind row `since` moved, closed ones too."""
@@ -173,7 +218,7 @@ class Positions:
         known.seq = seq
         known.time = max(time, known.time)
         self._positions[move.symbol] = known
-        self.dirty.add(move.symbol)
+        self._mark(move.symbol)
 
     # Alpaca's answers.
 
@@ -212,19 +257,19 @@ class Positions:
             else:
                 known.differs, known.compared = theirs, asked
                 self._positions[symbol] = known
-                self.dirty.add(symbol)
+                self._mark(symbol)
         return corrected
 
     def _forget_comparison(self, position: Position) -> None:
         if position.differs:
             position.differs = ""
-            self.dirty.add(position.symbol)
+            self._mark(position.symbol)
 
     def _replace(
         self, symbol: str, document: bytes | None, difference: str | None, time: int
     ) -> None:
         known = self._positions.pop(symbol, None)
-        self.dirty.add(symbol)
+        self._mark(symbol)
         if document is not None:
             self._positions[symbol] = Position(
                 symbol,

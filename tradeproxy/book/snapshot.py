@@ -46,12 +46,7 @@ class Renderings:
     def share_head(self, head: BookSnapshot) -> BookSnapshot:
         """Return an equal snapshot, without orders, of the objects that are known."""
         if self._head is not None:
-            head = replace(
-                head,
-                positions=_share(head.positions, self._head.positions),
-                fills=_share(head.fills, self._head.fills),
-                strategies=_share(head.strategies, self._head.strategies),
-            )
+            head = replace(head, fills=_share(head.fills, self._head.fills))
         self._head = head
         return head
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from msgspec.json import decode, encode
-from twisted.logger import Logger
 
 from tradeproxy.book.executions import OPTION_MULTIPLIER, read_strategy_event
-from tradeproxy.book.fields import BookEvent, normalize_symbol
+from tradeproxy.book.fields import BookEvent
 from tradeproxy.book.fill_records import Opening
 from tradeproxy.book.fill_sql import clear_strategies
 from tradeproxy.book.fill_store import FillStore
@@ -21,11 +20,11 @@ from tradeproxy.book.importing import ImportPage
 from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
 from tradeproxy.book.positions import SLACK
 from tradeproxy.book.strategy_book import StrategyBook
-from tradeproxy.book.strategy_views import describe_strategy, group_holdings, is_active
-from tradeproxy.book.views import PositionView
+from tradeproxy.book.strategy_documents import StrategyDocuments
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import ImportLog, Row, Tables
 from tradeproxy.journal.metadata import ASSIGNMENTS, read_assignments
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.strategy_rule import (
     MAX_STRATEGIES,
@@ -81,8 +80,6 @@ class Strategies:
     Every method may raise UnreadableError or sqlite3.Error.
     """
 
-    _log = Logger()
-
     def __init__(
         self, account: Account, tables: Tables, rule: StrategyRule, plan: Callable[[], None]
     ) -> None:
@@ -95,6 +92,7 @@ class Strategies:
             plan: has `work` called soon.
         """
         self._account = account
+        self._log = AccountLogger(self, account.name)
         self._plan = plan
         self.records = self._open(tables)
         """The orders and fills. `save` writes their changes."""
@@ -110,6 +108,7 @@ class Strategies:
         """How many pages of the imports that nodes share are applied."""
         self.imported = 0
         """How many fills were new in an import, since this was made."""
+        self._documents = StrategyDocuments(self.book)
         self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
         if not self.records.is_new and self.records.get_meta("rule") != self._describe_rule():
             self.book.rename()
@@ -165,15 +164,22 @@ class Strategies:
     def _applied(self, log: ImportLog) -> int:
         return self.pages if log.generation == self._generation else 0
 
-    def render(
-        self, positions: Callable[[], tuple[PositionView, ...]], revision: int
-    ) -> tuple[bytes, ...]:
+    def prepare(self, account: Mapping[str, Decimal], limit: int) -> bool:
+        """Make up to `limit` of the positions that `render` shows; return whether none is left.
+
+        `account` is that of `render`.
+        """
+        if not self.is_current():
+            return True  # there is nothing to render
+        return self._documents.prepare(self.today, account, limit)
+
+    def render(self, account: Mapping[str, Decimal], revision: int) -> tuple[bytes, ...]:
         """Return the strategies that have an open position or a fill of the day, as JSON.
 
         Without lots and lines; none while they are computed.
 
         Args:
-            positions: returns those of the account.
+            account: what the account has of each symbol.
             revision: grows with every change of the account's state.
         """
         if not self.is_current():
@@ -181,13 +187,9 @@ class Strategies:
         day = self.today
         key = revision, self.book.version, day
         if self._rendered[0] != key:
-            account = read_account(positions())
-            documents = tuple(
-                encode(describe_strategy(name, own, day, account, lots=False))
-                for name, own in group_holdings(self.book).items()
-                if is_active(own, day)
-            )
-            self._rendered = key, documents
+            documents = self._documents.render(day, account)
+            known = self._rendered[1]
+            self._rendered = key, known if known == documents else documents
         return self._rendered[1]
 
     def apply(self, row: Row, event: BookEvent, time: int) -> None:
@@ -275,9 +277,8 @@ class Strategies:
             return
         self._reported = self._generation
         self._log.warn(
-            "{account}: page {number} of the imports in Redis is ignored, and so is every other"
+            "page {number} of the imports in Redis is ignored, and so is every other"
             " one like it: {error}",
-            account=self._account.name,
             number=self.pages,
             error=problem,
         )
@@ -337,17 +338,10 @@ class Strategies:
 
     def _warn(self) -> None:
         self._log.warn(
-            "{account}: more than {limit} strategies: orders of further ones count as {other}",
-            account=self._account.name,
+            "more than {limit} strategies: orders of further ones count as {other}",
             limit=f"{MAX_STRATEGIES:,}",
             other=OTHER_STRATEGIES,
         )
-
-
-def read_account(positions: Iterable[PositionView]) -> dict[str, Decimal]:
-    """Return the quantity of each position by symbol, without those that are no numbers."""
-    found = ((each.symbol, _read_number(decode(each.document).get("qty"))) for each in positions)
-    return {normalize_symbol(symbol): qty for symbol, qty in found if qty is not None}
 
 
 def _read_opening(held: Held, time: int) -> Opening | None:

@@ -73,6 +73,10 @@ class StrategyBook:
         Alpaca's answer may have them or not."""
         self.version = 0
         """It grows whenever a holding is computed again; a row of the log may change others."""
+        self.changed: dict[tuple[str, str], None] = {}
+        """The places whose holding has changed since they were taken from here."""
+        self._sorted: list[tuple[str, str]] = []
+        self._by_symbol: list[tuple[str, str]] = []
         self._stale: dict[tuple[str, str], None] = {}
         places = dict.fromkeys(store.list_places())
         places |= dict.fromkeys((NO_STRATEGY, opening.symbol) for opening in store.list_openings())
@@ -91,6 +95,18 @@ class StrategyBook:
             each if each.problem else replace(each, problem=UNKNOWN_FILL)
             for each in list(self._unbooked)[-MAX_NOTES:]
         ]
+
+    def list_places(self) -> list[tuple[str, str]]:
+        """Return the keys of `holdings`, sorted. None is ever removed."""
+        if len(self._sorted) != len(self.holdings):
+            self._sorted = sorted(self.holdings)
+        return self._sorted
+
+    def list_places_by_symbol(self) -> list[tuple[str, str]]:
+        """Return the symbols and strategies of `holdings`, sorted."""
+        if len(self._by_symbol) != len(self.holdings):
+            self._by_symbol = sorted((symbol, name) for name, symbol in self.holdings)
+        return self._by_symbol
 
     def take(self, event: StrategyEvent) -> None:
         """Apply what an event says."""
@@ -152,6 +168,7 @@ class StrategyBook:
             limit -= self.orders.work()
         while self._stale and limit > 0:
             place = next(iter(self._stale))
+            self.changed[place] = None
             holding = self.holdings[place]
             fills = self._store.select_fills(place, holding.last, STEP)
             for fill in fills:
@@ -203,6 +220,7 @@ class StrategyBook:
             self._make_stale(fill.place)
         elif fill.place not in self._stale:  # else `work` will come to it
             holding.apply(_trade(fill))
+            self.changed[fill.place] = None
         self._settle(new, fill)
         self._amend_later(fill)
         return True
@@ -318,6 +336,7 @@ class StrategyBook:
 
     def _make_stale(self, place: tuple[str, str]) -> None:
         self.version += 1
+        self.changed[place] = None
         strategy, symbol = place
         if place in self._stale and strategy != NO_STRATEGY and self.holdings[place].last is None:
             return  # it is empty

@@ -5,9 +5,12 @@ Amounts are text, as Alpaca writes them. docs/strategies.md has the fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Context, Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from tradeproxy.book.executions import Execution
@@ -22,102 +25,102 @@ MAX_LOTS = 100
 MAX_POINTS = 240
 """Points of a strategy's line of the day."""
 
+STEP_SYMBOLS = 1_000
+"""Symbols that one step compares."""
+
 _AVERAGE_DECIMALS = Decimal("1e-9")
 _WIDE = Context(prec=200)
 
 Document = dict[str, Any]
 
 
-Holdings = list[tuple[str, "Holding"]]
-"""Holdings of one strategy with their symbols, by symbol."""
+Holdings = Iterable[tuple[str, "Holding"]]
+"""Holdings of one strategy with their symbols."""
 
 
-def group_holdings(book: StrategyBook) -> dict[str, Holdings]:
-    """Return the holdings of each strategy that has any, by name.
+def list_holdings(book: StrategyBook, name: str, after: str = "") -> Iterator[tuple[str, Holding]]:
+    """Yield the holdings of a strategy behind a symbol, with their symbols, by symbol.
 
-    NO_STRATEGY and OTHER_STRATEGIES are the last ones.
+    It may be continued in a later turn of the reactor, and keeps none of them.
     """
-    groups: dict[str, Holdings] = {}
-    for (name, symbol), holding in sorted(book.holdings.items(), key=lambda item: item[0]):
+    places = book.list_places()
+    for index in range(bisect_right(places, (name, after)), len(places)):
+        owner, symbol = places[index]
+        if owner != name:
+            break
+        holding = book.holdings[name, symbol]
         if holding.fills or holding.qty:
-            groups.setdefault(name, []).append((symbol, holding))
-    for special in (NO_STRATEGY, OTHER_STRATEGIES):
-        if special in groups:
-            groups[special] = groups.pop(special)
-    return groups
+            yield symbol, holding
 
 
-def describe_strategy(
-    name: str,
-    own: Holdings,
-    day: date,
-    account: Mapping[str, Decimal],
-    *,
-    symbols: frozenset[str] = frozenset(),
-    lots: bool = True,
-    all_positions: bool = False,
-) -> Document:
-    """Return a strategy with its positions.
+def list_names(book: StrategyBook) -> list[str]:
+    """Return the strategies that have a holding. NO_STRATEGY and OTHER_STRATEGIES are the last."""
+    return sort_names(
+        {name for (name, _), holding in book.holdings.items() if holding.fills or holding.qty}
+    )
 
-    Args:
-        name: the strategy's.
-        own: its holdings, from `group_holdings`.
-        day: the current trade date.
-        account: the account's positions: quantity by symbol, as `normalize_symbol` returns that.
-        symbols: only these are listed; all if empty. The sums are of all.
-        lots: whether positions have their lots, and the strategy its line of the day.
-        all_positions: whether to list positions that are flat and have no fill of the day.
-    """
-    listed = select_positions(own, day, symbols, all_positions=all_positions)
-    return {
-        **describe_sums(name, own, day, lots=lots),
-        "positions": [
-            describe_position(symbol, holding, day, account, lots=lots)
-            for symbol, holding in listed
-        ],
-    }
+
+def sort_names(names: Collection[str]) -> list[str]:
+    """Return names of strategies in their order: NO_STRATEGY and OTHER_STRATEGIES are the last."""
+    special = [name for name in (NO_STRATEGY, OTHER_STRATEGIES) if name in names]
+    return [*sorted(name for name in names if name not in special), *special]
 
 
 def describe_sums(name: str, own: Holdings, day: date, *, lots: bool) -> Document:
-    """Return a strategy without its positions. See `describe_strategy`."""
+    """Return a strategy without its positions.
+
+    Args:
+        name: the strategy's.
+        own: its holdings, from `list_holdings`.
+        day: the current trade date.
+        lots: whether it has its line of the day.
+    """
     holdings = [holding for _, holding in own]
     line = {"line": _draw_line(holdings, day)} if lots else {}
     return {"name": name, **_sums(holdings, day), **line}
 
 
-def select_positions(
-    own: Holdings, day: date, symbols: frozenset[str], *, all_positions: bool
-) -> Holdings:
-    """Return the holdings that are listed. See `describe_strategy`."""
-    return [
-        (symbol, holding)
-        for symbol, holding in own
-        if (not symbols or symbol in symbols)
-        and (all_positions or holding.qty or holding.has_fill_on(day))
-    ]
+def is_listed(holding: Holding, day: date) -> bool:
+    """Whether a position is listed: an open one, or one with a fill of the day."""
+    return bool(holding.qty) or holding.has_fill_on(day)
 
 
-def is_active(own: Holdings, day: date) -> bool:
-    """Whether a strategy has an open position or a fill of the day."""
-    return any(holding.qty or holding.has_fill_on(day) for _, holding in own)
+def list_differences(
+    book: StrategyBook, account: Mapping[str, Decimal], symbols: Iterable[str]
+) -> Iterator[Document | None]:
+    """Yield the symbols of which all strategies together do not hold what the account does.
+
+    None ends a step of some milliseconds. Meanwhile little is in memory.
+
+    Args:
+        book: the strategies.
+        account: what the account has of each symbol.
+        symbols: those of its positions.
+    """
+    places = book.list_places_by_symbol()
+    for count, (symbol, group) in enumerate(groupby(places, key=itemgetter(0)), 1):
+        booked = ZERO
+        for _, name in group:
+            booked = EXACT.add(booked, book.holdings[name, symbol].qty)
+        yield from _compare(symbol, account.get(symbol, ZERO), booked)
+        if count % STEP_SYMBOLS == 0:
+            yield None
+    for count, symbol in enumerate(symbols, 1):
+        index = bisect_left(places, (symbol, ""))
+        if index == len(places) or places[index][0] != symbol:
+            yield from _compare(symbol, account.get(symbol, ZERO), ZERO)
+        if count % STEP_SYMBOLS == 0:
+            yield None
 
 
-def list_differences(book: StrategyBook, account: Mapping[str, Decimal]) -> list[Document]:
-    """Return the symbols of which all strategies together do not hold what the account does."""
-    sums: dict[str, Decimal] = {}
-    for (_, symbol), holding in book.holdings.items():
-        sums[symbol] = EXACT.add(sums.get(symbol, ZERO), holding.qty)
-    found = ((s, account.get(s, ZERO), sums.get(s, ZERO)) for s in sorted({*sums, *account}))
-    return [
-        {
+def _compare(symbol: str, has: Decimal, booked: Decimal) -> Iterator[Document]:
+    if has != booked:
+        yield {
             "symbol": symbol,
             "account_qty": format_amount(has),
             "strategies_qty": format_amount(booked),
             "difference": format_amount(EXACT.subtract(has, booked)),
         }
-        for symbol, has, booked in found
-        if has != booked
-    ]
 
 
 def list_notes(book: StrategyBook) -> list[Document]:
@@ -133,7 +136,15 @@ def format_amount(number: Decimal) -> str:
 def describe_position(
     symbol: str, holding: Holding, day: date, account: Mapping[str, Decimal], *, lots: bool
 ) -> Document:
-    """Return a position of a strategy. See `describe_strategy`."""
+    """Return a position of a strategy.
+
+    Args:
+        symbol: the position's.
+        holding: what the strategy has of it.
+        day: the current trade date.
+        account: the account's positions: quantity by symbol, as `normalize_symbol` returns that.
+        lots: whether it has its lots.
+    """
     qty, average = holding.qty, holding.average_price(day)
     price = None if average is None else average.quantize(_AVERAGE_DECIMALS, context=_WIDE)
     cost = ZERO if price is None else EXACT.multiply(EXACT.multiply(qty, price), holding.multiplier)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import FAILED, AskError, ask_proxy, reading
+from tradeproxy.cli.ask import AskError, ask_proxy, reading
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.wire.printable import escape_unprintable
 
@@ -31,21 +31,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     proxy.add_arguments(reader)
 
 
-def main(arguments: Namespace) -> int:
-    """Begin or continue an import, and show its progress; return the exit status: 0 or FAILED.
+def main(arguments: Namespace) -> None:
+    """Begin or continue an import, and show its progress.
 
-    Raises SystemExit for a wrong setting.
+    Raises AskError, and SystemExit for a wrong setting.
     """
     url, token = proxy.read_access(arguments)
     bar = ProgressBar(sys.stderr, "fills", is_shown=sys.stderr.isatty())
     try:
         line = _run_import(partial(ask_proxy, base_url=url, token=token), bar)
-        status = 0
-    except AskError as error:
-        line, status = str(error), FAILED
-    bar.clear()
+    finally:
+        bar.clear()
     print(escape_unprintable(line))
-    return status
 
 
 def _run_import(

@@ -41,16 +41,12 @@ class CheckResult(NamedTuple):
 def check_settings(settings: Settings) -> Iterator[CheckResult]:
     """Yield one result for each group of settings. Secrets are counted, never shown."""
     for description in settings.listen:
+        line = f"listen: {endpoints.format_url(description)}"
         problems = endpoints.find_bind_problems((description,), reuse_port=settings.reuse_port)
-        yield CheckResult(
-            " ".join(
-                (
-                    f"listen: {endpoints.format_url(description)}",
-                    *(f"({_explain(problem)})" for problem in problems),
-                )
-            ),
-            not problems,
-        )
+        for problem in problems:
+            hint = ": stop the proxy that runs there" if "is in use" in problem else ""
+            line += f" ({problem}{hint})"
+        yield CheckResult(line, not problems)
     anyone = (
         "any client on this machine"
         if all(map(endpoints.is_local, settings.listen))
@@ -88,10 +84,6 @@ def check_client_token(settings: Settings, token: str) -> Iterator[CheckResult]:
         )
     elif Secret(token) not in settings.tokens:
         yield CheckResult("warning: PROXY_TOKEN: is not one of PROXY_TOKENS")
-
-
-def _explain(problem: str) -> str:
-    return f"{problem}: stop the proxy that runs there" if "is in use" in problem else problem
 
 
 def _check_journals(settings: Settings) -> Iterator[CheckResult]:

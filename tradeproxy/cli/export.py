@@ -34,14 +34,11 @@ from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.file_reader import find_newest_time, open_read_only, read_payloads
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.tradelog.columns import LoggedEvent, read_logged_event
-from tradeproxy.wire.event import format_time
+from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS, format_time
 from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
 from tradeproxy.wire.strategy_rule import parse_rule
-
-TRADES = frozenset({"fill", "partial_fill", "trade_bust", "trade_correct"})
-"""The kinds of event that report, cancel or correct an execution."""
 
 _ACCOUNT = re.compile("[a-z0-9_]{1,64}")
 
@@ -118,7 +115,7 @@ def _read_event(payload: bytes) -> LoggedEvent:
 def is_trade(event: LoggedEvent) -> bool:
     """Return whether an event is an execution, or corrects one. Its data may have any types."""
     kind = event.data.get("event") if isinstance(event.data, dict) else None
-    return isinstance(kind, str) and kind in TRADES
+    return isinstance(kind, str) and kind in EXECUTION_KINDS | AMENDMENT_KINDS
 
 
 def _write(

@@ -38,11 +38,6 @@ def write_csv(
 
     No field is a formula in a spreadsheet. Control characters and lone surrogates are escaped as in
     JSON, except for tab, CR and LF in a file. Returns the number of events.
-
-    Args:
-        events: the events.
-        out: the file, or a terminal.
-        find_strategy: returns the strategy of an event's order.
     """
     count = 0
     out.write(f"{format_line(EXPORTED)}\n")

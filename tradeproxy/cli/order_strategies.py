@@ -34,14 +34,7 @@ class BookStrategies:
     """
 
     def __init__(self, connection: sqlite3.Connection, rule: StrategyRule) -> None:
-        """Read what strategies there are.
-
-        Args:
-            connection: the journal, open for reading.
-            rule: how a client_order_id names a strategy.
-
-        Raises sqlite3.Error.
-        """
+        """Read what strategies the journal has, which is open for reading. Raises sqlite3.Error."""
         self._rule = RuleStrategies(rule)
         self._store = FillStore(_ReadOnlyTables(connection))
         self._orders = OrderMoves(self._store, rule, lambda *_: None)

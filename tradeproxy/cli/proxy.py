@@ -100,14 +100,9 @@ def list_accounts(stream_url: str, token: str) -> list[str]:
 
 
 def fetch_status(base_url: str, token: str, max_seconds: float = MAX_SECONDS) -> dict[str, Any]:
-    """Return the document at /status.json (docs/dashboard.md). It blocks for some seconds at most.
+    """Return the document at /status.json (docs/dashboard.md). It blocks for `max_seconds` at most.
 
-    Args:
-        base_url: the WebSocket URL of the proxy, without a stream's path.
-        token: a token, or "" for none.
-        max_seconds: for the whole answer.
-
-    Raises AskError.
+    `base_url` is the WebSocket URL of the proxy, without a stream's path. Raises AskError.
     """
     document = ask_proxy("GET", base_url.rstrip("/"), "/status.json", token, max_seconds)
     if {"accounts", "clients", "started"} <= document.keys():

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from urllib.parse import quote, urlencode
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import FAILED, AskError, ask_proxy, print_error, reading
+from tradeproxy.cli.ask import AskError, ask_proxy, reading
 from tradeproxy.cli.state_output import (
     format_csv,
     format_order,
@@ -106,11 +106,11 @@ def _parse_limit(text: str) -> int:
     raise ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_LIMIT}")
 
 
-def main(arguments: Namespace) -> int:
-    """Print what the command asks for; return the exit status: 0 or FAILED.
+def main(arguments: Namespace) -> None:
+    """Print what the command asks for.
 
-    With `--watch` it ends by a signal, or by the first request's failure. Raises SystemExit for a
-    wrong setting.
+    With `--watch` it ends by a signal, or by the first request's failure. Raises AskError, and
+    SystemExit for a wrong setting.
     """
     if arguments.watch and arguments.csv:
         raise SystemExit("--watch: cannot be combined with --csv")
@@ -121,15 +121,10 @@ def main(arguments: Namespace) -> int:
     def make() -> str:
         return "\n".join(_write_lines(report, report.fetch(url, token), arguments))
 
-    try:
-        text = make()
-    except AskError as error:
-        print_error(error, as_json=arguments.json)
-        return FAILED
+    text = make()
     if arguments.watch:
         watch(make, text, sys.stdout)
     print(text)
-    return 0
 
 
 def watch(
@@ -175,7 +170,11 @@ def _find_report(arguments: Namespace) -> StateCommand:
                 partial(_fetch_orders, given, arguments.limit), format_orders, list_order_cells
             )
         case "positions":
-            return StateCommand(_fetch_positions, format_positions, list_position_cells)
+            return StateCommand(
+                lambda url, token: ask_proxy("GET", url, "/positions", token),
+                format_positions,
+                list_position_cells,
+            )
         case _:
             return StateCommand(
                 partial(_fetch_order, arguments.id), format_order, list_timeline_cells
@@ -195,10 +194,6 @@ def _write_lines(
             yield escape_unprintable(text) if sys.stdout.isatty() else text
         else:
             yield from report.format_table(document)
-
-
-def _fetch_positions(url: str, token: str) -> dict[str, Any]:
-    return ask_proxy("GET", url, "/positions", token)
 
 
 def _fetch_orders(query: dict[str, str], limit: int, url: str, token: str) -> dict[str, Any]:

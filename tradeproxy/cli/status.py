@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import FAILED, AskError, print_error, reading, write_document
+from tradeproxy.cli.ask import reading, write_document
 from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.tail_output import format_status
 from tradeproxy.cli.times import format_local_time
@@ -31,26 +31,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(arguments: Namespace) -> int:
-    """Print the status, and return the exit status: 0, TROUBLE or FAILED.
+    """Print the status, and return the exit status: 0 or TROUBLE.
 
-    Raises SystemExit for a wrong setting.
+    Raises AskError, and SystemExit for a wrong setting.
     """
     env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
     url = proxy.find_base_url(env, arguments.url)
     token = proxy.read_token(env, arguments.token_file)
     print_findings(env.findings)
-    try:
-        document = proxy.fetch_status(url, token)
-        lines = list(describe_status(document))
-        text = (
-            write_document(document, "status")
-            if arguments.json
-            else "\n".join(map(escape_unprintable, lines))
-        )
-    except AskError as error:
-        print_error(error, as_json=arguments.json)
-        return FAILED
-    print(text)
+    document = proxy.fetch_status(url, token)
+    lines = list(describe_status(document))
+    print(
+        write_document(document, "status")
+        if arguments.json
+        else "\n".join(map(escape_unprintable, lines))
+    )
     is_ready = all(account["ready"] for account in document["accounts"].values())
     return 0 if is_ready else TROUBLE
 

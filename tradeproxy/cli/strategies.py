@@ -8,12 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 from tradeproxy.cli import proxy
-from tradeproxy.cli.ask import FAILED, AskError, ask_proxy, print_error, reading, write_document
+from tradeproxy.cli.ask import ask_proxy, reading, write_document
 from tradeproxy.cli.table import format_table, printable
+from tradeproxy.client.snapshot import join_strategies
 from tradeproxy.wire.printable import escape_unprintable
 
 MAX_PAGES = 100
-"""Pages that are asked for: 1,002 strategies have eleven, unless they have very many lots."""
+"""Pages that are asked for: 1,002 strategies have eleven, unless they have very many
+positions or lots."""
 
 MAX_NAME = 24
 """Terminal cells of a strategy's name in the table."""
@@ -38,24 +40,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     assign.add_argument("name", metavar="NAME", help='the strategy; "" undoes the assignment')
 
 
-def main(arguments: Namespace) -> int:
-    """Print the strategies, or assign an order; return the exit status: 0 or FAILED.
+def main(arguments: Namespace) -> None:
+    """Print the strategies, or assign an order.
 
-    Raises SystemExit for a wrong setting.
+    Raises AskError, and SystemExit for a wrong setting.
     """
     url, token = proxy.read_access(arguments)
-    try:
-        if arguments.action == "assign":
-            print(escape_unprintable(_assign(url, token, arguments.order, arguments.name)))
-            return 0
-        document = fetch_strategies(url, token)
-        lines = list(format_strategies(document))
-        text = write_document(document, "strategies") if arguments.json else "\n".join(lines)
-    except AskError as error:
-        print_error(error, as_json=arguments.json)
-        return FAILED
-    print(text)
-    return 0
+    if arguments.action == "assign":
+        print(escape_unprintable(_assign(url, token, arguments.order, arguments.name)))
+        return
+    document = fetch_strategies(url, token)
+    lines = list(format_strategies(document))
+    print(write_document(document, "strategies") if arguments.json else "\n".join(lines))
 
 
 def _assign(url: str, token: str, order_id: str, name: str) -> str:
@@ -74,7 +70,7 @@ def fetch_strategies(url: str, token: str) -> dict[str, Any]:
         page = ask_proxy("GET", url, f"/strategies{query}", token)
         with reading("strategies"):
             found = [*whole.get("strategies", []), *page["strategies"]]
-            whole = page | {"strategies": found}
+            whole = page | {"strategies": join_strategies(found)}
             if not page["more"]:
                 break
             query = f"?cursor={quote(page['next'], safe='')}"

@@ -33,9 +33,7 @@ def open_missing_streams() -> None:
 def replace_unencodable(stream: TextIO, errors: str = "backslashreplace") -> None:
     """Set what a stream writes for a character that its encoding lacks, instead of an error.
 
-    Args:
-        stream: such as standard output.
-        errors: an error handler of codecs, such as "replace" or JSON_ESCAPE.
+    `errors` is an error handler of codecs, such as "replace" or JSON_ESCAPE.
     """
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors=errors)

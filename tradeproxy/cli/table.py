@@ -12,12 +12,9 @@ from tradeproxy.wire.printable import escape_unprintable
 def format_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()
 ) -> Iterator[str]:
-    """Yield a line for the head and one for each row.
+    """Yield a line for the head and one for each row of printable texts.
 
-    Args:
-        head: the name of each column; "" for one without a name.
-        rows: printable texts, one for each column.
-        right: the names of the columns whose texts are at the right.
+    `right` has the names of the columns whose texts are at the right.
     """
     table = [head, *rows]
     widths = [max(map(width, column)) for column in zip(*table, strict=True)]
@@ -30,11 +27,9 @@ def format_table(
 
 
 def printable(value: Any, cells: int = 0) -> str:
-    """Return a member of a JSON document as a text that cannot control the terminal.
+    """Return a member of a JSON document as a text that cannot control the terminal; "" for None.
 
-    Args:
-        value: any JSON value; None is "".
-        cells: the most terminal cells of the text, which is cut; 0 for any number.
+    It is cut to this many terminal cells; 0 cuts nothing.
     """
     text = "" if value is None else escape_unprintable(str(value))
     return cut(text, cells) if cells else text

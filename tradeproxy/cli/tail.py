@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 from argparse import ArgumentTypeError
-from pathlib import Path
 from stat import S_ISFIFO
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,10 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import explain_rejected_token
-from tradeproxy.cli.findings import print_findings
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.tail_output import JsonLines, LastUpdates, Notices, Sink, Table
 from tradeproxy.cli.terminal import PipeWatch, exit_on_broken_pipe
 from tradeproxy.cli.times import parse_time_argument
-from tradeproxy.config.env import Environment
 from tradeproxy.runtime.monotonic import use_monotonic_clock
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.printable import escape_unprintable
@@ -81,10 +78,7 @@ def main(arguments: Namespace) -> None:
 
     from tradeproxy.client import Client
 
-    env = Environment.read(os.environ, Path.cwd(), arguments.env_file)
-    url = proxy.find_url(env, arguments.url, arguments.account)
-    token = proxy.read_token(env, arguments.token_file)
-    print_findings(env.findings)
+    url, token = proxy.read_access(arguments)
     replace_unencodable(sys.stdout, JSON_ESCAPE if arguments.json else "replace")
     sink: Sink = JsonLines(sys.stdout) if arguments.json else Table(sys.stdout, os.environ)
     notices = Notices(sys.stderr, os.environ, url)

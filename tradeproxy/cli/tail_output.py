@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.cli.terminal import Style, cut, has_colour, paint, width
 from tradeproxy.cli.times import format_local_time, parse_local_time
+from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
 from tradeproxy.wire.plural import plural
 from tradeproxy.wire.printable import escape_unprintable
 
@@ -26,9 +27,6 @@ MEDIUM = 80
 
 WIDE = 110
 """The minimum width of a terminal for WIDE_CELLS: an OCC option symbol has 21 characters."""
-
-EXECUTIONS = frozenset({"fill", "partial_fill", "trade_bust", "trade_correct"})
-"""The kinds of event whose price is that of an execution."""
 
 STYLES = {
     "fill": Style.GREEN,
@@ -209,7 +207,7 @@ def read_cells(data: Any) -> dict[str, str]:
 def _read_price(data: Mapping[str, Any], order: Mapping[str, Any]) -> object:
     if price := data.get("price"):
         return price
-    if str(data.get("event")) in EXECUTIONS:
+    if str(data.get("event")) in EXECUTION_KINDS | AMENDMENT_KINDS:
         return None
     limits = {"limit": order.get("limit_price"), "stop": order.get("stop_price")}
     return next((f"{name} {price}" for name, price in limits.items() if price), None)
@@ -344,10 +342,8 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
             return ["connected to the proxy"]
         case {"event": "connection", "reason": reason, "retry_in": seconds}:
             cause = reason.removeprefix("cannot connect: ")
-            return [
-                f"no connection to the proxy at {url}: {cause};"
-                f" next attempt {_format_delay(seconds)}"
-            ]
+            delay = f"in {seconds:.0f} s" if seconds >= 1 else "now"
+            return [f"no connection to the proxy at {url}: {cause}; next attempt {delay}"]
         case {"event": "upstream" | "journal" as name, "state": state}:
             return [_with_reason(f"{name} {state}", status)]
         case {"event": "gap", "end": None, "begin": begin}:
@@ -358,10 +354,6 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
             found = f"{plural(events, 'event')} found{since} to {format_local_time(end)}"
             return [_with_reason(f"gap: {outcome}, {found}", status)]
     return []
-
-
-def _format_delay(seconds: float) -> str:
-    return f"in {seconds:.0f} s" if seconds >= 1 else "now"
 
 
 def _with_reason(text: str, status: StatusData) -> str:

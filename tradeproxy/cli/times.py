@@ -7,10 +7,8 @@ import time
 from argparse import ArgumentTypeError
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
-from tradeproxy.wire.event import parse_time
+from tradeproxy.wire.event import EPOCH, MICROSECOND, parse_time
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _NOT_A_TIME = "{!r} is not a time such as 2026-07-24T09:30 or 2026-07-24"
 
 
@@ -92,12 +90,12 @@ def find_zone_name() -> str:
 
 def to_microseconds(moment: datetime) -> int:
     """Return the microseconds since 1970, as in a journal. `moment` is aware."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // MICROSECOND
 
 
 def from_microseconds(time: int, zone: tzinfo | None = None) -> datetime:
     """Return the time of microseconds since 1970, by default local time. Raises OverflowError."""
-    return (_EPOCH + time * _MICROSECOND).astimezone(zone)
+    return (EPOCH + time * MICROSECOND).astimezone(zone)
 
 
 def parse_local_time(text: str) -> datetime | None:

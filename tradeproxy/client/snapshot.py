@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -76,12 +76,30 @@ def read_snapshot(data: Mapping[str, Any]) -> AccountSnapshot:
     """Return the snapshot of a JSON object. Members of other types count as missing."""
     cursor = data.get("cursor")
     lists = {name: tuple(documents) for name, documents in _read_lists(data).items()}
+    if "strategies" in lists:
+        lists["strategies"] = tuple(join_strategies(lists["strategies"]))
     return AccountSnapshot(
         str(data.get("account", "")),
         cursor if isinstance(cursor, str) else None,
         data.get("complete") is True,
         **lists,
     )
+
+
+def join_strategies(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one object for each strategy: one with many positions may come in several.
+
+    The further ones have the name, `continued`, and more positions.
+    """
+    joined: list[dict[str, Any]] = []
+    for each in documents:
+        if joined and each.get("continued") is True and joined[-1].get("name") == each.get("name"):
+            positions = [part.get("positions") for part in (joined[-1], each)]
+            found = [position for part in positions if isinstance(part, list) for position in part]
+            joined[-1] = {**joined[-1], "positions": found}
+        else:
+            joined.append(each)
+    return joined
 
 
 def _read_lists(data: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -241,7 +241,6 @@ class _FixedEndpoint:
         self._endpoint = endpoint
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Return the endpoint."""
         return self._endpoint
 
 

@@ -68,13 +68,7 @@ class RedisImportLog:
         metadata: Metadata,
         get_token: Callable[[], str | None],
     ) -> None:
-        """Begin with an empty copy.
-
-        Args:
-            redis_log: has the list.
-            metadata: names the account whose pages count.
-            get_token: returns the fencing token; None while this node does not lead.
-        """
+        """Begin with an empty copy. `get_token` returns the fencing token, None while following."""
         self._redis_log = redis_log
         self._metadata = metadata
         self._get_token = get_token
@@ -102,8 +96,7 @@ class RedisImportLog:
     def observe(self, imports: tuple[int, str]) -> None:
         """Compare the copy with the list if they differ, and with the account's id.
 
-        Args:
-            imports: how many elements the list has, and the SHA-1 hash of the last one.
+        `imports` are the number of the list's elements, and the SHA-1 hash of the last one.
         """
         if self._account_id != self._metadata.account_id:
             self._account_id = self._metadata.account_id

@@ -29,7 +29,6 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as NoAnswerError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.cluster.outbox import FENCED
@@ -39,6 +38,7 @@ from tradeproxy.cluster.redis_log import LeaseState
 from tradeproxy.cluster.roll_call import KEPT, RollCall
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.hub.replication import NodeRole
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.stop_signals import shorten_stop
 from tradeproxy.wire.proxy_status import UpstreamStatus
 
@@ -75,8 +75,6 @@ class Leadership(Service):
     ends on this node before it can begin on another one.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         account: Account,
@@ -93,6 +91,7 @@ class Leadership(Service):
             clock: timers and intervals. It must count the time for which the machine sleeps.
         """
         self._account = account
+        self._log = AccountLogger(self, account.name)
         self._journal = journal
         self._make_upstream = make_upstream
         self._clock = clock
@@ -238,12 +237,11 @@ class Leadership(Service):
         if self._may_expire:
             self._may_expire = False
             self._log.warn(
-                "{account}: the lease of the leading node has run out; its last renewal was"
+                "the lease of the leading node has run out; its last renewal was"
                 " {seconds:.0f} s ago",
-                account=self._account.name,
                 seconds=self._clock.seconds() - self._held_elsewhere_until + LEASE,
             )
-        self._log.info("{account}: this node is now the leader", account=self._account.name)
+        self._log.info("this node is now the leader")
         self._grant = lease
         self._roll_call.end()
         # Concurrent, since reading the log may take longer than the lease lasts.
@@ -258,18 +256,12 @@ class Leadership(Service):
             try:
                 await step()
             except Exception:  # a failed step must not keep the lease from the other nodes
-                self._log.failure(
-                    "{account}: a term did not end cleanly", account=self._account.name
-                )
+                self._log.failure("a term did not end cleanly")
         self._role.start_following(self._dates.own())
         if self.running:
             self._account.mark_upstream_down(reason)
             self._journal.reapply_stream_state()
-            self._log.warn(
-                "{account}: this node is no longer the leader: {reason}",
-                account=self._account.name,
-                reason=reason,
-            )
+            self._log.warn("this node is no longer the leader: {reason}", reason=reason)
 
     async def _end_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -367,7 +359,6 @@ class Leadership(Service):
             await self._journal.outbox.when_written().addTimeout(DRAIN_TIMEOUT, self._clock)
 
     async def _release_lease(self) -> None:
-        """Release the lease for the other nodes."""
         assert self._grant.token is not None
         self._journal.stop_leading()
         self._term_over = None  # first: a renewal would acquire the lease again
@@ -385,10 +376,10 @@ class Leadership(Service):
         if failure.check(RedisUnavailableError):
             self._end_term(f"Redis is away: {failure.getErrorMessage()}")
         else:
-            self._log.failure("{account}: leading failed", failure, account=self._account.name)
+            self._log.failure("leading failed", failure)
             self._end_term(INTERNAL_ERROR)
 
     def _failed(self, failure: Failure) -> None:
-        self._log.failure("{account}: leader election failed", failure, account=self._account.name)
+        self._log.failure("leader election failed", failure)
         self._account.has_failed = True
         self._account.mark_upstream_down(INTERNAL_ERROR)

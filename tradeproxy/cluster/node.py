@@ -27,11 +27,10 @@ def _apply_stream_state(account: Account, text: str) -> None:
     # this node from reading the events after it.
     try:
         state = StreamState.parse(text)
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except ValueError:
         _log.warn(
-            "{account}: the stream state in Redis cannot be read, and is ignored: {error}",
+            "{account}: the stream state in Redis cannot be read, and is ignored",
             account=account.name,
-            error=type(error).__name__,
         )
         return
     account.apply_stream_state(state)
@@ -47,13 +46,7 @@ class Node:
         *,
         connect: Callable[[RedisSettings, Any], RedisClient] = RedisClient,
     ) -> None:
-        """Choose a name; nothing connects before the services start.
-
-        Args:
-            redis: where the logs are.
-            reactor: for sockets, timers and intervals.
-            connect: makes a RedisClient, not yet open.
-        """
+        """Choose a name. Nothing connects before the services start."""
         # Random, since two containers may have the same host name and process id.
         self._name = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(6).hex()}"
         self._journals: dict[str, RedisJournal] = {}

@@ -79,13 +79,10 @@ class Outbox:
         return not len(self._events)
 
     def start(self, token: str, read: int, *, keep: bool) -> None:
-        """Start to write.
+        """Start to write with the lease's fencing token, after number `read` of the log.
 
-        Args:
-            token: the fencing token of the lease.
-            read: the number of the last event that this node has read.
-            keep: whether to write the events of the last term first. False if another node led
-                since: it may have written them already.
+        With `keep`, the events of the last term come first. Another node that led since may have
+        written them already.
         """
         if not keep:
             self.drop_events()

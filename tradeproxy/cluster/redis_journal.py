@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from tradeproxy.cluster.import_log import RedisImportLog
 from tradeproxy.cluster.outbox import LOG_SHORTENED, Outbox
@@ -41,6 +40,7 @@ from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
 from tradeproxy.journal.base import Batch, JournalBase, max_optional
 from tradeproxy.journal.metadata import ASSIGNMENTS, Metadata
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.wire.event import Event, OrderState
 from tradeproxy.wire.proxy_status import JournalStatus
@@ -61,8 +61,6 @@ class RedisJournal(JournalBase):
         new entries    the tailer, the replica, `on_committed`
         reads          the replica; the outbox too, where events count that are not read back yet
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -91,7 +89,7 @@ class RedisJournal(JournalBase):
             random_bytes: for the ids of epochs.
         """
         super().__init__(base_url, dates)
-        self.name = name
+        self._log = AccountLogger(self, name)
         self.on_stream_state: Callable[[str], None] = lambda _: None
         """Called with the encoded stream state that the leader published."""
         self.on_connected: Callable[[], None] = lambda: None
@@ -279,10 +277,7 @@ class RedisJournal(JournalBase):
         if was_empty and self.outbox.is_leading:
             self.adopt(own)  # this node began this log; its own metadata is newer
         elif not was_empty:
-            self._log.warn(
-                "{account}: the log in Redis was replaced; reading it from the start",
-                account=self.name,
-            )
+            self._log.warn("the log in Redis was replaced; reading it from the start")
             self._stop_writing()
             self.on_replaced()
 

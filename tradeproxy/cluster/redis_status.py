@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.logger import Logger
-
 from tradeproxy.cluster.redis_client import RedisClient
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.proxy_status import JournalStatus
 
 NOT_REACHED = "Redis has not been reached yet"
@@ -14,8 +13,6 @@ NOT_REACHED = "Redis has not been reached yet"
 
 class RedisStatus:
     """Opens and closes the connections, and reports every change of the journal's status."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -35,7 +32,7 @@ class RedisStatus:
             on_status: called with every new status.
         """
         self.status = JournalStatus(durable=False, reason=NOT_REACHED, since=wall_clock())
-        self._account = account
+        self._log = AccountLogger(self, account)
         self._connections = connections
         self._wall_clock = wall_clock
         self._on_status = on_status
@@ -74,11 +71,7 @@ class RedisStatus:
         since = self._wall_clock() if durable != self.status.durable else self.status.since
         self.status = JournalStatus(durable, reason, since)
         if durable:
-            self._log.info("{account}: caught up with the log in Redis", account=self._account)
+            self._log.info("caught up with the log in Redis")
         else:
-            self._log.warn(
-                "{account}: cannot read the log in Redis: {reason}",
-                account=self._account,
-                reason=reason,
-            )
+            self._log.warn("cannot read the log in Redis: {reason}", reason=reason)
         self._on_status(self.status)

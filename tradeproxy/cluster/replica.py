@@ -113,8 +113,7 @@ class Replica:
     def follow_trim(self, bounds: Mapping[str, str]) -> int:
         """Drop the rows that the leader has trimmed, TRIM_STEP at most, and return how many.
 
-        Args:
-            bounds: the metadata of the log under TRIM_KEYS.
+        `bounds` is the metadata of the log under TRIM_KEYS.
         """
         try:
             trimmed = int(bounds.get("trimmed", "0"))

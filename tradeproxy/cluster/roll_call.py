@@ -62,9 +62,7 @@ class RollCall:
     def report(self, last: int | None, now: float) -> str:
         """Record that there is no log, and return this node's report.
 
-        Args:
-            last: the last number that it has read; None if it has read no log.
-            now: the time.
+        `last` is the last number that it has read; None if it has read no log.
         """
         self._since = now if self._since is None else self._since
         self._count += 1

@@ -16,11 +16,11 @@ from hashlib import sha1
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import RedisLog
 from tradeproxy.journal.metadata import ASSIGNMENTS, MAX_NOTE, Metadata, read_assignments
+from tradeproxy.runtime.account_log import AccountLogger
 
 
 class _Lost(NamedTuple):
@@ -34,8 +34,6 @@ class _Lost(NamedTuple):
 
 class SharedAssignments:
     """Keeps the assignments in a node's metadata and in Redis alike."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -54,7 +52,7 @@ class SharedAssignments:
             is_leading: whether this node's are the newest.
             save: writes this node's metadata to the log.
         """
-        self._account = account
+        self._log = AccountLogger(self, account)
         self._redis_log = redis_log
         self._metadata = metadata
         self._is_leading = is_leading
@@ -105,9 +103,8 @@ class SharedAssignments:
                 self._metadata.adopt_text(ASSIGNMENTS, merged)
             else:
                 self._log.warn(
-                    "{account}: assignments by hand that Redis has lost are dropped:"
-                    " with the others they are too long",
-                    account=self._account,
+                    "assignments by hand that Redis has lost are dropped:"
+                    " with the others they are too long"
                 )
 
     def _digest(self) -> str:

@@ -17,12 +17,12 @@ from typing import Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import EpochStart, EventEntry, LogState, RedisLog, StatusEntry
 from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.runtime.account_log import AccountLogger
 
 RETRY_DELAY = 0.1
 """Seconds until Redis is asked again."""
@@ -68,13 +68,11 @@ class TailTarget(Protocol):
 class LogTailer:
     """Reads the log into a target until stopped; it survives outages and internal errors."""
 
-    _log = Logger()
-
     def __init__(
         self, account: str, log: RedisLog, target: TailTarget, clock: IReactorTime
     ) -> None:
         """`log` needs a connection of its own: reads block it for up to redis_log.BLOCK."""
-        self._account = account
+        self._log = AccountLogger(self, account)
         self._redis_log = log
         self._target = target
         self._clock = clock
@@ -100,9 +98,7 @@ class LogTailer:
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
-        self._log.failure(
-            "{account}: reading the log in Redis failed", failure, account=self._account
-        )
+        self._log.failure("reading the log in Redis failed", failure)
         self._is_mismatched = True  # an entry may be half applied: read from the start
         self._target.mark_unavailable(INTERNAL_ERROR)
         self._running = deferLater(self._clock, AFTER_ERROR, self.start)

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
 from tradeproxy.config.env import Findings
-from tradeproxy.config.values import is_visible_ascii
+from tradeproxy.config.values import check_encoding, is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 
@@ -23,7 +23,6 @@ URL_VARIABLES = ("https_proxy", "HTTPS_PROXY")
 EXCEPTION_VARIABLES = ("no_proxy", "NO_PROXY")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_BROKEN_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_A_URL = (
     "not a URL such as http://user:password@proxy.example:3128;"
     " in user and password, special characters are percent-encoded"
@@ -105,11 +104,9 @@ class ConnectProxy:
 
 
 def read_connect_proxy(environ: Mapping[str, str], findings: Findings) -> ConnectProxy | None:
-    """Return the proxy that the environment names, or None. Nothing that is found is quoted.
+    """Return the proxy that the environment names, or None. No finding quotes what is there.
 
-    Args:
-        environ: the environment of the process. A `.env` must not redirect connections.
-        findings: gets the problems, and the warnings about entries of NO_PROXY.
+    `environ` is that of the process: a `.env` must not redirect connections.
     """
     source = _find_variable(environ, URL_VARIABLES, findings)
     if source is None:
@@ -154,8 +151,7 @@ def _parse_url(text: str) -> tuple[bool, str, int, Secret | None]:
     """
     if not is_visible_ascii(text):
         raise ValueError(_NOT_A_URL)
-    if _BROKEN_ENCODING.search(text):
-        raise ValueError("contains a % that starts no percent-encoded character; write %25 for a %")
+    check_encoding(text)
     scheme, separator, _ = text.partition("://")
     if separator and scheme.lower() not in _DEFAULT_PORTS:
         raise ValueError("only a proxy with http:// or https:// is supported")

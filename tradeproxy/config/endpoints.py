@@ -88,6 +88,9 @@ def complete(description: str) -> str:
     try:
         if "sslmethod" in endpoint.given:  # Twisted would also admit old versions
             raise ValueError("leave out sslmethod: TLS has version 1.2 or 1.3")
+        if endpoint.behind_haproxy and endpoint.kind in ("ssl", "tls"):
+            # Twisted expects the header inside of TLS, where the limits of handshakes miss it.
+            raise ValueError("HAProxy sends its header before TLS: end TLS there, or use tcp")
         if endpoint.kind == "tls":
             pem_directory.refuse_circular_chains(endpoint["path"])
         # No endpoint uses its reactor before listen(). Importing the real one would install it.
@@ -221,10 +224,7 @@ def read_inherited(arguments: str) -> _Endpoint | None:
     """Return the endpoint that an inherited socket is bound to; None if there is no such socket.
 
     It is read once, before the proxy listens. Twisted then closes the descriptor, whose number may
-    become another file's; a reload asks again.
-
-    Args:
-        arguments: the part of a description that follows "systemd".
+    become another file's; a reload asks again. `arguments` follow "systemd" in the description.
     """
     try:
         # Only Twisted has the list of inherited sockets. Its import removes LISTEN_FDS from the

@@ -156,20 +156,15 @@ class Settings:
     accounts: sorted by their variables' names.
     listen: complete Twisted endpoint descriptions.
     listen_source: what set `listen`: PROXY_HOST (with a port), PROXY_LISTEN or --listen.
-    reuse_port: other processes may listen on the same TCP ports (SO_REUSEPORT).
     tokens: empty if clients need no token.
     allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
     trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
     listen_names: the allowed hosts that are in PROXY_HOST.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
-    trade_log: the folder and the format of the trade log, or None if there is none.
+    trade_log: None if there is none.
     connect_proxy: the HTTP proxy on the way to Alpaca, or None.
-    rest: whether the proxy forwards Alpaca's REST interface.
-    book: whether the proxy keeps each account's orders and positions.
-    strategies: how a client_order_id names a strategy.
     webhooks: sorted by their names.
-    core_dumps: whether a crash may leave a core dump, which contains the keys.
     demo: each account has a simulator, at its own base URL.
     warnings: probable mistakes, one line each.
     """

@@ -26,9 +26,17 @@ class SettingsSource:
     listen: tuple[str, ...] = ()
     demo: bool = False
 
-    def read(self) -> Settings:
+    def read(self, *, reads_pipes: bool = True) -> Settings:
         """Read all settings. Raises SettingsError with every problem."""
-        return self._read()
+        return read_settings(
+            self.environ,
+            directory=self.directory,
+            env_file=self.env_file,
+            port=self.port,
+            listen=self.listen,
+            demo=self.demo,
+            reads_pipes=reads_pipes,
+        )
 
     def read_again(self) -> Settings | None:
         """Read all settings while the proxy runs; log a problem, and return None for it.
@@ -36,7 +44,7 @@ class SettingsSource:
         A pipe is a problem: to open one may block the proxy for ever.
         """
         try:
-            return self._read(reads_pipes=False)
+            return self.read(reads_pipes=False)
         except SettingsError as error:
             self._log.error(
                 "the settings are not read again, and nothing changes: {problems}",
@@ -52,14 +60,3 @@ class SettingsSource:
         """Return the accounts of `read_again`; none after a problem."""
         settings = self.read_again()
         return () if settings is None else settings.accounts
-
-    def _read(self, *, reads_pipes: bool = True) -> Settings:
-        return read_settings(
-            self.environ,
-            directory=self.directory,
-            env_file=self.env_file,
-            port=self.port,
-            listen=self.listen,
-            demo=self.demo,
-            reads_pipes=reads_pipes,
-        )

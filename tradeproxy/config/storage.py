@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from tradeproxy.config.env import Environment
 from tradeproxy.config.setting import Setting, made_of, read_fields, setting
-from tradeproxy.config.values import is_visible_ascii, whole_number
+from tradeproxy.config.values import check_encoding, is_visible_ascii, whole_number
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 
@@ -128,7 +128,6 @@ def _find_home(env: Environment, source: str) -> Path:
 
 REDIS_PORT = 6379
 _LIBRARIES = ("txredisapi", "hiredis")
-_BROKEN_ENCODING = re.compile("%(?![0-9A-Fa-f]{2})")
 _NOT_A_URL = (
     "not a URL such as redis://host:6379/0, rediss://host or unix:///path?db=0;"
     " percent-encode special characters of a password, or set PROXY_REDIS_PASSWORD"
@@ -247,8 +246,7 @@ def _parse_url(text: str) -> RedisSettings | None:
     # urlsplit removes line breaks and tabs silently. It ends the password at a "#".
     if not is_visible_ascii(text) or "#" in text:
         raise ValueError(_NOT_A_URL)
-    if _BROKEN_ENCODING.search(text):
-        raise ValueError("contains a % that starts no percent-encoded character; write %25 for a %")
+    check_encoding(text)
     try:
         parts = urlsplit(text)
         username, password = _decode(parts.username), _decode(parts.password)

@@ -88,6 +88,12 @@ def split_url(
     return parts, secure, host, port
 
 
+def check_encoding(text: str) -> None:
+    """Raise ValueError, with a reason for the user, if a part of a URL is not percent-encoded."""
+    if re.search("%(?![0-9A-Fa-f]{2})", text):
+        raise ValueError("contains a % that starts no percent-encoded character; write %25 for a %")
+
+
 def get_default_port(secure: bool) -> int:
     """Return the port of https and wss, or that of http and ws."""
     return 443 if secure else 80

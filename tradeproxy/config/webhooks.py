@@ -250,10 +250,8 @@ def read_webhooks(
 ) -> tuple[WebhookSettings, ...]:
     """Read all webhooks, sorted by their names. Problems go to `env.findings`.
 
-    Args:
-        env: the variables.
-        accounts: the names of the accounts, which `_ACCOUNTS` can have.
-        demo: the orders are made up, so nothing is sent.
+    `accounts` are the names that `_ACCOUNTS` can have. With `demo` the orders are made up, so
+    nothing is sent.
     """
     names = sorted(set(_find_names(env)))
     if demo:

@@ -12,7 +12,7 @@ from typing import Any
 import txaio
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.types import ConnectionRequest
-from twisted.internet.interfaces import IReactorTime, ISSLTransport
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.book.book import Book
@@ -52,6 +52,9 @@ SLOW_CLOSE_TIMEOUT = 30.0
 """Seconds for a slow client. It must first read the megabytes that the kernel buffered before the
 close frame."""
 
+PIECE_BYTES = 48
+"""Memory of one piece of a message, besides its bytes. A client may send a few bytes at a time."""
+
 TOO_LARGE = "a message over the limit of its bytes or fragments"
 """The reason that is counted for a client that Autobahn closes with 1009."""
 
@@ -68,6 +71,7 @@ class ConnectionContext:
     """Returns the frame of a reply, from a cache."""
     send_groups: SendGroups
     throttle: HandshakeThrottle
+    frame_throttle: HandshakeThrottle
     wrong_tokens: WrongTokens
     auth_deadlines: AuthDeadlines
     pong_timeout: float
@@ -136,22 +140,41 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         )
 
     def dataReceived(self, data: bytes) -> None:
-        """Read from the client; over TLS, and before authentication, through the throttle.
+        """Read from the client through a throttle.
 
-        Over TLS one read arrives in up to 70 pieces, each of which may be a frame.
+        One read may hold 8 frames, and over TLS it arrives in up to 70 pieces, each of which may be
+        one. Thousands of clients may send them in one turn.
         """
-        is_anonymous = self._session.state is ClientState.AWAITING_AUTH
-        if is_anonymous:
+        if self._session.state is ClientState.AWAITING_AUTH:
             self._context.clients.sockets.receive(self.transport, len(data))
-        if is_anonymous or ISSLTransport.providedBy(self.transport):
-            self._context.throttle.submit(self.transport, self._receive, data)
-        else:
-            super().dataReceived(data)
+        self._throttle.submit(self.transport, self._receive, data)
+
+    @property
+    def _throttle(self) -> HandshakeThrottle:
+        """That of handshakes before authentication, and for what waits there; then another one.
+
+        So a storm of handshakes does not delay the frames of connected clients.
+        """
+        context = self._context
+        is_anonymous = self._session.state is ClientState.AWAITING_AUTH
+        if is_anonymous or self.transport in context.throttle:
+            return context.throttle
+        return context.frame_throttle
 
     def _receive(self, data: bytes) -> None:
         super().dataReceived(data)
+        if self._is_authenticated:
+            self._context.clients.sockets.hold(self.transport, self._measure_message())
         if not self._reads:  # the throttle has resumed the transport
             self.transport.pauseProducing()
+
+    def _measure_message(self) -> int:
+        """Return about how much memory an unfinished message takes (bytes); 0 without one."""
+        if not self.inside_message:
+            return 0
+        pieces = len(self.frame_data or ()) + len(self.message_data or ())
+        size: int = self.message_data_total_length + PIECE_BYTES * pieces
+        return size
 
     # Called by Autobahn.
 
@@ -161,7 +184,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         A read of MAX_READ bytes may hold 340 frames. Ten clients that send nothing else would delay
         the others by seconds.
         """
-        self._context.throttle.defer(self.transport, self._receive)
+        self._throttle.defer(self.transport, self._receive)
 
     def onConnect(self, request: ConnectionRequest) -> str | None:
         """Choose the subprotocol. Only an Autobahn that is not slimmed calls this."""
@@ -203,6 +226,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self.subscriber.release()
         self._context.clients.sockets.discard(self.transport)
         self._context.throttle.discard(self.transport)
+        self._context.frame_throttle.discard(self.transport)
         self._context.clients.log.left(
             self._info,
             self.subscriber.feed.passed if self._is_authenticated else None,

@@ -96,6 +96,7 @@ class DownstreamFactory(WebSocketServerFactory):
         self.clients.sockets.on_replaced = partial(self._count_closed, REPLACED)
         self.clients.sockets.on_too_much = partial(self._count_closed, TOO_MUCH)
         self.throttle = HandshakeThrottle(reactor)
+        self.frame_throttle = HandshakeThrottle(reactor)
         self.tls_handshakes = TlsHandshakes(self.clients.sockets, reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
         plain = encoder.plain_encoder(encode_text)
@@ -109,6 +110,7 @@ class DownstreamFactory(WebSocketServerFactory):
             encode_reply=cache(_encode_reply),  # about a dozen different replies exist
             send_groups=SendGroups(plain, reactor),
             throttle=self.throttle,
+            frame_throttle=self.frame_throttle,
             wrong_tokens=self.wrong_tokens,
             auth_deadlines=AuthDeadlines(limits.auth_timeout, reactor),
             pong_timeout=pong_timeout,

@@ -210,8 +210,8 @@ class Feed:
 
     @property
     def step_bytes(self) -> int:
-        """How many bytes one inserted frame may have: few while many clients do not read."""
-        return self._log_reader.step_bytes
+        """How many bytes one inserted frame may have: few if many of the address do not read."""
+        return self._log_reader.find_step_bytes(self._host)
 
     @property
     def passed(self) -> int:
@@ -299,7 +299,7 @@ class Feed:
         # Twisted may call this again for each write while it is paused. The first call counts.
         if not self._paused and self._state is not _FeedState.ENDED:
             self._paused = True
-            self._log_reader.paused += 1
+            self._log_reader.add_paused(self._host)
             self._is_ready = False
             timeout = self._stall_timeout
             self._stall_timer = self._clock.callLater(timeout, self._sink.on_stall, timeout)
@@ -310,7 +310,7 @@ class Feed:
         if not self._paused or self._state is _FeedState.ENDED:
             return
         self._paused = False
-        self._log_reader.paused -= 1
+        self._log_reader.discard_paused(self._host)
         self._set_state(self._state)
         self._cancel_stall()
         self._sink.on_resume()
@@ -322,7 +322,7 @@ class Feed:
     def stopProducing(self) -> None:
         """End the feed, because the connection is closing."""
         if self._paused and self._state is not _FeedState.ENDED:
-            self._log_reader.paused -= 1
+            self._log_reader.discard_paused(self._host)
         self._set_state(_FeedState.ENDED)
         self._cancel_stall()
         self._inserted = iter(())
@@ -387,7 +387,7 @@ class Feed:
 
     def _read(self) -> None:
         try:
-            batch = self._log_reader.read(self._journal, self.position)
+            batch = self._log_reader.read(self._journal, self.position, self._host)
         except TrimmedError:
             batch = None
         except UnreadableError:

@@ -67,6 +67,10 @@ class HandshakeThrottle:
         self._order = FairQueue[str, Any](newest_first=newest_first)
         self._is_scheduled = False
 
+    def __contains__(self, transport: object) -> bool:
+        """Return whether data of a connection wait."""
+        return transport in self._waiting
+
     def submit(self, transport: Any, work: Callable[[bytes], None], data: bytes) -> None:
         """Call `work(data)` now, or in a later turn if this turn's limit is reached.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -22,7 +23,8 @@ MIN_STEP_BYTES = 4 * 1024
 """The same while very many clients do not read."""
 
 PAUSED_BYTES = 8 * 1024 * 1024
-"""Bytes that the clients that do not read share. The more there are, the smaller the steps."""
+"""Bytes that the clients that do not read share, by address. The more of them an address has, the
+smaller its steps."""
 
 STEPS_PER_TURN = 32
 """Steps in one turn of the reactor: a thousand replays at once delay no live event."""
@@ -45,13 +47,30 @@ class LogReader:
         self._read_step = lru_cache(maxsize=CACHED_STEPS)(_read_step)
         self._waiting: FairQueue[str, Callable[[], None]] = FairQueue()
         self._has_turn = False
-        self.paused = 0
-        """How many feeds wait until their clients read."""
+        self._paused = Counter[str]()
 
     @property
-    def step_bytes(self) -> int:
-        """The bytes of the next step: a power of two, so that steps are alike."""
-        share = PAUSED_BYTES // (self.paused or 1)
+    def paused(self) -> int:
+        """How many feeds wait until their clients read."""
+        return self._paused.total()
+
+    def add_paused(self, host: str) -> None:
+        """Count a feed that waits until its client, of this address, reads."""
+        self._paused[host] += 1
+
+    def discard_paused(self, host: str) -> None:
+        """Count a feed no longer."""
+        self._paused[host] -= 1
+        if not self._paused[host]:
+            del self._paused[host]
+
+    def find_step_bytes(self, host: str) -> int:
+        """Return the bytes of the next step of a client: a power of two, so that steps are alike.
+
+        The addresses have equal shares, so that those of one do not make the steps of others small.
+        """
+        hosts = len(self._paused) + (host not in self._paused)
+        share = PAUSED_BYTES // (hosts * max(self._paused[host], 1))
         return max(min(STEP_BYTES, 1 << share.bit_length() - 1), MIN_STEP_BYTES)
 
     def schedule(self, clock: IReactorTime, step: Callable[[], None], host: str) -> None:
@@ -85,8 +104,10 @@ class LogReader:
             self._has_turn = True
             clock.callLater(0, self._run_steps, clock)
 
-    def read(self, journal: Log, after: int) -> Batch | None:
+    def read(self, journal: Log, after: int, host: str = "") -> Batch | None:
         """Return the next step after sequence number `after`; None at the end of the log.
+
+        `host` is the address of the client.
 
         A hole is a step of its own. Other steps end before the next hole.
 
@@ -99,7 +120,7 @@ class LogReader:
             journal.last,
             journal.status,
             after,
-            self.step_bytes,
+            self.find_step_bytes(host),
         )
 
 

@@ -116,6 +116,8 @@ class SnapshotInsert:
             is_ahead = book.seq > feed.position
             if book.seq < feed.position or (is_ahead and self._is_replay):
                 return b""
+            if not book.prepare():
+                return b""
             pending = book.snapshot()
             if pending.seq > feed.position and not self._is_replay:
                 feed.skip_to(pending.seq)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tradeproxy.runtime.peer import get_host_key
+
 MAX_WRONG = 10
 """Wrong tokens in WINDOW seconds from one address that are answered at once."""
 
@@ -32,8 +34,10 @@ class WrongTokens:
         """Count a wrong token, and return by how many seconds its answer must be delayed.
 
         Args:
-            address: the client's; "" for a UNIX socket, whose clients share one count.
+            address: the client's; "" for a UNIX socket, whose clients share one count. So do the
+                addresses of one network of IPv6: see `get_host_key`.
         """
+        address = get_host_key(address)
         now = self._seconds()
         since, count = self._counts.get(address, (now, 0))
         if now - since >= WINDOW:

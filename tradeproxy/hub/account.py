@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from tradeproxy.hub.book_status import BookStatus
 from tradeproxy.hub.broadcaster import Broadcaster
@@ -16,6 +15,7 @@ from tradeproxy.hub.gaps import Gaps
 from tradeproxy.hub.replication import NodeRole, StreamState
 from tradeproxy.hub.trade_log_state import TradeLogState
 from tradeproxy.journal.base import Batch, ImportLog, Journal, Log, Row, UnreadableError
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.stats import BATCH_SIZE_BOUNDS, LATENCY_BOUNDS, Histogram, SlowestSeries
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.position import Cursor, compute_check
@@ -64,10 +64,9 @@ class Account:
         buffering    stop_buffering           the buffer joins the next batch  passing on
     """
 
-    _log = Logger()
-
     def __init__(self, name: str, journal: Journal, clock: IReactorTime) -> None:
         self.name = name
+        self._log = AccountLogger(self, name)
         self.journal = journal
         self.log: Log = journal
         """The log, for all that only read it. What else is written goes through this object."""
@@ -240,9 +239,7 @@ class Account:
         self.dropped_frames[problem] += 1
         if self.dropped_frames[problem] == 1:
             self._log.warn(
-                "{account}: dropped a frame from Alpaca: {problem};"
-                " from now on these are only counted",
-                account=self.name,
+                "dropped a frame from Alpaca: {problem}; from now on these are only counted",
                 problem=problem,
             )
 
@@ -384,8 +381,7 @@ class Account:
         self.gaps.replicate(state.gaps)
         if (status := state.upstream) != self.upstream:
             self._log.info(
-                "{account}: upstream of the leader is {state}",
-                account=self.name,
+                "upstream of the leader is {state}",
                 state="streaming" if status.streaming else f"down: {status.reason}",
             )
         self._set_upstream(status)

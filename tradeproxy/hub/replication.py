@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
+
+import msgspec
 
 from tradeproxy.wire.event import is_time
-from tradeproxy.wire.proxy_status import Gap, GapOutcome, UpstreamStatus
+from tradeproxy.wire.proxy_status import Gap, UpstreamStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,39 +22,27 @@ class StreamState:
 
     def encode(self) -> str:
         """Return the state as JSON. It is always complete, as a reader may have missed others."""
-        gaps = [{**asdict(gap), "outcome": gap.outcome.value} for gap in self.gaps]
-        return json.dumps({"upstream": asdict(self.upstream), "gaps": gaps}, separators=(",", ":"))
+        return msgspec.json.encode(self).decode()
 
     @classmethod
     def parse(cls, text: str) -> StreamState:
-        """Read what `encode` wrote.
+        """Read what `encode` wrote. Unknown fields are ignored: a newer version may write them.
 
         A gap outside the calendar, which an earlier version may have written, is left out. Raises
-        ValueError, TypeError, KeyError, OverflowError or RecursionError for anything else.
+        ValueError for anything else.
         """
-        document = json.loads(text)
-        upstream = UpstreamStatus(**_select_known(UpstreamStatus, document["upstream"]))
-        if not math.isfinite(upstream.since) or not is_time(round(upstream.since * 1_000_000)):
+        try:
+            state = msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+        if not is_time(round(state.upstream.since * 1_000_000)):
             raise ValueError("the upstream's time is outside the calendar")
-        if not isinstance(upstream.streaming, bool) or not isinstance(upstream.reason, str):
-            raise ValueError("the upstream's status has another type")
-        gaps = (Gap(**_select_known(Gap, gap)) for gap in document["gaps"])
-        return cls(
-            upstream,
-            tuple(
-                replace(gap, outcome=GapOutcome(gap.outcome))
-                for gap in gaps
-                if all(time is None or is_time(time) for time in (gap.begin, gap.end))
-            ),
-        )
+        gaps = [gap for gap in state.gaps if all(map(_may_be_time, (gap.begin, gap.end)))]
+        return cls(state.upstream, tuple(gaps))
 
 
-def _select_known(kind: type, document: dict[str, Any]) -> dict[str, Any]:
-    """Return only the fields that `kind` has: a node of a newer version may write more.
-
-    Nodes are upgraded one after the other.
-    """
-    return {field.name: document[field.name] for field in fields(kind) if field.name in document}
+def _may_be_time(time: int | None) -> bool:
+    return time is None or is_time(time)
 
 
 @dataclass(slots=True)

@@ -23,10 +23,11 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 CHECK_EVERY = 1.0
-"""Seconds between two looks at the state. A new log soon has its first bookmark."""
+"""Seconds between two looks at the state before the first write: a new log soon has its bookmark.
+"""
 
 WRITE_EVERY = 10.0
-"""Seconds between two writes, at least. If a crash and the loss of the journal come together, the
+"""Seconds between two looks afterwards. If a crash and the loss of the journal come together, the
 events since the last write are delivered again."""
 
 MAX_SIZE = 1024 * 1024
@@ -59,7 +60,6 @@ class Bookmark:
         self._is_ours = is_ours
         self._full_sync = full_sync
         self._written: Mapping[str, str] | None = None
-        self._next_write = 0.0
         self._timer: IDelayedCall | None = None
 
     def read(self) -> dict[str, str] | None:
@@ -80,13 +80,12 @@ class Bookmark:
         return {}
 
     def start(self) -> None:
-        """Write now, and then whenever the state has changed, but not more often."""
-        wait = self._next_write - self._clock.seconds()
-        self._timer = self._clock.callLater(wait if wait > 0 else CHECK_EVERY, self.start)
-        if wait <= 0:
-            # The status of the journal reports a disk that fails; the next write may succeed.
-            with suppress(OSError):
-                self.write()
+        """Write now, and then regularly, whenever the state has changed."""
+        # The status of the journal reports a disk that fails; the next write may succeed.
+        with suppress(OSError):
+            self.write()
+        every = CHECK_EVERY if self._written is None else WRITE_EVERY
+        self._timer = self._clock.callLater(every, self.start)
 
     def stop(self) -> None:
         """Write a last time. A second call has no effect."""
@@ -105,7 +104,6 @@ class Bookmark:
             or (state == self._written and self._path.exists())
         ):
             return  # with the base URL alone, nothing is known yet
-        self._next_write = self._clock.seconds() + WRITE_EVERY
         temporary = self._path.with_name(self._path.name + ".new")
         with suppress(FileNotFoundError):
             temporary.unlink()  # a crash or a full disk has left it

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import JournalError, UnreadableError
@@ -25,6 +24,7 @@ from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.wal_checkpoints import InThread, WalCheckpoints
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
 from tradeproxy.wire.proxy_status import JournalStatus
@@ -72,8 +72,6 @@ class Disk:
     lock. A new file begins a new epoch. An old file is renamed, never deleted.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         name: str,
@@ -110,7 +108,7 @@ class Disk:
         """
         path = None if file is None else file.path
         self._health = DiskStatus(name, path, wall_clock, on_status)
-        self._name = name
+        self._log = AccountLogger(self, name)
         self._file = file
         self._spool = spool
         self._clock = clock
@@ -198,11 +196,7 @@ class Disk:
         except OSError:
             return True  # the directory cannot be read at the moment
         if lost is not None and lost != self._reported:
-            self._log.error(
-                "{account}: {path} was removed, or is another file now",
-                account=self._name,
-                path=str(lost),
-            )
+            self._log.error("{path} was removed, or is another file now", path=str(lost))
         self._reported = lost
         if lost == self._file.path:
             self._replace_lost(_LOST)
@@ -251,10 +245,7 @@ class Disk:
         self.flush()
         if count := self._backlog.volatile:
             self._log.error(
-                "{account}: closed with {count} event{s} not on the disk",
-                account=self._name,
-                count=count,
-                s=plural_ending(count),
+                "closed with {count} event{s} not on the disk", count=count, s=plural_ending(count)
             )
         self._close_store()
         if not self._backlog:
@@ -418,11 +409,7 @@ class Disk:
 
     def _report_aside(self, names: Sequence[str]) -> None:
         if names:
-            self._log.warn(
-                "{account}: started a new journal; the old one is kept as {aside}",
-                account=self._name,
-                aside=names[0],
-            )
+            self._log.warn("started a new journal; the old one is kept as {aside}", aside=names[0])
 
     def _open_store(self) -> Store:
         # timeout=0: waiting for another program's lock would block the reactor.

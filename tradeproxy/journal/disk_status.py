@@ -6,17 +6,14 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from tradeproxy.journal.connection import describe_error, is_vague
 from tradeproxy.journal.file import describe_os_error, find_problem
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.proxy_status import JournalStatus
 
 
 class DiskStatus:
     """The status of one journal; logs and reports every change."""
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -34,7 +31,7 @@ class DiskStatus:
             on_status: called with every new status.
         """
         self.status = JournalStatus(durable=True, reason="", since=wall_clock())
-        self._account = account
+        self._log = AccountLogger(self, account)
         self._path = path
         self._wall_clock = wall_clock
         self._on_status = on_status
@@ -73,16 +70,12 @@ class DiskStatus:
         """Report why the disk does not accept writes. The status of an outage begins once."""
         if not self.status.durable and reason in self.status.reason:
             return
-        self._log.error(
-            "{account}: events are delivered without being on the disk: {reason}",
-            account=self._account,
-            reason=reason,
-        )
+        self._log.error("events are delivered without being on the disk: {reason}", reason=reason)
         self._change(durable=False, reason=reason)
 
     def recover(self) -> None:
         """Report that the disk accepts writes again."""
-        self._log.info("{account}: every event is on the disk again", account=self._account)
+        self._log.info("every event is on the disk again")
         self._change(durable=True, reason="")
 
     def _change(self, *, durable: bool, reason: str) -> None:

@@ -38,6 +38,7 @@ class JournalFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.watch = FileWatch(path)
+        self._lock_path = _lock_path(path)
         self._lock: int | None = None
 
     @property
@@ -77,7 +78,7 @@ class JournalFile:
         if self._lock is None:
             return False
         held = os.fstat(self._lock)
-        return identify(_lock_path(self.path)) == (held.st_dev, held.st_ino)
+        return identify(self._lock_path) == (held.st_dev, held.st_ino)
 
     def acquire(self) -> None:
         """Lock the journal for this process. Raises JournalError if it cannot be used."""
@@ -99,7 +100,7 @@ class JournalFile:
             self.release()
             make_directory(self.path.parent)
             check_access(self.path)
-            lock = _open_private(_lock_path(self.path))
+            lock = _open_private(self._lock_path)
         except OSError as error:
             raise JournalError(f"{self.path}: {describe_os_error(error, self.path)}") from None
         try:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from twisted.logger import Logger
-
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.spool import Spool, read_spool
+from tradeproxy.runtime.account_log import AccountLogger
 
 
 class OptionalSpool:
@@ -25,8 +24,6 @@ class OptionalSpool:
     The spool of a journal in memory is always closed. No method but `read` raises an error.
     """
 
-    _log = Logger()
-
     def __init__(
         self, name: str, spool: Spool | None, epoch: Callable[[], str], max_rows: int
     ) -> None:
@@ -38,7 +35,7 @@ class OptionalSpool:
             epoch: returns the epoch of the next rows.
             max_rows: the largest number of rows that are written together.
         """
-        self._name = name
+        self._log = AccountLogger(self, name)
         self._spool = spool
         self._epoch = epoch
         self._max_rows = max_rows
@@ -88,9 +85,7 @@ class OptionalSpool:
             if str(error) != self._problem:
                 self._problem = str(error)
                 self._log.warn(
-                    "{account}: every event is committed by itself: {problem}",
-                    account=self._name,
-                    problem=self._problem,
+                    "every event is committed by itself: {problem}", problem=self._problem
                 )
         else:
             self._open = spool

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import (
@@ -31,6 +30,7 @@ from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
 from tradeproxy.journal.wal_checkpoints import InThread
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
@@ -47,7 +47,6 @@ class SqliteJournal(JournalBase):
     to the backlog.
     """
 
-    _log = Logger()
     is_loaded = is_current = True
 
     def __init__(
@@ -85,7 +84,7 @@ class SqliteJournal(JournalBase):
             in_thread: runs checkpoints of the write-ahead log; None leaves them to COMMIT.
         """
         super().__init__(base_url, dates)
-        self.name = name
+        self._log = AccountLogger(self, name)
         self._clock = clock
         self._base_url = base_url
         self._retention = Retention(max_age, max_events)
@@ -208,17 +207,14 @@ class SqliteJournal(JournalBase):
         """Load the metadata; return False for an empty database. Raises DamageError."""
         if 0 < store.upgraded_from < len(MIGRATIONS):
             self._log.info(
-                "{account}: upgraded the journal's tables from version {old} to version {new};"
+                "upgraded the journal's tables from version {old} to version {new};"
                 " an earlier tradeproxy cannot use it any more",
-                account=self.name,
                 old=store.upgraded_from,
                 new=len(MIGRATIONS),
             )
         if repaired := store.repair_times():
             self._log.warn(
-                "{account}: dropped the time of {count} event{s} in the journal:"
-                " outside the calendar",
-                account=self.name,
+                "dropped the time of {count} event{s} in the journal: outside the calendar",
                 count=repaired,
                 s=plural_ending(repaired),
             )

@@ -21,7 +21,7 @@ class FileWatch:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, tuple[int, int]] = {}
+        self._known: dict[Path, tuple[int, int]] = {}
 
     def forget(self) -> None:
         """Record that no database is open."""
@@ -29,22 +29,23 @@ class FileWatch:
 
     def remember(self) -> None:
         """Record the files of the database that has just been opened. Raises OSError."""
-        found = {suffix: identify(self.path(suffix)) for suffix in _WATCHED}
-        self._known = {suffix: each for suffix, each in found.items() if each is not None}
+        found = {path: identify(path) for path in map(self.path, _WATCHED)}
+        self._known = {path: each for path, each in found.items() if each is not None}
 
     def find_lost(self) -> Path | None:
         """Return the first file that is gone, or is another one now; None if all are in place.
 
         Raises OSError if the directory cannot be read.
         """
-        for suffix, known in self._known.items():
-            if identify(path := self.path(suffix)) != known:
+        for path, known in self._known.items():
+            if identify(path) != known:
                 return path
         return None
 
     def is_foreign(self, suffix: str) -> bool:
         """Whether the file is not the one that was open. False if none was."""
-        return bool(self._known) and identify(self.path(suffix)) != self._known.get(suffix)
+        path = self.path(suffix)
+        return bool(self._known) and identify(path) != self._known.get(path)
 
     def path(self, suffix: str) -> Path:
         """Return the path of one of the files."""

@@ -10,6 +10,9 @@ from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, is_strategy_name
 
 DEFAULT_LIMIT = 100
 
+SEPARATOR = "\t"
+"""Between a strategy and a symbol in a cursor; no strategy's name has one."""
+
 
 @dataclass(frozen=True, slots=True)
 class StrategiesRequest:
@@ -20,7 +23,8 @@ class StrategiesRequest:
     lots: bool
     limit: int
     after: str
-    """The last strategy on the page before; "" for the first page."""
+    """The last strategy on the page before; "" for the first page. If the page did not have all of
+    its positions: SEPARATOR, and the symbol of the last one."""
 
 
 def parse_strategies_request(query: bytes) -> StrategiesRequest:
@@ -28,7 +32,7 @@ def parse_strategies_request(query: bytes) -> StrategiesRequest:
     given = read_parameters(query, ("strategy", "symbols", "lots", "limit", "cursor"))
     limit = read_limit(given, DEFAULT_LIMIT, MAX_STRATEGIES)
     after = given.get("cursor", "")
-    if after and not is_strategy_name(after):
+    if after and not is_strategy_name(after.partition(SEPARATOR)[0]):
         raise QueryError("cursor: is not the cursor of a page of strategies")
     return StrategiesRequest(
         frozenset(_split(given.get("strategy", ""))),

@@ -14,7 +14,6 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from tradeproxy.book.book import Book
 from tradeproxy.book.executions import Execution, OrderLinks, read_activity, read_order_links
@@ -23,6 +22,7 @@ from tradeproxy.book.strategies import Strategies
 from tradeproxy.journal.base import ImportLog, NotLeadingError, UnreadableError
 from tradeproxy.recovery.delivered import read_time
 from tradeproxy.recovery.reconcile import Document, expand, is_id
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import CLOSED_STATUSES, format_time
 
@@ -50,17 +50,9 @@ _NO_END = "the times on its pages do not advance"
 class BookImport:
     """Imports the fills of one account. Implements book.importing.Importer."""
 
-    _log = Logger()
-
     def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
-        """Ask nothing yet.
-
-        Args:
-            book: takes the fills.
-            rest: the account's REST client, whose limit of requests applies.
-            clock: for the pauses between requests.
-        """
         self._book = book
+        self._log = AccountLogger(self, book.account.name)
         self._rest = rest
         self._clock = clock
         self._state = ImportState.IDLE
@@ -97,18 +89,11 @@ class BookImport:
         except UnreadableError as error:
             self._fail(str(error) or "the journal cannot be written at the moment")
         except Exception:
-            self._log.failure(
-                "{account}: the import of fills failed", account=self._book.account.name
-            )
+            self._log.failure("the import of fills failed")
             self._fail("see the proxy's log")
         else:
             self._state, self._fraction = ImportState.DONE, 1.0
-            self._log.info(
-                "{account}: imported {new} of {fills} fills",
-                account=self._book.account.name,
-                new=self._new,
-                fills=self._fills,
-            )
+            self._log.info("imported {new} of {fills} fills", new=self._new, fills=self._fills)
 
     def _fail(self, reason: str) -> None:
         self._state, self._reason = ImportState.FAILED, reason

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from tradeproxy.book.book import Book
 from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.recovery.reconcile import Document, leg_ids
 from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders, read_positions
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 
 CHUNK = 25
@@ -37,17 +37,8 @@ class BookSeed:
     its id: it may have closed without an event.
     """
 
-    _log = Logger()
-
     def __init__(self, book: Book, rest: RestClient, clock: IReactorTime) -> None:
-        """Ask nothing yet.
-
-        Args:
-            book: takes the answers.
-            rest: the account's REST client, whose limit of requests applies.
-            clock: gives others a turn between some dozens of orders.
-        """
-        self._book = book
+        self._log = AccountLogger(self, book.account.name)
         self._seeding = book.seeding
         self._rest = rest
         self._clock = clock
@@ -70,9 +61,7 @@ class BookSeed:
             problem = error.reason
         if problem and not self._failure:
             self._log.warn(
-                "{account}: cannot compare the orders and positions with Alpaca's: {reason}",
-                account=self._book.account.name,
-                reason=problem,
+                "cannot compare the orders and positions with Alpaca's: {reason}", reason=problem
             )
         self._failure = problem
 
@@ -112,11 +101,7 @@ class BookSeed:
         for begin in range(0, len(orders), CHUNK):
             if begin:
                 await deferLater(self._clock, 0)
-            self._seeding.take_orders(seed, _encode_all(orders[begin : begin + CHUNK]))
-
-
-def _encode_all(orders: Iterable[Document]) -> list[bytes]:
-    return [_encode(order) for order in orders]
+            self._seeding.take_orders(seed, list(map(_encode, orders[begin : begin + CHUNK])))
 
 
 def _encode(document: Document) -> bytes:

@@ -9,13 +9,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tradeproxy.wire.amount import parse_amount
-from tradeproxy.wire.event import Number, OrderState, parse_time, read_event
+from tradeproxy.wire.event import EXECUTION_KINDS, Number, OrderState, parse_time, read_event
 from tradeproxy.wire.frame import Recovered
 
 ZERO = Decimal(0)
-
-FILLS = ("fill", "partial_fill")
-"""The events that fill an order."""
 
 # The numbers stay texts, as `read_event` expects: a float would lose digits of a quantity.
 _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number)
@@ -83,14 +80,16 @@ def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
     kind = str(data.get("event"))
     is_synthetic = frame.get("recovered") == Recovered.ORDERS.value
     # A synthetic event has the order as it was when the event was made, maybe after more fills.
-    made_to = parse_decimal(data.get("cum_qty")) if is_synthetic and kind in FILLS else None
+    made_to = (
+        parse_decimal(data.get("cum_qty")) if is_synthetic and kind in EXECUTION_KINDS else None
+    )
     filled = filled if made_to is None else made_to
-    qty = parse_decimal(data.get("qty")) if kind in FILLS else None
+    qty = parse_decimal(data.get("qty")) if kind in EXECUTION_KINDS else None
     fill = None if qty is None or qty <= 0 else QuantityRange(max(filled - qty, ZERO), filled)
-    covers_all = is_synthetic and kind in FILLS and made_to is None
+    covers_all = is_synthetic and kind in EXECUTION_KINDS and made_to is None
     time = read_time(data.get("timestamp")) or state.time
     unreadable = find_unreadable({"filled_qty": state.filled_qty}, "filled_qty")
-    if unreadable is None and kind in FILLS:
+    if unreadable is None and kind in EXECUTION_KINDS:
         unreadable = find_unreadable(data, "qty", "cum_qty")
     fill = None if unreadable else fill
     return DeliveredEvent(kind, time, state, filled, fill, is_synthetic, covers_all, unreadable)

@@ -38,7 +38,6 @@ class OpenOrders:
     """The orders that are open by the log or by Alpaca's last list, and who closed unnoticed."""
 
     def __init__(self, account: Account, rest: RestClient) -> None:
-        """Read nothing yet."""
         self.unreadable = UnreadableOrders(account.name, rest)
         """Reports orders of which nothing can be computed."""
         self._account = account
@@ -75,11 +74,9 @@ class OpenOrders:
         """Compare with Alpaca's open orders, and remember those.
 
         Returns the `data` of synthetic events for the orders that are missing there in two
-        comparisons in a row, if they closed before `since`. In between, an event of the stream or
-        of the history may arrive. Raises RestRefusedError or RestUnavailableError.
-
-        Args:
-            since: the log is complete up to this time (microseconds since 1970).
+        comparisons in a row, if they closed before `since` (microseconds since 1970), up to which
+        the log is complete. In between, an event of the stream or of the history may arrive.
+        Raises RestRefusedError or RestUnavailableError.
         """
         listed = await read_open_orders(self._rest)
         self.remember(listed.values(), since)

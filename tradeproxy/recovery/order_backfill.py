@@ -76,12 +76,8 @@ class OrderBackfill:
     async def run(self, begin: int, since: int, until: int) -> int:
         """Deliver synthetic events for missed changes, and return up to when they are complete.
 
-        All times are microseconds since 1970. Raises RestRefusedError or RestUnavailableError.
-
-        Args:
-            begin: the log is complete up to this time.
-            since: the start of the search.
-            until: its end.
+        All times are microseconds since 1970. The log is complete up to `begin`; the search is from
+        `since` to `until`. Raises RestRefusedError or RestUnavailableError.
         """
         if not self._slack:
             # `until` is then in the past: the snapshot shows all changes up to it. The stream

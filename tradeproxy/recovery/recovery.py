@@ -13,7 +13,6 @@ from typing import TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.book.book import Book
@@ -29,6 +28,7 @@ from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.recovery.outage import Outage
 from tradeproxy.recovery.reconcile import read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.upstream.session import StreamListener
@@ -76,8 +76,6 @@ class Recovery(StreamListener):
     A backfill is retried until Alpaca answers or rejects it.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         account: Account,
@@ -96,6 +94,7 @@ class Recovery(StreamListener):
             book: is compared with Alpaca's orders and positions after a recovery and each check.
         """
         self._account = account
+        self._log = AccountLogger(self, account.name)
         self._rest = rest
         self._settings = settings
         self._clock = clock
@@ -210,9 +209,8 @@ class Recovery(StreamListener):
             result = replace(result, outcome=GapOutcome.LOST, reason=_TRIMMED)
         self._account.settle_gap(result.outcome, result.reason)
         self._log.info(
-            "{account}: recovery ended: {outcome}, "
+            "recovery ended: {outcome}, "
             "{events} missed event{s} in {seconds:.1f} s; the stream was down for {down}{because}",
-            account=self._account.name,
             outcome=result.outcome.value,
             events=self._found.total,
             s=plural_ending(self._found.total),
@@ -259,17 +257,12 @@ class Recovery(StreamListener):
         self._found.count()
         if self._found.total:
             self._log.warn(
-                "{account}: the stream omitted {events} event{s}, delivered late",
-                account=self._account.name,
+                "the stream omitted {events} event{s}, delivered late",
                 events=self._found.total,
                 s=plural_ending(self._found.total),
             )
         if problem and not self._check_failure:  # one line per outage, not per check
-            self._log.warn(
-                "{account}: cannot check whether the stream is complete: {reason}",
-                account=self._account.name,
-                reason=problem,
-            )
+            self._log.warn("cannot check whether the stream is complete: {reason}", reason=problem)
         self._check_failure = problem
         if is_checked and not self._found.total and not is_mute:
             self._account.is_mute = False
@@ -278,9 +271,7 @@ class Recovery(StreamListener):
         self._account.is_mute = True
         if self._mute.may_reopen():
             self._log.warn(
-                "{account}: the stream is mute: it brought none of the last events;"
-                " it is opened again",
-                account=self._account.name,
+                "the stream is mute: it brought none of the last events; it is opened again"
             )
             # In a turn of its own: the end of the connection cancels this task.
             self._clock.callLater(0, self.reopen, MUTE)
@@ -353,9 +344,7 @@ class Recovery(StreamListener):
             return  # no newer event was released
         self._account.settle_gap(GapOutcome.OPEN, self._reason)
         self._log.warn(
-            "{account}: newer events are sent now, missed ones will be late: {reason}",
-            account=self._account.name,
-            reason=self._reason,
+            "newer events are sent now, missed ones will be late: {reason}", reason=self._reason
         )
 
     def _release_full_buffer(self) -> None:
@@ -364,8 +353,7 @@ class Recovery(StreamListener):
         self._reason = "too many newer events wait"
         if self._account.open_gap is None:
             self._log.warn(
-                "{account}: {events} event{s} sent now: {reason}",
-                account=self._account.name,
+                "{events} event{s} sent now: {reason}",
                 events=len(self._account.buffered),
                 s=plural_ending(len(self._account.buffered)),
                 reason=self._reason,
@@ -394,7 +382,7 @@ class Recovery(StreamListener):
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
-        self._log.failure("{account}: the recovery failed", failure, account=self._account.name)
+        self._log.failure("the recovery failed", failure)
         self._account.settle_gap(GapOutcome.OPEN, INTERNAL_ERROR)
         self._stop_buffering()  # an error of ours must not delay newer events
         self._start_task(MAX_RETRY)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from tradeproxy.journal.base import Log
 from tradeproxy.recovery.delivered import (
-    FILLS,
     ZERO,
     DeliveredEvent,
     QuantityRange,
@@ -19,7 +18,7 @@ from tradeproxy.recovery.delivered import (
 )
 from tradeproxy.recovery.log import find_start, read_rows
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.wire.event import CLOSED_STATUSES, Event
+from tradeproxy.wire.event import CLOSED_STATUSES, EXECUTION_KINDS, Event
 from tradeproxy.wire.frame import Recovered, build_mark
 
 LATER = 60 * SECOND
@@ -89,7 +88,7 @@ class SyntheticEvents:
         if event is None or not event.is_synthetic:
             return
         made = self._orders.setdefault(event.state.id, _MadeOfOrder())
-        if event.kind not in FILLS:
+        if event.kind not in EXECUTION_KINDS:
             made.changes.append((event.kind, event.time))
         elif event.fill is not None:
             part = QuantityRange(ZERO, event.filled) if event.covers_all else event.fill

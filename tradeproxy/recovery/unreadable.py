@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from twisted.logger import Logger
-
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.wire.quote import MAX_WORD
 
@@ -22,10 +21,8 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class UnreadableOrders:
     """Logs each order with an unreadable amount once."""
 
-    _log = Logger()
-
     def __init__(self, account: str, rest: RestClient) -> None:
-        self._account = account
+        self._log = AccountLogger(self, account)
         self._rest = rest
         self._reported: set[str] = set()
 
@@ -37,9 +34,8 @@ class UnreadableOrders:
         if order_id not in self._reported and len(self._reported) < MAX_REPORTED:
             self._reported.add(order_id)
             self._log.warn(
-                "{account}: order {order}: {field} is no number of at most 40 digits;"
+                "order {order}: {field} is no number of at most 40 digits;"
                 " what is missing of it is not found",
-                account=self._account,
                 order=self._rest.quote(
                     order_id, len(order_id) if _UUID.fullmatch(order_id) else MAX_WORD
                 ),

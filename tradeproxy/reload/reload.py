@@ -51,13 +51,7 @@ class Reload:
     def __init__(
         self, settings: Settings, read: Callable[[], Settings | None], targets: ReloadTargets
     ) -> None:
-        """Create the reload.
-
-        Args:
-            settings: those of the start.
-            read: reads all settings again; it logs a problem, and returns None for it.
-            targets: what holds the settings.
-        """
+        """Create the reload. `read` logs a problem with the settings, and returns None for it."""
         self.settings = settings
         self._read = read
         self._targets = targets

@@ -47,7 +47,8 @@ class GcService(Service):
     Collections of young objects go on as usual. This service runs a full collection when
     `progress` has not changed between two checks. `progress` grows with every event. It also runs
     one when the resident memory has grown by MAX_GROWTH.
-    Live objects are frozen until the next full collection, so no other collection scans them.
+    What exists at the start is frozen: modules and services, which stay. A full collection scans
+    the objects that were made since then.
     """
 
     def __init__(
@@ -74,11 +75,12 @@ class GcService(Service):
         self._thresholds = gc.get_threshold()
 
     def startService(self) -> None:
-        """Run the first full collection, over all imported and built objects."""
+        """Run the first full collection, over all imported and built objects, and freeze them."""
         super().startService()
         young, middle, _ = self._thresholds
         gc.set_threshold(young, middle, NEVER)
         self._collect()
+        gc.freeze()
         self._checking.start(CHECK_INTERVAL, now=False)
 
     def stopService(self) -> None:
@@ -99,8 +101,6 @@ class GcService(Service):
             self._collect()
 
     def _collect(self) -> None:
-        gc.unfreeze()
         gc.collect()
-        gc.freeze()
         self._last = self._clock.seconds()
         self._memory = self._read_memory()

@@ -1,16 +1,18 @@
-"""Reads the body of an HTTP response, as one text of limited size or piece by piece."""
+"""The bodies of HTTP: of a response, as one text of limited size or by pieces; of a request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IBodyProducer, IResponse
+from zope.interface import implementer
 
 
 class BodyError(Exception):
@@ -78,6 +80,25 @@ async def read_body(response: IResponse, max_size: int) -> bytes:
 def discard_body(response: IResponse) -> None:
     """Close the connection of a response without reading its body."""
     response.deliverBody(_ClosedBody())
+
+
+@implementer(IBodyProducer)
+class RequestBody:
+    """A request's body; it is short enough to be written at once."""
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._body = body
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write the whole body."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: the whole body is written."""
+
+    resumeProducing = stopProducing = pauseProducing
 
 
 class _ClosedBody(Protocol):

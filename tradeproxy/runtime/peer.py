@@ -7,10 +7,13 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 NO_ADDRESS = "a UNIX socket"
+INVALID_ADDRESS = "an invalid address"
 
 
 def format_peer(address: Any) -> str:
     """Return `192.0.2.1:50000`, `[2001:db8::1]:50000`, or NO_ADDRESS without a host.
+
+    INVALID_ADDRESS for a host that is none: a header of the PROXY protocol may have any text.
 
     Without a port, if that is 0: a reverse proxy has named the address.
 
@@ -22,12 +25,15 @@ def format_peer(address: Any) -> str:
     host = getattr(address, "host", None)
     if host is None:
         return NO_ADDRESS
+    try:
+        # A link-local address has a scope, which ip_address accepts, whatever it is.
+        parsed = ip_address(host if host.isprintable() else "")
+    except ValueError:
+        return INVALID_ADDRESS
     if address.port == 0:
         return str(host)
     if ":" not in host:
         return f"{host}:{address.port}"
-    # A link-local address has a scope, which ip_address accepts.
-    parsed = ip_address(host)
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return f"[{host}]:{address.port}" if mapped is None else f"{mapped}:{address.port}"
 

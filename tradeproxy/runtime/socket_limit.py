@@ -20,7 +20,7 @@ USUAL_REQUEST = 2048
 """Bytes of a request that do not count. A handshake of a usual client has 200 to 1,000."""
 
 MAX_UNFINISHED = 16_777_216
-"""Bytes of all larger requests that are not complete, of sockets that have not logged in.
+"""Bytes of all larger requests and messages that are not complete.
 
 In memory a head of many short headers takes four times its bytes.
 """
@@ -50,10 +50,10 @@ class SocketLimit:
     two requests, and until a WebSocket client has authenticated. A logged-in client is never
     closed for another one.
 
-    The sockets that have not logged in share MAX_UNFINISHED bytes. Beyond it, the oldest of those
-    that have sent more than USUAL_REQUEST is aborted. MAX_ENCRYPTED of them may have begun TLS.
-    Others wait. The oldest of the address that has the most of those is closed for one that waits:
-    after LOGIN_TIME, or at once for an address that has fewer.
+    Unfinished requests and messages share MAX_UNFINISHED bytes. Beyond it, the oldest of the
+    sockets that have sent more than USUAL_REQUEST is aborted. MAX_ENCRYPTED of those that have not
+    logged in may have begun TLS. Others wait. The oldest of the address that has the most of those
+    is closed for one that waits: after LOGIN_TIME, or at once for an address that has fewer.
     """
 
     def __init__(self, clients: int, sockets: int | None = None, *, outgoing: bool = False) -> None:
@@ -134,6 +134,15 @@ class SocketLimit:
         if before is None:
             return
         self._anonymous[transport] = size = before + size
+        self._count_large(transport, size)
+
+    def hold(self, transport: Any, size: int) -> None:
+        """Count the bytes of an unfinished message of a socket that has logged in, as `receive`."""
+        self._forget_large(transport)
+        if transport in self._logged_in:
+            self._count_large(transport, size)
+
+    def _count_large(self, transport: Any, size: int) -> None:
         if size > USUAL_REQUEST:
             self._large_bytes += size - self._large.get(transport, 0)
             self._large[transport] = size

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
+from tradeproxy.wire.event import EPOCH
+
+_LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1) * 1000
 
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})"
@@ -27,12 +28,12 @@ class EventClock:
         self._seconds = seconds
         self._random = random
         self._ulids = UlidSequence(random)
-        self._last = _EPOCH
+        self._last = EPOCH
 
     def stamp(self) -> tuple[str, str]:
         """Return `at` and `event_id`. Ids strictly ascend and contain the millisecond of `at`."""
         time = self._time()
-        return f"{_text(time)}Z", self._ulids.next((time - _EPOCH) // timedelta(milliseconds=1))
+        return f"{_text(time)}Z", self._ulids.next((time - EPOCH) // timedelta(milliseconds=1))
 
     def timestamp(self, days: int = 0) -> str:
         """Return the time in `days` days with nine decimals of a second.
@@ -56,14 +57,14 @@ def nanoseconds(text: object) -> int | None:
         moment = datetime.fromisoformat(f"{day}T{time}{zone.upper()}").astimezone(UTC)
     except (ValueError, OverflowError):  # such as the 30th of February, or year 10,000 in UTC
         return None
-    return (moment - _EPOCH) // timedelta(seconds=1) * 1_000_000_000 + int(
+    return (moment - EPOCH) // timedelta(seconds=1) * 1_000_000_000 + int(
         (fraction or "").ljust(9, "0")
     )
 
 
 def compact(time: int) -> str:
     """Format a time in nanoseconds since 1970 as the prefix of activity ids: to the millisecond."""
-    moment = _EPOCH + timedelta(microseconds=time // 1000)
+    moment = EPOCH + timedelta(microseconds=time // 1000)
     return f"{moment.year:04}{moment:%m%d%H%M%S}{moment.microsecond // 1000:03}"
 
 
@@ -73,7 +74,7 @@ def format_time(time: int) -> str:
     A time before 1970 or after the year 9999 becomes the first or last one in that range.
     """
     microseconds, finer = divmod(min(max(time, 0), _LAST), 1000)
-    text = _text(_EPOCH + timedelta(microseconds=microseconds))
+    text = _text(EPOCH + timedelta(microseconds=microseconds))
     return f"{text}{finer:03}Z" if finer else f"{text}Z"
 
 

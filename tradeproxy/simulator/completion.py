@@ -11,9 +11,9 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 from tradeproxy.simulator.errors import ApiError
 from tradeproxy.simulator.exchange import Exchange
-from tradeproxy.simulator.history import FILL_EVENTS
 from tradeproxy.simulator.orders import LONGEST_TEXT, Document, asset_class, number_text
 from tradeproxy.wire.amount import parse_amount
+from tradeproxy.wire.event import EXECUTION_KINDS
 
 DEFAULT_SYMBOL = "AAPL"
 
@@ -54,7 +54,7 @@ def complete_event(data: Document, exchange: Exchange) -> Document:
         order["qty"] = data.get("qty", order["qty"])
     market = number_text(exchange.portfolio.instrument(order["symbol"]).price)
     order |= _derive(order | given)
-    if event in FILL_EVENTS:
+    if event in EXECUTION_KINDS:
         order |= _fill(event == "partial_fill", order | given, data)
         order["filled_avg_price"] = data.get("price", (order | given)["limit_price"] or market)
     order["status"] = STATUSES.get(event, event)
@@ -63,7 +63,7 @@ def complete_event(data: Document, exchange: Exchange) -> Document:
     order |= given
     return {
         "event": event,
-        **(_execution(order, exchange) if event in FILL_EVENTS else {}),
+        **(_execution(order, exchange) if event in EXECUTION_KINDS else {}),
         **_with_uuids(data, ("execution_id",)),
         "order": _with_uuids(order, ORDER_IDS),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, TypeAlias
 
+from tradeproxy.simulator.faults import FaultKind
+
 Frame: TypeAlias = tuple[bytes, bool]
 """A payload, and whether its frame is binary."""
 
@@ -21,22 +23,14 @@ class StreamConnection(Protocol):
     def listening(self) -> bool:
         """Whether the client receives events."""
 
-    @property
-    def silent(self) -> bool:
-        """Whether a SILENCE fault suppresses everything."""
-
-    @property
-    def muted(self) -> bool:
-        """Whether a MUTE fault suppresses the events."""
+    def is_quiet(self, kind: FaultKind) -> bool:
+        """Whether a fault suppresses everything (SILENCE) or the events (MUTE)."""
 
     def send_frames(self, frames: Iterable[Frame]) -> None:
         """Send frames in one write."""
 
-    def silence(self, seconds: float | None) -> None:
-        """Send nothing for `seconds`; forever if None."""
-
-    def mute(self, seconds: float | None) -> None:
-        """Send no event for `seconds`; never again if None."""
+    def quiet(self, kind: FaultKind, seconds: float | None) -> None:
+        """Begin SILENCE or MUTE for `seconds`; forever if None."""
 
     def close(self, code: int) -> None:
         """Start the closing handshake."""

@@ -161,14 +161,7 @@ class DemoOutage(Service):
 
 
 class DemoService(SimulatorService):
-    """A simulator with random orders.
-
-    Args:
-        simulator: The simulator to serve.
-        description: The endpoint, as for twisted.application.strports.
-        reactor: The reactor.
-        outage: Whether the stream has an outage in the first minute.
-    """
+    """A simulator with random orders; with `outage`, its stream has one in the first minute."""
 
     def __init__(
         self, simulator: Simulator, description: str, reactor: Reactor, *, outage: bool = False

@@ -79,7 +79,8 @@ class Exchange:
         self._keep = keep
         self._most_open = most_open
         self._clock = EventClock(seconds, random)
-        self._portfolio = Portfolio(random)
+        self.portfolio = Portfolio(random)
+        """The account's id, cash, positions and prices."""
         self._orders: dict[str, Order] = {}
         self._open: dict[str, Order] = {}
         self._client_order_ids: dict[str, str] = {}
@@ -97,19 +98,15 @@ class Exchange:
 
     def set_price(self, symbol: str, price: Decimal) -> ExchangeResult:
         """Set a market price; the result contains the resting orders that now trade."""
-        self._portfolio.instrument(symbol).price = price
+        self.portfolio.instrument(symbol).price = price
         return ExchangeResult(self._orders_reached(symbol), ())
 
     def close_position(self, name: str, part: Decimal | None = None) -> ExchangeResult:
-        """Submit a market order that closes a position.
-
-        Args:
-            name: The symbol or the asset's id.
-            part: The quantity to close; by default all of it.
+        """Submit a market order that closes a position, by symbol or asset id, or a `part` of it.
 
         Raises ApiError if there is no such position, or if `part` is more than it has.
         """
-        held = self._portfolio.find_position(name)
+        held = self.portfolio.find_position(name)
         qty, side = abs(held.position), "sell" if held.position > 0 else "buy"
         if part is not None and part > qty:
             raise ApiError(403, 40310000, f"insufficient qty available for order, available: {qty}")
@@ -182,24 +179,6 @@ class Exchange:
             found = [order for order in found if order.submitted_between(after, until)]
         return found[::-1] if newest_first else found
 
-    @property
-    def account_id(self) -> str:
-        """The account's id, a UUID."""
-        return self._portfolio.account_id
-
-    @account_id.setter
-    def account_id(self, account_id: str) -> None:
-        self._portfolio.account_id = account_id
-
-    @property
-    def portfolio(self) -> Portfolio:
-        """The account's cash, positions and prices."""
-        return self._portfolio
-
-    def account(self) -> Document:
-        """Describe the account as GET /v2/account does."""
-        return self._portfolio.document()
-
     def has_next_step(self, order_id: str) -> bool:
         """Whether the order has a next step, such as a fill."""
         return order_id in self._next
@@ -234,7 +213,7 @@ class Exchange:
         lasting = usual_time_in_force(symbol)
         return Order(
             id=self.new_id(),
-            asset_id=self._portfolio.instrument(symbol).asset_id,
+            asset_id=self.portfolio.instrument(symbol).asset_id,
             request=OrderRequest(
                 symbol=symbol,
                 side="buy",
@@ -281,7 +260,7 @@ class Exchange:
     ) -> ExchangeResult:
         if len(self._open) >= self._most_open:
             raise ApiError(403, 40310000, "too many open orders")
-        instrument = self._portfolio.instrument(request.symbol)
+        instrument = self.portfolio.instrument(request.symbol)
         client_order_id = request.client_order_id or random_uuid(self._random)
         created_at, updated_at = sorted((self._clock.timestamp(), self._clock.timestamp()))
         rejected = reject or request.symbol == REJECTED_SYMBOL
@@ -316,12 +295,12 @@ class Exchange:
 
     def _fill(self, order: Order) -> ExchangeResult:
         request = order.request
-        price = self._portfolio.instrument(request.symbol).trade_price(request)
+        price = self.portfolio.instrument(request.symbol).trade_price(request)
         remaining = _total_qty(request, price) - order.filled_qty
         qty = self._choose_qty(order, remaining)
         filled = order.filled_qty + qty
         paid = order.filled_qty * (order.filled_avg_price or 0) + qty * price
-        position = self._portfolio.settle(request.symbol, request.side, qty, price)
+        position = self.portfolio.settle(request.symbol, request.side, qty, price)
         is_complete = qty == remaining
         order = self._change(
             order,
@@ -342,7 +321,7 @@ class Exchange:
 
     def _orders_reached(self, symbol: str) -> tuple[Order, ...]:
         """Apply a symbol's price to its resting orders, and return those that trade next."""
-        price, resting = self._portfolio.instrument(symbol).price, self._resting[symbol]
+        price, resting = self.portfolio.instrument(symbol).price, self._resting[symbol]
         reached = []
         for order_id in tuple(resting):
             order = self._orders[order_id] = self._open[order_id] = self._orders[

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Struct, ValidationError, convert
 
 from tradeproxy.simulator.errors import ApiError
-from tradeproxy.simulator.orders import Document
 
 MOST_EVENTS = 10_000
 """The maximum of `count`. A burst of this size blocks the reactor for over a second."""
@@ -22,8 +23,6 @@ LARGEST_OFFSET = 50 * YEAR
 
 LONGEST_TEXT = 10_000
 """The maximum of `message`, `content_type` and `body`, in characters."""
-
-LARGEST_CODE = 999
 
 ERROR_PAGE = "<html><body>Please try again later.</body></html>"
 """A web page, as a gateway in front of an API sends it."""
@@ -127,8 +126,13 @@ _LASTING = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+_Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
+# A line break would begin another header.
+_HeaderText: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=r"^[ -~]*\Z")]
+_Duration: TypeAlias = Annotated[float, Meta(gt=0, le=LONGEST)]
+
+
+class Fault(Struct, frozen=True, forbid_unknown_fields=True):
     """One fault. It lasts for `seconds` if that is set, else it applies `count` times.
 
     `retry_after` is the value of the Retry-After header in error responses, in seconds. `delay`
@@ -137,18 +141,18 @@ class Fault:
     """
 
     kind: FaultKind
-    count: int = 1
-    seconds: float | None = None
-    retry_after: int | None = None
-    status: int = 403
-    delay: float = 1
-    events: int = 1
-    dropped: int = 1
-    offset: float = YEAR
-    message: str = ""
-    code: int | None = None
-    content_type: str = "text/html"
-    body: str = ERROR_PAGE
+    count: Annotated[int, Meta(ge=1, le=MOST_EVENTS)] = 1
+    seconds: _Duration | None = None
+    retry_after: Annotated[int, Meta(ge=0)] | None = None
+    status: Annotated[int, Meta(ge=400, le=599)] = 403
+    delay: _Duration = 1
+    events: Annotated[int, Meta(ge=0, le=LONGEST)] = 1
+    dropped: Annotated[int, Meta(ge=1, le=LONGEST)] = 1
+    offset: Annotated[float, Meta(ge=-LARGEST_OFFSET, le=LARGEST_OFFSET)] = YEAR
+    message: _Text = ""
+    code: Annotated[int, Meta(ge=1, le=999)] | None = None
+    content_type: _HeaderText = "text/html"
+    body: _Text = ERROR_PAGE
 
 
 def parse_kind(text: object) -> FaultKind:
@@ -163,65 +167,12 @@ def parse_fault(document: object) -> Fault:
     """Parse a fault from a JSON value. Raises ApiError with the name of an invalid field."""
     if not isinstance(document, dict):
         raise _build_error("a fault is a JSON object")
-    if unknown := sorted(document.keys() - {field.name for field in fields(Fault)}):
-        raise _build_error(f"{unknown[0]!r}: no such field")
-    kind = parse_kind(document.get("kind"))
-    retry_after = document.get("retry_after")
-    # type(), not isinstance(): bool is a subclass of int.
-    if retry_after is not None and not (type(retry_after) is int and retry_after >= 0):
-        raise _build_error("retry_after: a whole number of seconds, 0 or more")
-    return Fault(
-        kind,
-        _read_integer(document, "count", 1, MOST_EVENTS, 1),
-        None if document.get("seconds") is None else _read_duration(document, "seconds"),
-        retry_after,
-        _read_integer(document, "status", 400, 599, 403),
-        _read_duration(document, "delay") if "delay" in document else 1,
-        _read_integer(document, "events", 0, LONGEST, 1),
-        _read_integer(document, "dropped", 1, LONGEST, 1),
-        _read_offset(document),
-        _read_text(document, "message", ""),
-        None if document.get("code") is None else _read_integer(document, "code", 1, LARGEST_CODE),
-        _read_content_type(document),
-        _read_text(document, "body", ERROR_PAGE),
-    )
-
-
-def _read_integer(
-    document: Document, name: str, least: int, most: int, default: int | None = None
-) -> int:
-    value = document.get(name, default)
-    if type(value) is not int or not least <= value <= most:
-        raise _build_error(f"{name}: a whole number from {least} to {most}")
-    return value
-
-
-def _read_duration(document: Document, name: str) -> float:
-    value = document[name]
-    if type(value) not in (int, float) or not 0 < value <= LONGEST:
-        raise _build_error(f"{name}: a number above 0, at most {LONGEST}")
-    return float(value)
-
-
-def _read_offset(document: Document) -> float:
-    value = document.get("offset", YEAR)
-    if type(value) not in (int, float) or not -LARGEST_OFFSET <= value <= LARGEST_OFFSET:
-        raise _build_error(f"offset: a number from -{LARGEST_OFFSET} to {LARGEST_OFFSET}")
-    return float(value)
-
-
-def _read_text(document: Document, name: str, default: str) -> str:
-    value = document.get(name, default)
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-        raise _build_error(f"{name}: text of at most {LONGEST_TEXT} characters")
-    return value
-
-
-def _read_content_type(document: Document) -> str:
-    value = _read_text(document, "content_type", "text/html")
-    if not (value.isascii() and value.isprintable()):  # a line break would begin another header
-        raise _build_error("content_type: printable ASCII text")
-    return value
+    parse_kind(document.get("kind"))
+    try:
+        return convert(document, Fault)
+    except ValidationError as error:
+        reason, _, place = str(error).partition(" - at `$.")
+        raise _build_error(f"{place[:-1]}: {reason}" if place else reason) from None
 
 
 class LastingFault:

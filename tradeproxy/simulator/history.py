@@ -6,25 +6,20 @@ The time of an event is its `at`, else its `timestamp`, else the time at which i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from tradeproxy.simulator.clock import compact, nanoseconds
 from tradeproxy.simulator.orders import Document
+from tradeproxy.wire.event import EXECUTION_KINDS
 from tradeproxy.wire.messages import TRADE_UPDATES
 
 EVENTS_KEPT, BYTES_KEPT = 200_000, 128 * 1024 * 1024
 """The limits of a history. The bytes suffice for about 100,000 events of typical size."""
 
-FILL_EVENTS = ("fill", "partial_fill")
-
 _HEAD, _TAIL = f'{{"stream":"{TRADE_UPDATES}","data":'.encode(), b"}"
-_SPACE = re.compile(r"[ \t\n\r]*")
-_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +34,11 @@ class FillRecord:
 class EventRecord:
     """One event.
 
-    `payload` is the frame on the stream. `start` and `stop` delimit `data` in it. `time` is in
-    nanoseconds since 1970. `differing` is the history's copy of `data` if it is not the stream's.
+    `payload` is the frame on the stream. `time` is in nanoseconds since 1970. `differing` is the
+    history's copy of `data` if it is not the stream's.
     """
 
     payload: bytes
-    start: int
-    stop: int
     time: int
     event_id: str | None
     fill: FillRecord | None
@@ -58,11 +51,8 @@ class EventRecord:
 
     @property
     def data(self) -> bytes:
-        """The bytes of the `data` object in the history, on one line."""
-        if self.differing is not None:
-            return self.differing
-        # JSON allows line breaks only as white space between tokens.
-        return self.payload[self.start : self.stop].translate(_LINE_BREAKS)
+        """The bytes of the `data` object in the history."""
+        return self.payload[len(_HEAD) : -len(_TAIL)] if self.differing is None else self.differing
 
 
 class EventHistory:
@@ -117,82 +107,31 @@ def event_payload(data: Document) -> bytes:
 
 
 def event_record(data: Document, now: int, streamed: Document | None = None) -> EventRecord:
-    """Return the record of an event.
+    """Return the record of an event that is emitted at `now` (nanoseconds since 1970).
 
-    Args:
-        data: The event's data in the history.
-        now: The time at which it is emitted, in nanoseconds since 1970.
-        streamed: The event's data on the stream, if it is different.
+    `data` is that of the history; `streamed` is that of the stream, if it is different.
     """
     payload = event_payload(data if streamed is None else streamed)
-    record = _build_record(payload, len(_HEAD), len(payload) - len(_TAIL), data, now)
-    return record if streamed is None else replace(record, differing=_encode(data))
-
-
-def payload_record(payload: bytes, now: int) -> EventRecord | None:
-    """Return the record of a frame emitted at `now` (nanoseconds since 1970).
-
-    None if the frame is not a trade event.
-    """
-    try:
-        text = payload.decode()
-        frame = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    match frame:
-        case {"stream": "trade_updates", "data": {} as data}:
-            start, stop = _locate_data(text)
-            return _build_record(
-                payload, len(text[:start].encode()), len(text[:stop].encode()), data, now
-            )
-    return None
+    at, timestamp = nanoseconds(data.get("at")), nanoseconds(data.get("timestamp"))
+    time = next((time for time in (at, timestamp) if time is not None), now)
+    event_id = data.get("event_id")
+    return EventRecord(
+        payload,
+        time,
+        event_id if isinstance(event_id, str) else None,
+        _build_fill(payload, data, time if timestamp is None else timestamp),
+        None if streamed is None else _encode(data),
+    )
 
 
 def _encode(data: Document) -> bytes:
     return json.dumps(data, separators=(",", ":")).encode()
 
 
-def _build_record(payload: bytes, start: int, stop: int, data: Document, now: int) -> EventRecord:
-    timestamp = nanoseconds(data.get("timestamp"))
-    time = next(
-        (time for time in (nanoseconds(data.get("at")), timestamp) if time is not None), now
-    )
-    event_id = data.get("event_id")
-    return EventRecord(
-        payload,
-        start,
-        stop,
-        time,
-        event_id if isinstance(event_id, str) else None,
-        _build_fill(payload, data, time if timestamp is None else timestamp),
-    )
-
-
 def _build_fill(payload: bytes, data: Document, time: int) -> FillRecord | None:
-    if data.get("event") not in FILL_EVENTS or not isinstance(data.get("order"), dict):
+    if not isinstance(data.get("order"), dict) or str(data.get("event")) not in EXECUTION_KINDS:
         return None
     execution_id = data.get("execution_id")
     if not isinstance(execution_id, str):
         execution_id = str(uuid5(NAMESPACE_OID, payload.decode()))
     return FillRecord(f"{compact(time)}::{execution_id}", time)
-
-
-def _locate_data(text: str) -> tuple[int, int]:
-    """Return the start and end of the value of `data` in a JSON object that has this member."""
-    decoder = json.JSONDecoder()
-    data_range = (0, 0)
-    index = _skip(text, _skip(text, 0) + 1)  # past the "{"
-    while text[index] != "}":
-        name, index = decoder.raw_decode(text, index)
-        start = _skip(text, _skip(text, index) + 1)  # past the ":"
-        _, stop = decoder.raw_decode(text, start)
-        if name == "data":
-            data_range = (start, stop)  # the last duplicate counts, as in json.loads
-        index = _skip(text, stop)
-        index = _skip(text, index + (text[index] == ","))
-    return data_range
-
-
-def _skip(text: str, index: int) -> int:
-    space: Any = _SPACE.match(text, index)
-    return int(space.end())

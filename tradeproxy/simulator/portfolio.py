@@ -125,6 +125,7 @@ class Portfolio:
     def __init__(self, random: Random) -> None:
         self._random = random
         self.account_id = random_uuid(random)
+        """A UUID. A new value simulates another account with the same orders."""
         self._cash = OPENING_CASH
         self._instruments: dict[str, Instrument] = {}
 

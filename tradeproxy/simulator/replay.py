@@ -176,14 +176,11 @@ class EventReplay:
             self._position += 1
             if live and record.event_id is not None and record.event_id == self._range.until_id:
                 self._stop = self._position
-            if live or self._belongs(record):
+            if live or not (self._range.begins_after(record) or self._range.ends_before(record)):
                 return record
         if self._stop is not None:
             self.end = ResponseEnd.COMPLETE
         return None
-
-    def _belongs(self, record: EventRecord) -> bool:
-        return not (self._range.begins_after(record) or self._range.ends_before(record))
 
 
 def _resolve_range(

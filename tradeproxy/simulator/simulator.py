@@ -16,7 +16,7 @@ from tradeproxy.simulator.connection import CloseFrame, Frame, StreamConnection
 from tradeproxy.simulator.eventfeed import SseFeeds
 from tradeproxy.simulator.exchange import Exchange, ExchangeResult
 from tradeproxy.simulator.faults import Fault, FaultKind, LastingFault
-from tradeproxy.simulator.history import EventHistory, EventRecord, event_record, payload_record
+from tradeproxy.simulator.history import EventHistory, EventRecord, event_record
 from tradeproxy.simulator.orders import Document, Order
 from tradeproxy.simulator.session import CodedError, LoginResult
 from tradeproxy.simulator.variants import EVENT_FAULTS, FILL_FAULTS, follow_fills, make_copies
@@ -72,7 +72,8 @@ class Simulator:
         self.random = random
         self.binary = binary
         self.exchange = Exchange(wall_clock, random)
-        self.account_id = account_id or self.exchange.account_id
+        if account_id is not None:
+            self.exchange.portfolio.account_id = account_id
         self.history = EventHistory() if history is None else history
         self._unreported = EventHistory()
         self.feeds = SseFeeds(reactor, self.history, wall_clock)
@@ -85,15 +86,6 @@ class Simulator:
         self._steps: dict[str, IDelayedCall] = {}
         self._faults: dict[FaultKind, LastingFault] = {}
         self._waiters: list[tuple[Callable[[], bool], Deferred[None]]] = []
-
-    @property
-    def account_id(self) -> str:
-        """The account's id, a UUID. A new value simulates another account with the same orders."""
-        return self.exchange.account_id
-
-    @account_id.setter
-    def account_id(self, account_id: str) -> None:
-        self.exchange.account_id = account_id
 
     @property
     def connected(self) -> bool:
@@ -126,15 +118,9 @@ class Simulator:
         """Send an event; a missing id or time is set. Return the number of clients, 0 or 1."""
         return self._publish([self._record(self.exchange.stamped(data))])
 
-    def emit_payload(self, payload: bytes) -> int:
-        """Send `payload` unchanged, and return the number of clients that it went to, 0 or 1.
-
-        If it is the frame of an event, the history records it.
-        """
-        if record := payload_record(payload, self._now()):
-            self.history.append(record)
-            return self._publish([record])
-        return self._send([(payload, self.binary)])
+    def send_payload(self, payload: bytes) -> None:
+        """Send a frame that is not in the history."""
+        self._send([(payload, self.binary)])
 
     def apply(self, result: ExchangeResult) -> tuple[Order, ...]:
         """Send the events of a result in one write, schedule next steps, and return the orders."""
@@ -166,10 +152,8 @@ class Simulator:
                 )
             case FaultKind.GARBAGE, _:
                 self._send(list(islice(cycle(GARBAGE), fault.count)))
-            case FaultKind.SILENCE, connection if connection is not None:
-                connection.silence(fault.seconds)
-            case FaultKind.MUTE, connection if connection is not None:
-                connection.mute(fault.seconds)
+            case FaultKind.SILENCE | FaultKind.MUTE, connection if connection is not None:
+                connection.quiet(fault.kind, fault.seconds)
             case FaultKind.CLOSE, connection if connection is not None:
                 connection.close(1000)
             case FaultKind.DROP | FaultKind.RESET, connection if connection is not None:
@@ -179,10 +163,8 @@ class Simulator:
         """List the kinds of the faults in force."""
         now, connection = self.reactor.seconds(), self._connection
         kinds = [kind for kind, lasting in self._faults.items() if lasting.in_force(now)]
-        if connection is not None and connection.silent:
-            kinds.append(FaultKind.SILENCE)
-        if connection is not None and connection.muted:
-            kinds.append(FaultKind.MUTE)
+        if connection is not None:
+            kinds += filter(connection.is_quiet, (FaultKind.SILENCE, FaultKind.MUTE))
         return kinds
 
     def end_faults(self, only: FaultKind | None = None) -> list[FaultKind]:
@@ -190,10 +172,8 @@ class Simulator:
         ended = [kind for kind in self.faults() if only in (None, kind)]
         for kind in ended:
             match kind, self._connection:
-                case FaultKind.SILENCE, connection if connection is not None:
-                    connection.silence(0)
-                case FaultKind.MUTE, connection if connection is not None:
-                    connection.mute(0)
+                case FaultKind.SILENCE | FaultKind.MUTE, connection if connection is not None:
+                    connection.quiet(kind, 0)
                 case _:
                     del self._faults[kind]
             self._log.info("simulated Alpaca: the fault {fault} has ended", fault=kind.value)
@@ -300,7 +280,8 @@ class Simulator:
         """Apply the event faults, and append the event to the history."""
         faults = [fault for kind in EVENT_FAULTS if (fault := self.fault(kind)) is not None]
         previous = [record.time for record in self.history.last(1)]
-        copies = make_copies(data, faults, previous[0] if previous else None, self.account_id)
+        account_id = self.exchange.portfolio.account_id
+        copies = make_copies(data, faults, previous[0] if previous else None, account_id)
         streamed = None if copies.stream is copies.history else copies.stream
         record = event_record(copies.history, self._now(), streamed)
         self.history.append(record)
@@ -317,7 +298,7 @@ class Simulator:
         connection = self._connection
         if connection is None or not connection.listening or not frames:
             return 0
-        if connection.silent or connection.muted:
+        if connection.is_quiet(FaultKind.SILENCE) or connection.is_quiet(FaultKind.MUTE):
             return 0
         connection.send_frames(frames)
         return len(frames)

@@ -37,12 +37,11 @@ class StreamProtocol(WebSocketServerProtocol):
     close_frame: CloseFrame | None = None
     _session: StreamSession
     _retry_after: int | None = None
-    _silent_until = -inf
-    _muted_until = -inf
 
     def onConnect(self, request: ConnectionRequest) -> None:
         """Accept the handshake, or reject it: with 502 in an outage, else with 429."""
         self._session = StreamSession(self.factory.simulator.authorize)
+        self._quiet_until: dict[FaultKind, float] = {}
         if fault := self.factory.simulator.admit(self):
             self._retry_after = fault.retry_after
             if fault.kind is FaultKind.OUTAGE:
@@ -58,7 +57,7 @@ class StreamProtocol(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Reply to a message from a text or a binary frame."""
-        if self.silent:
+        if self.is_quiet(FaultKind.SILENCE):
             return
         reply = self._session.receive(parse_client(payload))
         if reply.message is not None:
@@ -69,14 +68,14 @@ class StreamProtocol(WebSocketServerProtocol):
 
     def onPing(self, payload: bytes) -> None:
         """Reply with a pong, unless silent."""
-        if not self.silent:
+        if not self.is_quiet(FaultKind.SILENCE):
             super().onPing(payload)
 
     def onCloseFrame(self, code: Any, reasonRaw: Any) -> Any:
         """Reply with a close frame, unless silent: then the client's own timeout applies."""
         self.close_frame = (code, reasonRaw.decode("utf-8", "replace") if reasonRaw else None)
         self._session.close()
-        if self.silent and self.state == self.STATE_OPEN:
+        if self.is_quiet(FaultKind.SILENCE) and self.state == self.STATE_OPEN:
             return None
         return super().onCloseFrame(code, reasonRaw)
 
@@ -89,28 +88,20 @@ class StreamProtocol(WebSocketServerProtocol):
         """Whether the client receives events."""
         return self._session.state is SessionState.LISTENING
 
-    @property
-    def silent(self) -> bool:
-        """Whether a SILENCE fault suppresses everything."""
-        return bool(self.factory.reactor.seconds() < self._silent_until)
-
-    @property
-    def muted(self) -> bool:
-        """Whether a MUTE fault suppresses the events."""
-        return bool(self.factory.reactor.seconds() < self._muted_until)
+    def is_quiet(self, kind: FaultKind) -> bool:
+        """Whether a fault suppresses everything (SILENCE) or the events (MUTE)."""
+        return bool(self.factory.reactor.seconds() < self._quiet_until.get(kind, -inf))
 
     def send_frames(self, frames: Iterable[Frame]) -> None:
         """Send frames in one write."""
         prepare = self.factory.prepareMessage
         self.sendData(b"".join(prepare(payload, binary).payloadHybi for payload, binary in frames))
 
-    def silence(self, seconds: float | None) -> None:
-        """Send nothing for `seconds`; forever if None."""
-        self._silent_until = self._end_of(seconds)
-
-    def mute(self, seconds: float | None) -> None:
-        """Send no event for `seconds`; never again if None."""
-        self._muted_until = self._end_of(seconds)
+    def quiet(self, kind: FaultKind, seconds: float | None) -> None:
+        """Begin SILENCE or MUTE for `seconds`; forever if None."""
+        self._quiet_until[kind] = self.factory.reactor.seconds() + (
+            inf if seconds is None else seconds
+        )
 
     def close(self, code: int) -> None:
         """Start the closing handshake.
@@ -124,9 +115,6 @@ class StreamProtocol(WebSocketServerProtocol):
         """Close TCP without a close frame: immediately (RST), or after pending writes (FIN)."""
         self._session.close()
         self.dropConnection(abort)
-
-    def _end_of(self, seconds: float | None) -> float:
-        return inf if seconds is None else self.factory.reactor.seconds() + float(seconds)
 
 
 class StreamFactory(WebSocketServerFactory):

@@ -106,7 +106,7 @@ class TradingApi:
     def _describe(self, path: list[str], query: Query) -> HttpResponse | None:
         match path:
             case ["account"]:
-                return 200, self._exchange.account()
+                return 200, self._portfolio.document()
             case ["account", "activities"]:
                 return 200, self._list_activities(query)
             case ["account", "activities", activity_type]:

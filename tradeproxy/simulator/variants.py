@@ -62,12 +62,9 @@ def make_copies(
 def follow_fills(
     fault: Fault, fills: Sequence[Document], stamp: Callable[[], tuple[str, str]]
 ) -> list[Document]:
-    """Return the `data` of the events that a fault makes from fills; none without a fill.
+    """Return the `data` of the events that a fault of FILL_FAULTS makes of the last fills.
 
-    Args:
-        fault: A fault of a kind in FILL_FAULTS.
-        fills: The `data` of the last fills, oldest first.
-        stamp: Returns a new `at` and `event_id`.
+    `fills` are the `data` of these, oldest first. `stamp` returns a new `at` and `event_id`.
     """
     match fault.kind:
         case FaultKind.REISSUE:

@@ -10,10 +10,14 @@ from tradeproxy.wire.printable import escape_unprintable
 _PLAIN = re.compile(r"(?:[0-9A-Za-z][0-9A-Za-z_.:-]*)?")
 # Spreadsheets take a field for a formula by its first character, some after white space, and some
 # with the full-width forms. Lone surrogates cannot be encoded; NUL ends a cell or a file.
-_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_FORMULA = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 # Where `;` or a tab separates fields, a part of a field may be one: quotes count only at the start
-# of a field, which begins elsewhere then.
-_INNER_FORMULA = re.compile(r"([;\t\r\n][^\S\t\r\n]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+# of a field, which begins elsewhere then. A quote there is written twice: an empty text in quotes,
+# to which the spreadsheet adds what follows.
+_INNER_FORMULA = re.compile(
+    r"""([;\t\r\n](?:[^\S\t\r\n]|["\u200b-\u200f\u2060\ufeff])*)"""
+    r"(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
+)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|Infinity)")
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 # `;` and tab separate fields in some spreadsheets.

@@ -91,14 +91,9 @@ class DayFiles:
     def write(self, lines: Sequence[Line], checkpoint: Checkpoint, after: Cursor) -> int:
         """Write the lines that the files do not have, have the disk take them, and a checkpoint.
 
-        An error may leave some lines written. The same call again writes the others.
-
-        Args:
-            lines: the lines between the two checkpoints, in the order of the log.
-            checkpoint: what the files have then.
-            after: the newest checkpoint so far.
-
-        Returns the number of lines that were written. Raises OSError or JournalError.
+        The lines are those from checkpoint `after` to `checkpoint`, in the order of the log. An
+        error may leave some of them written. The same call again writes the others. Returns how
+        many were written. Raises OSError or JournalError.
         """
         self.open()
         if not lines:
@@ -205,7 +200,6 @@ class _DayFile:
         return len(new) - (not size and bool(new))
 
     def close(self) -> None:
-        """Close the file."""
         with suppress(OSError):  # a network file system; what matters is synced
             os.close(self.descriptor)
 

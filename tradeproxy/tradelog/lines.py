@@ -47,16 +47,10 @@ class LineFormat:
         trade_date(0)  # reads the zone of New York now: the first event is not the time for that
 
     def make_line(self, row: Row, time: int, cursor: str) -> Line:
-        """Return the line of an event.
+        """Return the line of an event; `time` (microseconds since 1970) decides the trade date.
 
-        Control characters in a field of CSV, such as line breaks, are escaped as in JSON.
-
-        Args:
-            row: the row of the log. It has a payload.
-            time: decides the trade date; microseconds since 1970.
-            cursor: the cursor behind the row.
-
-        Raises RecursionError or ValueError for data that cannot be written.
+        Control characters in a field of CSV, such as line breaks, are escaped as in JSON. Raises
+        RecursionError or ValueError for data that cannot be written.
         """
         assert row.payload is not None
         event = read_logged_event(row.payload)

@@ -24,7 +24,6 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError
@@ -32,6 +31,7 @@ from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.hub.trade_log_state import TradeLogState
 from tradeproxy.journal.base import JournalError, Row, TrimmedError, UnreadableError
 from tradeproxy.journal.file import describe_os_error
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.tradelog.checkpoints import Checkpoint
 from tradeproxy.tradelog.day_files import DayFiles
 from tradeproxy.tradelog.lines import Line, LineFormat
@@ -64,8 +64,6 @@ _ALL = LastEvents(2**62)
 class TradeLogService(Service):
     """Writes the trade log of one account, if this node leads it."""
 
-    _log = Logger()
-
     def __init__(
         self,
         account: Account,
@@ -84,6 +82,7 @@ class TradeLogService(Service):
             in_thread: calls a function that blocks, and returns its result.
         """
         self._account = account
+        self._log = AccountLogger(self, account.name)
         self._files = files
         self._format = line_format
         self._clock = clock
@@ -117,10 +116,7 @@ class TradeLogService(Service):
             self._running.cancel()
 
     def _cut_short(self, _: object) -> None:
-        self._log.warn(
-            "{account}: the trade log was not written to its end; the next start writes the rest",
-            account=self._account.name,
-        )
+        self._log.warn("the trade log was not written to its end; the next start writes the rest")
 
     async def _run(self) -> None:
         while True:
@@ -148,7 +144,7 @@ class TradeLogService(Service):
         except (OSError, JournalError) as error:
             self._report(self._explain(error))
         except Exception:
-            self._log.failure("{account}: the trade log failed", account=self._account.name)
+            self._log.failure("the trade log failed")
             self._report("an error of the proxy's own: see its log")
         else:
             return INTERVAL
@@ -301,10 +297,7 @@ class TradeLogService(Service):
             self._declared = self._account.log.epoch, through
             self._state.missing += count
             self._log.warn(
-                "{account}: the trade log lacks {rows}, which {why}",
-                account=self._account.name,
-                rows=plural(count, "row"),
-                why=why,
+                "the trade log lacks {rows}, which {why}", rows=plural(count, "row"), why=why
             )
 
     def _explain(self, error: OSError | JournalError) -> str:
@@ -316,13 +309,7 @@ class TradeLogService(Service):
         notices, self._state.is_failing = self._account.notices, reason is not None
         if reason is None:
             if notices.pop(NOTICE, None) is not None:
-                self._log.info(
-                    "{account}: the trade log is written again", account=self._account.name
-                )
+                self._log.info("the trade log is written again")
         elif notices.get(NOTICE) != (notice := f"the trade log is not written: {reason}"):
             notices[NOTICE] = notice
-            self._log.warn(
-                "{account}: {notice}; it waits, and continues where it was",
-                account=self._account.name,
-                notice=notice,
-            )
+            self._log.warn("{notice}; it waits, and continues where it was", notice=notice)

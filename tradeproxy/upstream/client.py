@@ -19,12 +19,12 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.config.accounts import BaseUrl
 from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
 from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin, PongLimitMixin
@@ -107,7 +107,6 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     # Autobahn's warnings repeat, in many lines, what UpstreamService logs in one.
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
-    _log = Logger()
     close_timeout = CLOSE_TIMEOUT
     frames_per_turn = FRAMES_PER_TURN
 
@@ -130,6 +129,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self.disconnected: Deferred[Disconnect] = Deferred()
         self._session = session
         self._account = account
+        self._log = AccountLogger(self, account.name)
         self._listener = listener
         self.clock = clock
         self._up_since: float | None = None
@@ -206,9 +206,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         try:
             self._account.end_read()
         except Exception:  # Twisted would close the connection
-            self._log.failure(
-                "{account}: the events of a read could not be delivered", account=self._account.name
-            )
+            self._log.failure("the events of a read could not be delivered")
 
     def onConnect(self, response: ConnectionResponse) -> None:
         """Take the Date header of the answer, if it has one."""
@@ -247,10 +245,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self._listener.connection_closed()
             disconnect = self._build_disconnect(wasClean, code)
         except Exception:  # without a Disconnect, UpstreamService would never reconnect
-            self._log.failure(
-                "{account}: the upstream disconnect could not be handled",
-                account=self._account.name,
-            )
+            self._log.failure("the upstream disconnect could not be handled")
             disconnect = Disconnect(DisconnectCause.LOST, INTERNAL_ERROR)
         self.disconnected.callback(disconnect)
 
@@ -295,7 +290,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self._fail()
 
     def _fail(self) -> None:
-        self._log.failure("{account}: the upstream session failed", account=self._account.name)
+        self._log.failure("the upstream session failed")
         self.close()
 
     def _apply(self, effect: UpstreamEffect) -> None:
@@ -311,7 +306,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
                 unwrap(self.transport).bufferSize = MAX_READ
                 self._account.mark_upstream_up()  # first: it ends the gap that the listener reads
                 self._listener.stream_up()
-                self._log.info("{account}: upstream is streaming", account=self._account.name)
+                self._log.info("upstream is streaming")
             case CloseConnection():
                 self.close()
 
@@ -360,14 +355,7 @@ class UpstreamFactory(WebSocketClientFactory):
     def __init__(
         self, keys: AccountKeys, account: Account, listener: StreamListener, reactor: IReactorTime
     ) -> None:
-        """Create the factory.
-
-        Args:
-            keys: URL, credentials and dialect of the account.
-            account: gets the events, the dropped frames and the upstream status.
-            listener: gets each change of a connection's state.
-            reactor: schedules Autobahn's timers and the protocols' timeouts.
-        """
+        """Create the factory; the arguments are those of its protocols, besides `keys`."""
         super().__init__(keys.settings.base_url.stream, useragent="tradeproxy", reactor=reactor)
         self.setProtocolOptions(
             maxMessagePayloadSize=MAX_MESSAGE_SIZE,

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import wrapClientTLS
-from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, Request
@@ -60,10 +60,7 @@ def build_pool(
     DELETE by itself after such a loss. At Alpaca, a DELETE can sell a part of a position, so a
     repeated one would sell twice.
     """
-    pool = _Pool(reactor, persistent=False)
-    if on_endless_head is not None:
-        pool.on_endless_head = on_endless_head
-    return pool
+    return _Pool(reactor, on_endless_head)
 
 
 @implementer(IAgentEndpointFactory)
@@ -101,7 +98,6 @@ class _HttpConnection(HTTP11ClientProtocol):
         self._on_endless_head = on_endless_head
 
     def connectionMade(self) -> None:
-        """Bound the reads."""
         super().connectionMade()
         unwrap(self.transport).bufferSize = MAX_READ
 
@@ -156,27 +152,22 @@ class _HttpConnection(HTTP11ClientProtocol):
         return answered.addCallback(add_connection_header)
 
 
-class _Factory(HTTPConnectionPool._factory):  # type: ignore[misc,valid-type]  # noqa: SLF001
-    noisy = False  # Twisted would log two lines per request
-    on_endless_head: Callable[[], None]
-
-    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
-        return _HttpConnection(self._quiescentCallback, self.on_endless_head)
-
-
 class _Pool(HTTPConnectionPool):
     _log = Logger()
     _endless_heads = 0
 
-    def __init__(self, reactor: IReactorTime, persistent: bool) -> None:
-        super().__init__(reactor, persistent)
-        self.on_endless_head: Callable[[], None] = self._log_endless_head
+    def __init__(
+        self, reactor: IReactorTime, on_endless_head: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(reactor, persistent=False)
+        self._on_endless_head = on_endless_head or self._log_endless_head
 
     def _factory(  # type: ignore[override]  # a class in Twisted; it is only called
         self, quiescentCallback: Any, metadata: Any
-    ) -> _Factory:
-        factory = _Factory(quiescentCallback, metadata)
-        factory.on_endless_head = self.on_endless_head
+    ) -> Any:
+        factory: Any = HTTPConnectionPool._factory(quiescentCallback, metadata)  # noqa: SLF001
+        factory.noisy = False  # Twisted would log two lines per request
+        factory.buildProtocol = lambda _: _HttpConnection(quiescentCallback, self._on_endless_head)
         return factory
 
     def _log_endless_head(self) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from twisted.logger import Logger
-
 from tradeproxy.config.accounts import AccountSettings
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.credentials import Credentials
 
 
@@ -20,8 +19,6 @@ class AccountKeys:
     on_change: Callable[[], None] = staticmethod(lambda: None)
     """Called after a reload has replaced them. Set by UpstreamService."""
 
-    _log = Logger()
-
     def __init__(
         self,
         settings: AccountSettings,
@@ -29,6 +26,7 @@ class AccountKeys:
     ) -> None:
         """Create the keys of an account; `read` reads the settings of all accounts again."""
         self.settings = settings
+        self._log = AccountLogger(self, settings.name)
         self._read = read
 
     @property
@@ -55,8 +53,5 @@ class AccountKeys:
         A reload may have replaced them while Alpaca had not yet answered.
         """
         if self.replace(self._read()):
-            self._log.info(
-                "{account}: the keys were replaced, as Alpaca refused the old ones",
-                account=self.settings.name,
-            )
+            self._log.info("the keys were replaced, as Alpaca refused the old ones")
         return self.credentials != refused

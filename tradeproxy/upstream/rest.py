@@ -257,24 +257,19 @@ class _TimedReader(TimeoutMixin, BodyReader):
         self._clock = clock
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
-        """Schedule the timeout of TimeoutMixin on our clock."""
         return self._clock.callLater(period, func)
 
     def connectionMade(self) -> None:
-        """Start the timeout."""
         self.setTimeout(INACTIVITY_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:
-        """Start the timeout again."""
         self.resetTimeout()
         super().dataReceived(data)
 
     def timeoutConnection(self) -> None:
-        """Fail."""
         self.end(RestUnavailableError("no more of an answer in time"))
 
     def end(self, error: Exception | None = None) -> None:
-        """Stop the timeout."""
         self.setTimeout(None)
         super().end(error)
 

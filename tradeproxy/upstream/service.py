@@ -6,10 +6,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.hub.account import ANOTHER_ACCOUNT, INTERNAL_ERROR, Account
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause
 from tradeproxy.upstream.client import UpstreamFactory, UpstreamProtocol
@@ -24,8 +24,6 @@ class UpstreamService(Service):
     connection; Alpaca must get a close frame first, because a half-closed connection occupies the
     account's only slot for about 90 s.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -48,6 +46,7 @@ class UpstreamService(Service):
             clock: schedules the delays.
         """
         self._account = account
+        self._log = AccountLogger(self, account.name)
         self._endpoint = endpoint
         self._factory = factory
         self._listener = listener
@@ -163,28 +162,18 @@ class UpstreamService(Service):
         try:
             self._account.mark_upstream_down(disconnect.reason)
         except Exception:
-            self._log.failure(
-                "{account}: the status of the upstream could not be published",
-                account=self._account.name,
-            )
+            self._log.failure("the status of the upstream could not be published")
         if disconnect.quote:
-            self._log.warn(
-                "{account}: Alpaca's reply to the login: {quote}",
-                account=self._account.name,
-                quote=disconnect.quote,
-            )
+            self._log.warn("Alpaca's reply to the login: {quote}", quote=disconnect.quote)
         self._log.warn(
-            "{account}: upstream is down: {reason}; next attempt in {delay:.1f} s",
-            account=self._account.name,
+            "upstream is down: {reason}; next attempt in {delay:.1f} s",
             reason=disconnect.reason,
             delay=delay,
         )
         return delay
 
     def _failed(self, failure: Failure) -> None:
-        self._log.failure(
-            "{account}: the upstream service failed", failure, account=self._account.name
-        )
+        self._log.failure("the upstream service failed", failure)
         self._listener.stop()
         self._account.has_failed = True  # /healthz answers 503, since only a restart helps
         self._account.mark_upstream_down(INTERNAL_ERROR)

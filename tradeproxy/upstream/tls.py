@@ -44,13 +44,7 @@ class TlsEndpoint:
     """Connects with TLS over another endpoint. The certificate and the name are verified."""
 
     def __init__(self, host: str, endpoint: IStreamClientEndpoint, clock: IReactorTime) -> None:
-        """Create the endpoint.
-
-        Args:
-            host: the name in the certificate.
-            endpoint: connects over TCP.
-            clock: the reactor. Twisted joins the small writes of one turn.
-        """
+        """Create the endpoint. `clock` lets Twisted join the small writes of one turn."""
         self._host = host
         self._endpoint = endpoint
         self._clock = clock

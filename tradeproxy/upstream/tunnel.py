@@ -156,7 +156,6 @@ class _Tunnel(ProtocolWrapper):
         self._timeout: Any = None
 
     def makeConnection(self, transport: Any) -> None:
-        """Ask for the tunnel."""
         directlyProvides(self, providedBy(transport))
         Protocol.makeConnection(self, transport)
         self._timeout = self._endpoint.start_timeout(
@@ -177,7 +176,6 @@ class _Tunnel(ProtocolWrapper):
             self.wrappedProtocol.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Report the end to the protocol, or fail."""
         if self._state is _State.OPEN:
             self._state = _State.ENDED
             super().connectionLost(reason)

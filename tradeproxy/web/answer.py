@@ -22,7 +22,7 @@ any        the client disconnects                      ended: the work is droppe
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -36,12 +36,16 @@ from zope.interface import implementer
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.runtime.peer import get_host_key
+from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.web.errors import render_rejection
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
 
 BLOCK_BYTES = 64 * 1024
-"""Bytes that one step sends, unless one object alone is larger."""
+"""Bytes that one step sends if very many answers are under way, and less than as many again."""
+
+MAX_BLOCK_BYTES = 256 * 1024
+"""The same if few are. Each block waits for a turn of the reactor, which others may make long."""
 
 BLOCKS_PER_HASH_STEP = 32
 """Blocks that one step hashes: two milliseconds. A large state would wait for a turn for each."""
@@ -69,13 +73,20 @@ class Answer:
     _log = Logger()
 
     def __init__(
-        self, request: Request, work: Work, turns: Turns, clients: Clients, clock: IReactorTime
+        self,
+        request: Request,
+        work: Work,
+        find_block_bytes: Callable[[str], int],
+        turns: Turns,
+        clients: Clients,
+        clock: IReactorTime,
     ) -> None:
         """Create an answer that does nothing yet.
 
         Args:
-            request: an admitted GET or HEAD.
+            request: an admitted GET or HEAD; or POST, whose answer has no tag.
             work: makes the answer.
+            find_block_bytes: returns the bytes of the next block for a client of this address.
             turns: shared with other answers.
             clients: the connected clients.
             clock: for the stall timeout.
@@ -86,8 +97,10 @@ class Answer:
         """The key of the client's address; empty for a UNIX socket."""
         self._request = request
         self._transport = channel.transport
-        self._known = _TAG.findall(b",".join(_read_all(request, b"if-none-match")))
+        known: Sequence[bytes] = request.requestHeaders.getRawHeaders(b"if-none-match", ())
+        self._known = _TAG.findall(b",".join(known))
         self._work = work
+        self._find_block_bytes = find_block_bytes
         self._steps = self._run()
         self._turns = turns
         self._clients = clients
@@ -179,28 +192,36 @@ class Answer:
         if isinstance(pieces, Rejection):
             self._send_error(pieces)
             return
-        digest, size = blake2b(digest_size=16), 0
-        for number, block in enumerate(_blocks(pieces), 1):
+        request = self._request
+        if request.method == b"POST":
+            request.setHeader(b"cache-control", b"no-store")
+        elif (yield from self._is_known(pieces)):
+            return
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"%d" % sum(map(len, pieces)))
+        if request.method == b"HEAD":
+            return
+        request.registerProducer(self, True)
+        unwrap(self._transport).SEND_LIMIT = MAX_BLOCK_BYTES  # Twisted's is half as much
+        for block in _blocks(pieces, lambda: self._find_block_bytes(self.host)):
+            request.write(block)
+            yield
+
+    def _is_known(self, pieces: Sequence[bytes]) -> Generator[None, None, bool]:
+        """Set the tag of the answer; return whether its client has it, and gets 304 alone."""
+        digest = blake2b(digest_size=16)
+        for number, block in enumerate(_blocks(pieces, lambda: BLOCK_BYTES), 1):
             digest.update(block)
-            size += len(block)
             if number % BLOCKS_PER_HASH_STEP == 0:
                 yield
         yield
         tag = b'"%b"' % digest.hexdigest().encode()
-        request = self._request
-        request.setHeader(b"etag", tag)
-        request.setHeader(b"cache-control", b"private, no-cache")
-        if tag in self._known or b"*" in self._known:
-            request.setResponseCode(304)
-            return
-        request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"content-length", b"%d" % size)
-        if request.method == b"HEAD":
-            return
-        request.registerProducer(self, True)
-        for block in _blocks(pieces):
-            request.write(block)
-            yield
+        self._request.setHeader(b"etag", tag)
+        self._request.setHeader(b"cache-control", b"private, no-cache")
+        is_known = tag in self._known or b"*" in self._known
+        if is_known:
+            self._request.setResponseCode(304)
+        return is_known
 
     def _send_error(self, rejection: Rejection) -> None:
         body = render_rejection(self._request, rejection)
@@ -237,18 +258,17 @@ class Answer:
         self._stall_timer = None
 
 
-def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:
+def _blocks(pieces: Sequence[bytes], find_size: Callable[[], int]) -> Iterator[bytes]:
+    """Yield the bytes in blocks; one piece may be larger, and is in several of them."""
     block: list[bytes] = []
-    size = 0
+    size, wanted = 0, find_size()
     for piece in pieces:
-        block.append(piece)
-        size += len(piece)
-        if size >= BLOCK_BYTES:
-            yield b"".join(block)
-            block, size = [], 0
+        for begin in range(0, len(piece), BLOCK_BYTES):
+            part = piece[begin : begin + BLOCK_BYTES]  # the piece itself if it is smaller
+            block.append(part)
+            size += len(part)
+            if size >= wanted:
+                yield b"".join(block)
+                block, size, wanted = [], 0, find_size()
     if block:
         yield b"".join(block)
-
-
-def _read_all(request: Request, name: bytes) -> list[bytes]:
-    return list(request.requestHeaders.getRawHeaders(name, ()))

@@ -16,6 +16,7 @@ from twisted.web.server import Request, Site
 from zope.interface import implementer
 
 from tradeproxy.downstream.handshake_limits import HandshakeThrottle, bound_reads
+from tradeproxy.downstream.proxy_header import bound_header, release_header
 from tradeproxy.downstream.shared_names import share_late_names
 from tradeproxy.downstream.tls_handshakes import TlsHandshakes
 from tradeproxy.runtime.socket_limit import SocketLimit
@@ -105,6 +106,7 @@ class _Channel(http.HTTPChannel):
         """Count the socket and bound its reads: over TLS this comes before the handshake."""
         super().connectionMade()
         bound_reads(self.transport)
+        bound_header(self.transport)
         self.site.tls_handshakes.accept(self.transport)
         self.site.sockets.accept(self.transport)
 
@@ -113,6 +115,7 @@ class _Channel(http.HTTPChannel):
         self.site.sockets.discard(self.transport)
         self.site.throttle.discard(self.transport)
         self.site.tls_handshakes.discard(self.transport)
+        release_header(self.transport)
         super().connectionLost(reason)
         self._transferDecoder = None  # of a body without its end; it refers to this channel
 

@@ -36,11 +36,6 @@ def readyz(
     The status is 200 if every account streams and misses no events, else 503. The document lists
     every problem, not only the first. After them it lists the accounts' notices, and the webhooks
     that do not send: these leave the status as it is, since clients get their events.
-
-    Args:
-        accounts: all of them.
-        clients: the number of clients of each account.
-        webhooks: the state of every webhook and account.
     """
     reasons: list[str] = []
     notices: list[str] = []

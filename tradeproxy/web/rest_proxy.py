@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, DNSLookupError, TCPTimedOutError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import TimeoutMixin
@@ -20,13 +20,13 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import NO_BODY_CODES, PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IResponse
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from tradeproxy.downstream.admission import Admission, Rejection
 from tradeproxy.downstream.clients import Clients
-from tradeproxy.runtime.http_body import discard_body
+from tradeproxy.runtime.http_body import RequestBody, discard_body
 from tradeproxy.web.errors import render_error
 from tradeproxy.web.routes import RestRequest
 from tradeproxy.wire.close_codes import CloseCode
@@ -116,7 +116,7 @@ class RestProxy:
             request.setHeader(b"retry-after", b"5")
             return render_error(request, 503, "no connection is free")
         round_trip.start(
-            self._agent.request(request.method, url, headers, _BodyProducer(body) if body else None)
+            self._agent.request(request.method, url, headers, RequestBody(body) if body else None)
         )
         return NOT_DONE_YET
 
@@ -183,7 +183,6 @@ class _RoundTrip(TimeoutMixin, Protocol):
         """Do nothing: the response may complete. The service aborts the rest at its deadline."""
 
     def abort(self) -> None:
-        """Abort both connections."""
         self._release()
         transport: Any = self._request.transport
         transport.abortConnection()
@@ -234,7 +233,6 @@ class _RoundTrip(TimeoutMixin, Protocol):
     # For TimeoutMixin.
 
     def callLater(self, period: float, func: Any) -> IDelayedCall:
-        """Schedule TimeoutMixin's call."""
         return self._clock.callLater(period, func)
 
     def timeoutConnection(self) -> None:
@@ -313,29 +311,6 @@ class _RoundTrip(TimeoutMixin, Protocol):
         else:
             transport: Any = self.transport
             transport.abortConnection()
-
-
-@implementer(IBodyProducer)
-class _BodyProducer:
-    """A request's body; it is short enough to be written at once."""
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._body = body
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write the whole body."""
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Do nothing: the whole body is written."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing: the whole body is written."""
-
-    def stopProducing(self) -> None:
-        """Do nothing: the whole body is written."""
 
 
 def _forwarded_headers(

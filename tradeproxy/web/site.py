@@ -48,7 +48,7 @@ from tradeproxy.web.routes import (
 from tradeproxy.web.state_pages import BOOK_OFF, StatePages
 from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
-from tradeproxy.web.strategy_changes import render_assignment, render_import
+from tradeproxy.web.strategy_changes import begin_assignment, render_import
 from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.trusted_proxies import TrustedProxies
@@ -312,7 +312,12 @@ class Root(Resource):
         query = _get_query(request)
         if destination.order_id is None:
             return render_import(request, book, query)
-        return render_assignment(request, book, destination.order_id, query)
+        work = begin_assignment(request, book, destination.order_id, query)
+        if isinstance(work, Rejection):
+            return work
+        if self._factory.clients.is_full:
+            return self._count(request, FULL)
+        return self._state.begin(request, work)
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo

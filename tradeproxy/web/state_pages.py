@@ -29,7 +29,7 @@ from tradeproxy.query.state import (
     parse_timeline_after,
 )
 from tradeproxy.query.strategies import parse_strategies_request
-from tradeproxy.web.answer import Answer, Work
+from tradeproxy.web.answer import BLOCK_BYTES, MAX_BLOCK_BYTES, Answer, Work
 from tradeproxy.web.routes import StatePage
 from tradeproxy.web.strategy_page import catch_up, list_strategies
 from tradeproxy.web.turns import Turns
@@ -44,6 +44,10 @@ YIELD_AFTER = 2.0
 
 MAX_PAGE_BYTES = 512 * 1024
 """Bytes of the objects on one page. A page with more ends early, with a cursor."""
+
+SENT_BYTES = 8 * 1024 * 1024
+"""Bytes of the blocks that wait for clients to read. The addresses have equal shares of them, and
+so have the answers of an address."""
 
 MAX_EXAMINED = 20_000
 """Rows or orders that are looked at for one answer."""
@@ -71,6 +75,7 @@ class StatePages:
         self._clock = clock
         self._turns = Turns(clock)
         self._under_way: dict[Answer, None] = {}  # the oldest first
+        self._counts = Counter[str]()  # of these, by address
 
     def render(
         self, request: Request, book: Book, page: StatePage, order_id: str | None, query: bytes
@@ -87,20 +92,42 @@ class StatePages:
             query: the query of the URL.
         """
         work = _find_work(book, page, order_id, query)
-        if book.is_building:
-            return BUILDING
-        answer = Answer(request, _guard(work), self._turns, self._clients, self._clock)
+        return BUILDING if book.is_building else self.begin(request, work)
+
+    def begin(self, request: Request, work: Work) -> int | Rejection:
+        """Answer an admitted request with what `work` makes, as `render` does."""
+        answer = Answer(
+            request,
+            _guard(work),
+            self._find_block_bytes,
+            self._turns,
+            self._clients,
+            self._clock,
+        )
         is_full = len(self._under_way) >= MAX_ANSWERS
         other = self._choose_other(answer.host) if is_full else None
         if (is_full and other is None) or not answer.begin():
             return BUSY
         self._under_way[answer] = None
-        answer.is_closed.addCallback(lambda _: self._under_way.pop(answer, None))
+        self._counts[answer.host] += 1
+        answer.is_closed.addCallback(lambda _: self._forget(answer))
         if other is not None:
             # The place is taken already: the end of an answer may begin a pipelined request.
-            self._under_way.pop(other, None)
+            self._forget(other)
             other.give_way(BUSY)
         return NOT_DONE_YET
+
+    def _forget(self, answer: Answer) -> None:
+        if answer in self._under_way:
+            del self._under_way[answer]
+            self._counts[answer.host] -= 1
+            if not self._counts[answer.host]:
+                del self._counts[answer.host]
+
+    def _find_block_bytes(self, host: str) -> int:
+        """Return the bytes of the next block for an answer to this address."""
+        share = SENT_BYTES // max(len(self._counts) * self._counts[host], 1)
+        return max(min(share, MAX_BLOCK_BYTES), BLOCK_BYTES)
 
     def _choose_other(self, host: str) -> Answer | None:
         """Return the answer that gives its place to a request of this address; None if none does.
@@ -109,7 +136,7 @@ class StatePages:
         longest, or the newest. If this address would have as many, only an answer that has stalled
         for YIELD_AFTER gives way, and none of an address with fewer.
         """
-        counts = Counter(answer.host for answer in self._under_way)
+        counts = self._counts
         most = max(counts.values(), default=0)
         is_owed = counts[host] + 1 < most
         least = most if is_owed else counts[host]
@@ -154,7 +181,7 @@ def _show_state(book: Book) -> Work:
     if book.is_building:
         return BUILDING
     seq = book.seq
-    while (pending := book.snapshot()).seq < seq:
+    while not book.prepare() or (pending := book.snapshot()).seq < seq:
         yield
         if book.is_building or book.seq < seq:
             return BUILDING  # the log is another one, with smaller numbers
@@ -175,6 +202,8 @@ def _show_state(book: Book) -> Work:
 
 def _list_positions(book: Book) -> Work:
     yield from catch_up(book)
+    while not book.prepare():
+        yield
     if book.is_building:
         return BUILDING
     return [

@@ -17,7 +17,9 @@ from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.query.parameters import read_parameters, read_switch
+from tradeproxy.web.answer import Work
 from tradeproxy.web.state_pages import BUILDING
+from tradeproxy.web.strategy_page import catch_up
 
 UNREADABLE = Rejection(503, "the journal cannot be used at the moment", retry_after=1)
 UNKNOWN = Rejection(404, "the order has no fill here, and no link to another order")
@@ -25,26 +27,28 @@ FOLLOWER = Rejection(409, "this node does not lead the account: ask the leader")
 NO_IMPORT = Rejection(404, "this proxy cannot import fills")
 
 
-def render_assignment(
-    request: Request, book: Book, order_id: str, query: bytes
-) -> bytes | Rejection:
-    """Assign an order to the strategy in the query, or undo that. Raises QueryError."""
+def begin_assignment(request: Request, book: Book, order_id: str, query: bytes) -> Work | Rejection:
+    """Return the work that assigns an order to the strategy in the query, or undoes that.
+
+    It has a step of its own: with 4,000 assignments it takes some 50 ms. Raises QueryError.
+    """
     if request.method != b"POST":
         return _refuse_method(request, b"POST")
     given = read_parameters(query, ("strategy", "undo"))
     if ("strategy" in given) == read_switch(given, "undo"):
         return Rejection(400, "strategy: is missing; undo=1 undoes an assignment")
-    try:
-        is_current = book.catch_up()
-    except UnreadableError:
-        return UNREADABLE
+    return _assign(book, order_id, given.get("strategy", ""))
+
+
+def _assign(book: Book, order_id: str, name: str) -> Work:
+    yield from catch_up(book)
     strategies = book.strategies
-    if strategies is None or not is_current:
+    if strategies is None:
         return BUILDING
     if not _may_change(book):
         return FOLLOWER
     try:
-        strategies.assign(order_id, given.get("strategy", ""))
+        strategies.assign(order_id, name)
         name = strategies.book.orders.find_strategy(order_id)
     except UnknownOrderError:
         return UNKNOWN
@@ -53,7 +57,7 @@ def render_assignment(
     except (sqlite3.Error, UnreadableError):
         return UNREADABLE
     book.save()
-    return _render(request, {"order_id": order_id, "strategy": name})
+    return [encode_compact({"order_id": order_id, "strategy": name}), b"\n"]
 
 
 def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejection:

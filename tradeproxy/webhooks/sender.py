@@ -7,19 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TimedOutError
 from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseFailed
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IResponse
 
 from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.config.webhooks import ReceiverUrl
 from tradeproxy.runtime.connect_errors import describe_connect_error
-from tradeproxy.runtime.http_body import BodyError, read_body
+from tradeproxy.runtime.http_body import BodyError, RequestBody, read_body
 from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import EndlessHeadError, build_pool
@@ -99,7 +98,7 @@ class HttpSender:
                 b"POST",
                 self._origin + request.target,
                 headers,
-                _RequestBody(request.body),
+                RequestBody(request.body),
             ).addTimeout(REQUEST_TIMEOUT, self._reactor, _raise_timeout)
         except CancelledError:
             raise
@@ -124,29 +123,6 @@ class HttpSender:
         body = Deferred.fromCoroutine(read_body(response, MAX_ANSWER))
         with suppress(BodyError, TimedOutError):
             await body.addTimeout(BODY_TIMEOUT, self._reactor)
-
-
-@implementer(IBodyProducer)
-class _RequestBody:
-    """Writes a body at once: it is short."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: Any) -> Deferred[None]:
-        """Write the body."""
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Do nothing: all is written."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing: all is written."""
-
-    def stopProducing(self) -> None:
-        """Do nothing: all is written."""
 
 
 def _raise_timeout(*_: object) -> None:

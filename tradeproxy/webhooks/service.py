@@ -74,9 +74,7 @@ class Webhooks(Service):
         for webhook in self.settings:
             self._start(webhook, {})
         self._store(is_complete=True)
-        self._looking.start(LOOK_INTERVAL, now=False).addErrback(
-            lambda failure: self._log.failure("the webhooks are no longer looked after", failure)
-        )
+        self._look_if_needed()
 
     def stopService(self) -> Deferred[Any]:
         """Store the positions and end. Requests in flight are cut off, and sent again later."""
@@ -111,6 +109,7 @@ class Webhooks(Service):
             if webhook.name not in running:
                 self._start(webhook, stats)
         self._store(is_complete=True)
+        self._look_if_needed()
         return is_changed or bool(ended)
 
     def _has_stopped(self, name: str) -> bool:
@@ -152,6 +151,17 @@ class Webhooks(Service):
         for delivery in self._deliveries:
             if delivery.webhook.name == name:
                 delivery.stop_for(reason)
+
+    def _look_if_needed(self) -> None:
+        """Look after the webhooks regularly, if there are any: an idle process sleeps."""
+        if self._looking.running:
+            self._looking.stop()
+        if self.settings:
+            self._looking.start(LOOK_INTERVAL, now=False).addErrback(
+                lambda failure: self._log.failure(
+                    "the webhooks are no longer looked after", failure
+                )
+            )
 
     def _look(self) -> None:
         for delivery in self._deliveries:

@@ -53,12 +53,12 @@ MAX_WORD_LENGTH = 128
 """Characters; a ULID has 26, a UUID 36."""
 
 _POINT, _ZONE = len("2026-07-24T14:42:50"), len("2026-07-24T14:42:50.123456")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FINER = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
-_MICROSECOND = timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 
-MIN_TIME = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-MAX_TIME = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+MIN_TIME = (datetime.min.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+MAX_TIME = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
 """The first and the last microsecond of the calendar, years 1 to 9999 in UTC.
 
 `datetime.fromisoformat` accepts times beyond them: 9999-12-31T23:59:59-23:59 is in year 10000 in
@@ -223,7 +223,7 @@ def parse_time_down(text: str) -> tuple[int, bool]:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("no offset from UTC")
-    time = (moment - _EPOCH) // _MICROSECOND
+    time = (moment - EPOCH) // MICROSECOND
     if not is_time(time):
         raise ValueError("outside the calendar in UTC")
     return time, _FINER.search(text) is None
@@ -236,7 +236,7 @@ def read_time(value: Any) -> int | None:
     try:
         if value[_ZONE:] == "Z" and value[_POINT] == ".":
             # Exact, and in UTC, so within the calendar: `parse_time` without its calls.
-            return (datetime.fromisoformat(value) - _EPOCH) // _MICROSECOND
+            return (datetime.fromisoformat(value) - EPOCH) // MICROSECOND
         return parse_time(value)
     except ValueError:
         return None
@@ -253,7 +253,7 @@ def format_time(microseconds: int) -> str:
     A number outside the calendar, such as the sum of a time and a duration, becomes its first or
     last moment.
     """
-    moment = _EPOCH + min(max(microseconds, MIN_TIME), MAX_TIME) * _MICROSECOND
+    moment = EPOCH + min(max(microseconds, MIN_TIME), MAX_TIME) * MICROSECOND
     # Not strftime: its %Y does not pad the year on Linux, so that the result could not be parsed.
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 

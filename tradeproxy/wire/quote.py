@@ -24,10 +24,7 @@ def hide_keys(text: str, given: str) -> str:
     """Return a text without what may be a key in the setting's value that it quotes.
 
     A user may put a key into the wrong variable. An error names the variable, so it stays clear.
-
-    Args:
-        text: a line for the user. It may quote the value in any case.
-        given: the value as the user wrote it. Only what is a part of it is left out.
+    Only what is a part of `given`, the value as the user wrote it, is left out, in any case.
     """
     for key in sorted({match[0] for match in _KEY.finditer(given)}, key=len, reverse=True):
         text = re.sub(re.escape(key), "...", text, flags=re.IGNORECASE)

@@ -10,17 +10,15 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
-from tradeproxy.wire.event import MAX_TIME, MIN_TIME
+from tradeproxy.wire.event import EPOCH, MAX_TIME, MICROSECOND, MIN_TIME
 
 NEW_YORK = "America/New_York"
 """The zone of a trade date, as the IANA database names it."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _OVERNIGHT = timedelta(hours=4)
-_HOUR = timedelta(hours=1) // _MICROSECOND
+_HOUR = timedelta(hours=1) // MICROSECOND
 # Room for the offset from UTC and for the four hours, at both ends of the calendar.
-_MARGIN = timedelta(days=1) // _MICROSECOND
+_MARGIN = timedelta(days=1) // MICROSECOND
 
 
 def trade_date(time_us: int) -> date:
@@ -36,7 +34,7 @@ def trade_date(time_us: int) -> date:
 
 @lru_cache(maxsize=128)
 def _find_date(time_us: int) -> date:
-    local = (_EPOCH + time_us * _MICROSECOND).astimezone(_new_york())
+    local = (EPOCH + time_us * MICROSECOND).astimezone(_new_york())
     # An aware time plus a duration is wall clock time: `local` keeps its zone.
     return (local + _OVERNIGHT).date()
 
@@ -55,13 +53,13 @@ def utc_date_bounds(day: date) -> tuple[int, int]:
     Raises OverflowError for the last day of the calendar.
     """
     begin = datetime.combine(day, time(), UTC)
-    return (begin - _EPOCH) // _MICROSECOND, (begin + timedelta(days=1) - _EPOCH) // _MICROSECOND
+    return (begin - EPOCH) // MICROSECOND, (begin + timedelta(days=1) - EPOCH) // MICROSECOND
 
 
 def _begin(day: date) -> int:
     # New York has changed its clocks at 2:00 only, so 20:00 exists, once, on every day.
     midnight = datetime.combine(day, time(), _new_york())
-    return (midnight - _OVERNIGHT - _EPOCH) // _MICROSECOND
+    return (midnight - _OVERNIGHT - EPOCH) // MICROSECOND
 
 
 @cache

@@ -21,16 +21,12 @@ from twisted.internet import reactor as chosen
 from twisted.internet.task import Clock, LoopingCall
 
 from tests.book.support import describe, parse
+from tests.support.holdings import describe_strategy, group_holdings
 from tests.support.journals import journal_at
 from tests.support.trading import BEGIN, Trading
 from tradeproxy.book.book import Book
 from tradeproxy.book.fill_sql import clear_strategies
-from tradeproxy.book.strategies import read_account
-from tradeproxy.book.strategy_views import (
-    describe_strategy,
-    group_holdings,
-    list_differences,
-)
+from tradeproxy.book.strategy_views import list_differences
 from tradeproxy.hub.account import Account
 
 EVERY = 20
@@ -106,10 +102,11 @@ def describe_strategies(book: Book) -> dict[str, Any]:
     """Return all that the strategies hold. Raises AssertionError if that is not the account's."""
     strategies = book.strategies
     assert strategies is not None
-    account = read_account(book.positions())
-    assert not list_differences(strategies.book, account), "the sums differ from the account"
+    account = book.amounts
+    differences = [each for each in list_differences(strategies.book, account, account) if each]
+    assert not differences, "the sums differ from the account"
     return {
-        name: describe_strategy(name, own, strategies.today, account, all_positions=True)
+        name: describe_strategy(name, own, strategies.today, account)
         for name, own in group_holdings(strategies.book).items()
     }
 

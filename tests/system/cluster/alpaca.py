@@ -118,7 +118,9 @@ class RecordingAlpaca(Simulator):
         super().notify_waiters()
 
     def _send(self, frames: Sequence[Frame]) -> int:
-        receivers = [each for each in self._open if each.listening and not each.silent]
+        receivers = [
+            each for each in self._open if each.listening and not each.is_quiet(FaultKind.SILENCE)
+        ]
         for connection in receivers if frames else ():
             connection.send_frames(frames)
         return len(frames) if receivers else 0

@@ -24,8 +24,9 @@ const COLUMNS = {
 };
 
 // As `tradeproxy export` does: spreadsheets take a field for a formula by its first character.
-const FORMULA = /^(?:\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])/;
-const INNER_FORMULA = /([;\t\r\n][^\S\t\r\n]*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
+const FORMULA = /^(?:[\s\u200b-\u200f\u2060]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])/;
+const INNER_FORMULA =
+  /([;\t\r\n](?:[^\S\t\r\n]|["\u200b-\u200f\u2060])*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
 const NUMBER = /^[+-]?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)$/;
 const SPECIAL = /[",;\t\r\n]/;
 

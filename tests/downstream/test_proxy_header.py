@@ -1,0 +1,49 @@
+"""The header of the PROXY protocol, before a client's request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.testing import StringTransport
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+
+from tests.support.memory import CLIENT
+from tests.support.proxy import ProxyTestCase
+from tradeproxy.downstream.proxy_header import MAX_HEADER
+
+V1 = b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 8099\r\n"
+V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11%b\xc0\0\2\7\xc0\0\2\x08\xc3\x50\x1f\xa3"
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class ProxyHeaderTests(ProxyTestCase):
+    """It names the client's address."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.transport = StringTransport(peerAddress=CLIENT)
+        self.protocol: Any = HAProxyWrappingFactory(self.site).buildProtocol(CLIENT)
+        self.protocol.makeConnection(self.transport)
+
+    def receive(self, data: bytes, step: int) -> None:
+        """Send pieces of `step` bytes, until the proxy closes."""
+        for begin in range(0, len(data), step):
+            if self.transport.disconnected:
+                return
+            self.protocol.dataReceived(data[begin : begin + step])
+
+    def test_request_behind_a_header_is_answered(self) -> None:
+        """In pieces, and with options that the proxy ignores."""
+        options = b"\x04\x01\xf4" + bytes(500)
+        for header in (V1, V2 % b"\0\x0c", V2 % b"\x02\x03" + options):
+            for step in (1000, 20):
+                self.setUp()
+                self.receive(header + REQUEST, step)
+                self.clock.advance(0)
+                self.assertIn(b"HTTP/1.1 200", self.transport.value(), (header, step))
+                self.assertEqual(self.protocol.getPeer().host, "192.0.2.7")
+
+    def test_header_without_an_end_closes(self) -> None:
+        """10,000 connections held 64 KiB each: 640 MB that no limit counted."""
+        self.receive(V2 % b"\xff\xff" + bytes(MAX_HEADER), 500)
+        self.assertTrue(self.transport.disconnected)
