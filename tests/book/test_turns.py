@@ -86,7 +86,7 @@ class TurnTests(BookCase):
         self.assertGreater(steps, 1)
 
     def test_new_strategies_look_at_no_order_again(self) -> None:
-        """Once the log was read, the rule was applied to each order again: for as long again."""
+        """Once the log was read, the rule was applied to each order again, with three reads."""
         statements: list[str] = []
         self.book.stop()
         tables = self.journal.tables
