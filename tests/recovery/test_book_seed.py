@@ -30,6 +30,7 @@ class BookCase(OrdersTestCase):
 
     def positions(self) -> dict[str, str]:
         """Return the quantities in the book."""
+        self.book.catch_up()
         return {each.symbol: json.loads(each.document)["qty"] for each in self.book.positions()}
 
     def alpacas_positions(self) -> dict[str, str]:
