@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tradeproxy.book.executions import StrategyEvent, read_strategy_event
+from tradeproxy.book.executions import NOTHING, StrategyEvent, read_strategy_event
+from tradeproxy.book.fields import read_event
 from tradeproxy.wire.event import format_time, parse_time
 
 START = parse_time("2026-11-30T15:00:00Z")
@@ -56,4 +57,5 @@ def report_fill(
 
 def read(payload: bytes) -> StrategyEvent:
     """Return what the book per strategy reads of a frame."""
-    return read_strategy_event(payload, START)
+    event = read_event(payload)
+    return NOTHING if event is None else read_strategy_event(event, START)

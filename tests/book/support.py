@@ -11,7 +11,7 @@ from tests.support.journals import SqliteCase
 from tests.support.ticks import Ticks
 from tests.support.trading import BEGIN, Trading
 from tradeproxy.book.book import Book
-from tradeproxy.book.builder import APPLY_EVERY
+from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.book.views import (
     BookSnapshot,
     EventQuery,
@@ -20,7 +20,6 @@ from tradeproxy.book.views import (
     OrderScope,
     OrderView,
 )
-from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Journal, Row
 from tradeproxy.wire.event import Event
@@ -131,7 +130,7 @@ class BookCase(SqliteCase):
         for frame in frames:
             self.account.publish(parse(frame))
         self.clock.advance(0)  # the account commits
-        self.clock.advance(APPLY_EVERY)
+        self.clock.advance(WRITE_EVERY)
         for _ in range(100):  # a slow machine applies few rows in a step
             self.clock.advance(0)
             if not self.book.rows_behind:
@@ -145,7 +144,7 @@ class BookCase(SqliteCase):
 
     def settle(self) -> None:
         """Let the book write what is due."""
-        for seconds in (APPLY_EVERY, WRITE_EVERY, 0):
+        for seconds in (WRITE_EVERY, WRITE_EVERY, 0):
             self.clock.advance(seconds)
 
     def describe(self) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from tests.book.support import BookCase, make_snapshot, parse
+from tests.support.threads import Threads
 from tests.support.trading import Trading
 from tradeproxy.book import store
-from tradeproxy.book.builder import APPLY_EVERY, APPLY_ROWS
+from tradeproxy.book.builder import APPLY_ROWS, CHECKPOINT_WAIT, MAX_WAITS, WRITE_EVERY
 from tradeproxy.book.writer import WRITE_ROWS
+from tradeproxy.journal.wal_checkpoints import CHANGES
 
 
 class LifeTests(BookCase):
@@ -81,13 +83,46 @@ class CostTests(BookCase):
         return tables.run(store.load_meta)["cursor"]
 
     def test_events_wait_for_one_step(self) -> None:
-        """Each would take a turn of the reactor between two deliveries otherwise."""
+        """Each would take a turn of the reactor between two deliveries otherwise.
+
+        At 5 events a second, the process woke up for the book each second, and to write after five.
+        """
+        self.settle()
         for frame in self.trading.take(5):
             self.account.publish(parse(frame))
-            self.clock.advance(APPLY_EVERY / 10)
+            self.clock.advance(WRITE_EVERY / 10)
         self.assertEqual(self.book.rows_behind, 5)
-        self.clock.advance(APPLY_EVERY)
+        self.clock.advance(WRITE_EVERY)
         self.assertEqual(self.book.rows_behind, 0)
+        self.assertEqual(self.stored_cursor(), self.book.cursor)
+
+    def test_write_waits_for_a_checkpoint(self) -> None:
+        """A COMMIT took up to 16 ms meanwhile: the disk is synced. A thread may hang for ever."""
+        threads = Threads()
+        self.stop()
+        self.start(in_thread=threads)
+        self.live(1)
+        for has_hung in (False, True):
+            self.settle()
+            self.begin_checkpoint()
+            self.assertEqual(len(threads.waiting), 1)
+            before = self.stored_cursor()
+            self.live(1)
+            self.assertEqual((self.book.rows_behind, self.stored_cursor()), (0, before))
+            if not has_hung:
+                threads.run()
+            self.clock.pump([CHECKPOINT_WAIT] * (MAX_WAITS if has_hung else 1))
+            self.assertEqual(self.stored_cursor(), self.book.cursor)
+
+    def begin_checkpoint(self) -> None:
+        """Change so many rows that a checkpoint is due."""
+        rows = [(f"{n}", "") for n in range(CHANGES)]
+        tables = self.journal.tables
+        assert tables is not None
+        tables.run(
+            lambda sql: sql.executemany("REPLACE INTO strategy_meta VALUES (?, ?)", rows),
+            writes=True,
+        )
 
     def test_many_events_do_not_wait(self) -> None:
         """A step for the events of a second would delay the next delivery."""
@@ -112,8 +147,12 @@ class CostTests(BookCase):
 
     def test_question_writes_nothing(self) -> None:
         """Many clients may ask, and each event would be a transaction otherwise."""
-        self.live(20)
+        self.settle()
+        for frame in self.trading.take(20):
+            self.account.publish(parse(frame))
+        self.account.flush()
         before = self.count_changes()
+        self.assertTrue(self.book.catch_up())
         self.assert_is_account()
         self.assertEqual(self.count_changes(), before)
         self.settle()

@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.book.orders: open orders whose JSON is large."""
+"""Tests for tradeproxy.book: open orders and fills whose JSON is large."""
 
 from __future__ import annotations
 
 from tests.book.strategy_frames import frame, order
 from tests.book.support import BookCase, make_snapshot
-from tradeproxy.book import orders, store, writer
+from tradeproxy.book import orders, state, store, writer
 
 SIZE = 20_000
 """Bytes of an order, about."""
@@ -65,3 +65,38 @@ class LargeOrderTests(BookCase):
         self.stop()
         self.start()
         self.assertEqual(self.list_open(), ["first"])
+
+
+class LargeFillTests(BookCase):
+    """The newest fills are bounded in bytes too: 50 of 1 MB took 100 MB, with a snapshot 150."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(state, "MAX_FILL_BYTES", 5 * SIZE)
+
+    def list_fills(self) -> list[int]:
+        """Return the rows of a snapshot's fills."""
+        return [fill.seq for fill in make_snapshot(self.book).fills]
+
+    def test_oldest_fills_are_left_out(self) -> None:
+        """After a restart too, which reads them from the log."""
+        self.publish(*[report(f"order {number:02}", "fill") for number in range(20)])
+        found = self.list_fills()
+        self.assertEqual(found, list(range(21 - len(found), 21)))
+        self.assertIn(len(found), (4, 5))
+        self.settle()
+        self.stop()
+        self.start()
+        self.assertEqual(self.list_fills(), found)
+
+    def test_newest_fill_stays_however_large(self) -> None:
+        """A snapshot has at least the last one, and the usual number once they are small again."""
+        self.patch(state, "MAX_FILL_BYTES", SIZE // 2)
+        self.publish(report("first", "fill"), report("second", "fill"))
+        self.assertEqual(self.list_fills(), [2])
+        small = [
+            frame("fill", order(f"order {number}"), event_id=f"small {number}")
+            for number in range(4)
+        ]
+        self.publish(*small)
+        self.assertEqual(self.list_fills(), [3, 4, 5, 6])

@@ -106,6 +106,7 @@ class OpeningTests(SynchronousTestCase):
 
     def quantities(self) -> dict[str, Decimal]:
         """Return what each strategy holds."""
+        self.book.catch_up()
         self.clock.advance(2)
         strategies = self.book.strategies
         assert strategies is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tradeproxy.book import positions
 from tradeproxy.book.fields import read_event
 from tradeproxy.book.positions import SLACK, Positions, list_moves
 
@@ -178,6 +179,20 @@ class AnswerTests(PositionsCase):
         for qty in ("2", "3", "4"):
             self.assertEqual(self.positions.compare({"BTCUSD": answer(qty)}, 1, TIME), 0)
         self.assertEqual(self.quantities(), ["1"])
+
+    def test_answers_add_no_position_beyond_the_bound(self) -> None:
+        """The bound was that of events only."""
+        self.patch(positions, "MAX_POSITIONS", 3)
+        for number in range(3):
+            names = [f"{number}{each}" for each in "ABCDE"]
+            documents = {name: b'{"symbol":"%s","qty":"1"}' % name.encode() for name in names}
+            if number == 0:
+                self.positions.seed(documents, 0, 0)
+            else:
+                known = {each.symbol: each.document for each in self.positions.list_open()}
+                for _ in range(3):
+                    self.positions.compare(known | documents, 0, 0)
+            self.assertEqual(self.quantities(), ["1"] * 3)
 
     def test_equal_answer_replaces_the_object(self) -> None:
         """It has the values of the market."""

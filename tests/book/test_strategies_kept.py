@@ -13,7 +13,7 @@ from tests.support.holdings import describe_strategy, group_holdings
 from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
-from tradeproxy.book.builder import APPLY_EVERY
+from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.book.executions import read_activity, read_order_links
 from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.importing import ImportPage
@@ -25,7 +25,6 @@ from tradeproxy.book.strategies import (
     UnknownOrderError,
 )
 from tradeproxy.book.strategy_book import StrategyBook
-from tradeproxy.book.writer import WRITE_EVERY
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.tables import TemporaryTables
@@ -122,7 +121,7 @@ class KeptTests(SqliteCase):
             assert isinstance(message, TradeUpdate)
             self.account.publish(message.event)
         self.clock.advance(0)  # the account commits
-        self.clock.advance(APPLY_EVERY)
+        self.clock.advance(WRITE_EVERY)
         for _ in range(100):  # a slow machine applies few rows in a step
             self.clock.advance(0)
             if not self.book.rows_behind:

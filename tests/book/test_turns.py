@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from tests.book.support import BookCase, make_snapshot, parse
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import READ_ROWS
+from tradeproxy.book.fill_sql import clear_strategies
 
 
 class TurnTests(BookCase):
@@ -83,3 +84,21 @@ class TurnTests(BookCase):
             call.called = 1
             call.func()
         self.assertGreater(steps, 1)
+
+    def test_new_strategies_look_at_no_order_again(self) -> None:
+        """Once the log was read, the rule was applied to each order again, with three reads."""
+        statements: list[str] = []
+        self.book.stop()
+        tables = self.journal.tables
+        assert tables is not None
+        tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
+        tables.run(clear_strategies, writes=True)
+        tables.run(lambda sql: sql.set_trace_callback(statements.append))
+        self.ticks.tick = 0
+        self.new_book()
+        self.settle()
+        strategies = self.book.strategies
+        assert strategies is not None
+        self.assertTrue(strategies.is_current())
+        self.assertEqual(sum("ORDER BY rowid" in each for each in statements), 0)
+        self.assert_is_account()

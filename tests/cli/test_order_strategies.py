@@ -13,7 +13,7 @@ from tests.book.support import parse
 from tests.support.journals import SqliteCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
-from tradeproxy.book.writer import WRITE_EVERY
+from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.cli import export
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.retention import TRIM_EVERY

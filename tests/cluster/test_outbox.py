@@ -51,7 +51,8 @@ class OutboxTests(LogCase):
         while done(reader.read_state(0)).last > int(after.partition(b"-")[0]):
             entries += done(reader.read_entries(after))
             after = entries[-1].id
-        return [entry.event.payload for entry in entries if isinstance(entry, EventEntry)]
+        found = (entry.event for entry in entries if isinstance(entry, EventEntry))
+        return [event.payload for event in found if event is not None]
 
     def assert_log(self, *numbers: int) -> None:
         """Assert that the log has exactly these events, in this order."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 
-from twisted.logger import capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.support.journals import event
 from tests.support.logcase import METADATA
-from tests.support.nodes import STATE_KEY, STREAM_KEY, NodesCase
+from tests.support.nodes import IDS_KEY, STATE_KEY, STREAM_KEY, NodesCase
 from tradeproxy.cluster.redis_log import EpochStart
 from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.journal.base import Batch
 from tradeproxy.journal.retention import TRIM_EVERY
 
 
-class TailerErrorTests(NodesCase):
-    """An internal error or an invalid entry is reported, and reading continues later."""
+class InvalidEntryTests(NodesCase):
+    """An entry that the proxy did not write: one of them ended the reading with a traceback."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -23,38 +24,86 @@ class TailerErrorTests(NodesCase):
         self.leader.publish(1)
         self.advance(0.1)
 
-    def add_invalid_entry(self) -> None:
-        """Add an entry that the proxy did not write, with the state that belongs to it."""
-        self.redis.execute("XADD", STREAM_KEY, "1-999999", "x", "y")
-        self.redis.execute("HSET", STATE_KEY, "sub", "999999")
-        self.leader.read_client.pause_reads()
+    def add(self, number: int, part: int, *fields: str) -> None:
+        """Add an entry, with the state that belongs to it."""
+        self.redis.execute("XADD", STREAM_KEY, f"{number}-{part}", *fields)
+        self.redis.execute("HSET", STATE_KEY, "last", number, "sub", part)
+        if part == 0:
+            self.redis.execute("ZADD", IDS_KEY, number, f"key {number}")
         self.redis.retry_reads()
 
-    def test_invalid_entry_is_logged_and_reading_resumes(self) -> None:
+    def test_event_of_others_becomes_a_hole(self) -> None:
+        """The events behind it arrive, and a client behind it learns that one is missing."""
+        with capturedLogs() as logs:
+            self.add(2, 0, "p", "{}", "m", "nonsense", "r", "1", "e", self.leader.journal.epoch)
+        self.leader.publish(3)
+        self.advance(0.1)
+        for member in self.leader, self.node:
+            self.assertEqual(member.rows, [(1, event(1).payload), (2, None), (3, event(3).payload)])
+            self.assertEqual(member.subscriber.seqs, [1, 2, 3])
+            self.assertFalse(member.subscriber.is_aborted)
+            self.assertTrue(member.journal.status.durable)
+            self.assertEqual(member.journal.next_hole(1), 2)
+        lines = {formatEvent(each) for each in logs if each["log_level"] is LogLevel.error}
+        self.assertEqual(len(lines), 1)
+        self.assertIn("entry 2-0 of the log in Redis is not one of the proxy's", lines.pop())
+
+    def test_hole_at_the_end_is_part_of_the_same_log(self) -> None:
+        """After an outage the nodes compare their last event with the log's."""
+        self.add(2, 0, "x", "y")
+        self.node.cut()
+        self.node.restore()
+        self.advance(1)
+        self.assertFalse(self.node.subscriber.is_aborted)
+        self.assertEqual(self.node.subscriber.seqs, [1, 2])
+
+    def test_other_entry_is_ignored(self) -> None:
+        """No event has its number."""
+        self.add(1, 999_999, "x", "y")
+        self.add(1, 1_000_000, "p", "{}", "m", "[]", "r", "1", "e", self.leader.journal.epoch)
+        self.leader.publish(2)
+        self.advance(0.1)
+        self.assertEqual(self.node.rows, [(1, event(1).payload), (2, event(2).payload)])
+        self.assertFalse(self.node.subscriber.is_aborted)
+
+
+class TailerErrorTests(NodesCase):
+    """An internal error is reported, and reading continues later."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.leader, self.node = self.start_node(), self.start_node()
+        self.leader.publish(1)
+        self.advance(0.1)
+
+    def break_delivery(self) -> None:
+        """Let the node fail with an event."""
+
+        def deliver(_: Batch) -> None:
+            raise KeyError
+
+        self.deliver, self.node.journal.on_committed = self.node.journal.on_committed, deliver
+        self.leader.publish(2)
+
+    def test_error_is_logged_and_reading_resumes(self) -> None:
         """From the start of the log, since the entry may have been applied in part."""
         with capturedLogs() as logs:
-            self.add_invalid_entry()
+            self.break_delivery()
         self.assertTrue(
             [log for log in logs if "reading the log in Redis failed" in log.get("log_format", "")]
         )
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         self.assertEqual(self.node.journal.status.reason, INTERNAL_ERROR)
-        self.redis.execute("XDEL", STREAM_KEY, "1-999999")
+        self.node.journal.on_committed = self.deliver
         self.advance(1.1)
         self.assertTrue(self.node.journal.status.durable)
         self.assertTrue(self.node.subscriber.is_aborted)
-        self.assertEqual(self.node.rows, [(1, event(1).payload)])
-
-    def test_reading_resumes_one_second_after_error(self) -> None:
-        """The error may last; a loop would fill the log with it."""
-        self.add_invalid_entry()
-        for seconds, errors in ((0, 1), (0.9, 0), (0.2, 1), (0.7, 0), (0.4, 1)):
-            self.advance(seconds)
-            self.assertEqual(len(self.flushLoggedErrors(KeyError)), errors, seconds)
+        self.assertEqual(self.node.rows, [(1, event(1).payload), (2, event(2).payload)])
 
     def test_close_after_error_leaves_no_timer(self) -> None:
         """Reading does not resume."""
-        self.add_invalid_entry()
+        self.break_delivery()
+        self.clock.advance(0)
         self.node.stop()
         self.leader.stop()
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)

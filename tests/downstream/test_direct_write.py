@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.direct_write import find_sender, write_direct
+from tradeproxy.downstream.direct_write import find_writer, write_direct
 
 
 class Writers:
@@ -90,9 +90,9 @@ class DirectWriteTests(SynchronousTestCase):
 
     def test_other_transports_have_no_direct_way(self) -> None:
         """UNIX sockets, wrappers and transports in memory are not written directly."""
-        self.assertIsNotNone(find_sender(self.connection))
+        self.assertIsNotNone(find_writer(self.connection))
         other: Any = object()
-        self.assertIsNone(find_sender(Connection(other)))
+        self.assertIsNone(find_writer(Connection(other)))
 
     def test_write_is_sent_at_once(self) -> None:
         """Nothing waits for the reactor."""

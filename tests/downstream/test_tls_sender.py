@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from importlib.util import find_spec, module_from_spec
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.python.monkey import MonkeyPatcher
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
@@ -26,8 +28,8 @@ from tests.downstream.test_direct_write import Connection, RecordingProtocol, Wr
 from tests.support.certificates import Authority, Identity
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
-from tradeproxy.downstream import direct_write, tls_sender
-from tradeproxy.downstream.direct_write import find_sender, write_direct
+from tradeproxy.downstream import tls_sender
+from tradeproxy.downstream.direct_write import find_writer, write_direct
 
 reactor: Any = chosen
 SMALL_BUFFER = 4096
@@ -75,6 +77,10 @@ class TlsPeer:
             self.flush()
         return True
 
+    def say(self, data: bytes) -> None:
+        """Encrypt a record, which `flush` sends."""
+        self._tls.write(data)
+
     def close(self) -> None:
         """Send the alert that ends TLS."""
         try:
@@ -114,6 +120,13 @@ class TlsSenderTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         authority = Authority(SocketTestCase.make_directory(self))  # type: ignore[arg-type]
+        self.identity = authority.issue("127.0.0.1")
+        self.writers = Writers()
+        self.clock = Clock()
+        self.open()
+
+    def open(self) -> None:
+        """Open a connection, which this object is then about."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             end = socket.socket()
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
@@ -122,13 +135,9 @@ class TlsSenderTests(SynchronousTestCase):
         self.addCleanup(end.close)
         self.addCleanup(self.accepted.close)
         self.accepted.setblocking(False)
-        self.writers = Writers()
-        self.clock = Clock()
         self.protocol = RecordingProtocol()
         application = Factory.forProtocol(lambda: self.protocol)
-        factory = TLSMemoryBIOFactory(
-            make_options(authority.issue("127.0.0.1")), False, application, self.clock
-        )
+        factory = TLSMemoryBIOFactory(make_options(self.identity), False, application, self.clock)
         tls: Any = factory.buildProtocol(address)
         self.tls = tls
         needed: Any = (self.writers, None)
@@ -164,6 +173,13 @@ class TlsSenderTests(SynchronousTestCase):
                 return taken
             taken += self.peer.taken()
 
+    def find_send(self) -> Callable[[bytes], int]:
+        """Return a function that sends as a group does, and returns how many bytes are taken."""
+        sender = find_writer(self.connection)
+        assert sender is not None
+        send_all, target = sender
+        return lambda data: send_all([target], data).get(target, len(data))
+
     def write(self, data: bytes) -> bool:
         return write_direct(self.connection, data, self.connection.write)
 
@@ -190,8 +206,7 @@ class TlsSenderTests(SynchronousTestCase):
     def test_sender_queues_at_most_one_record(self) -> None:
         """A full socket: what the sender does not take is left to the caller, unencrypted."""
         self.connect()
-        send = find_sender(self.connection)
-        assert send is not None
+        send = self.find_send()
         taken = send(PLENTY)
         self.assertLess(taken, len(PLENTY))
         tcp: Any = self.tcp
@@ -207,19 +222,33 @@ class TlsSenderTests(SynchronousTestCase):
         A record that overtook it would have the wrong number, and the client would close.
         """
         self.connect()
-        send = find_sender(self.connection)
-        assert send is not None
+        send = self.find_send()
         tls: Any = self.tls
         tls._tlsConnection.send(b"by TLS, ")  # noqa: SLF001
         tls._flushSendBIO()  # noqa: SLF001
         self.assertEqual(send(b"behind"), 0)
-        self.assertIsNone(find_sender(self.connection))
+        self.assertIsNone(find_writer(self.connection))
         self.write(b"behind")
         self.assertEqual(self.received(), b"by TLS, behind")
 
+    def test_client_that_waits_does_not_delay_others(self) -> None:
+        """One loop serves both: the other gets its bytes at once, and is not reported."""
+        self.connect()
+        busy: Any = find_writer(self.connection)
+        tls: Any = self.tls
+        tls._tlsConnection.send(b"by TLS")  # noqa: SLF001
+        tls._flushSendBIO()  # noqa: SLF001
+        self.open()
+        self.connect()
+        other: Any = find_writer(self.connection)
+        self.assertEqual(busy.send_all, other.send_all)
+        for targets in ([busy.target, other.target], [other.target, busy.target]):
+            self.assertEqual(other.send_all(targets, b"hello"), {busy.target: 0})
+            self.assertEqual(self.received(), b"hello")
+
     def test_connection_that_is_not_ready_uses_fallback(self) -> None:
         """In the handshake, behind a write of the same turn, and while TLS is shut down."""
-        self.assertIsNone(find_sender(self.connection))
+        self.assertIsNone(find_writer(self.connection))
         self.connect()
         self.connection.transport.write(b"1")
         self.write(b"2")
@@ -237,8 +266,8 @@ class TlsSenderTests(SynchronousTestCase):
         for names in ({"_lib": None}, {"_ffi": None}, {"_lib": without_clear}):
             sender = import_with(names)
             self.assertFalse(sender.IS_SUPPORTED)
-            self.assertIsNone(sender.find_tls_sender(self.tls))
-            self.patch(direct_write, "find_tls_sender", sender.find_tls_sender)
+            self.assertIsNone(sender.find_target(self.tls))
+            self.patch(tls_sender, "find_target", sender.find_target)
             self.assertFalse(self.write(b"by the queue"))
             self.assertEqual(self.received(), b"by the queue")
 
@@ -246,21 +275,61 @@ class TlsSenderTests(SynchronousTestCase):
         """The same if the names of a connection have changed."""
         self.connect()
         connection = self.tls._tlsConnection  # noqa: SLF001
-        for name in ("_ssl", "_from_ssl"):
+        for name in ("_ssl", "_into_ssl", "_from_ssl"):
             value = vars(connection).pop(name)
-            self.assertIsNone(find_sender(self.connection))
+            self.assertIsNone(find_writer(self.connection))
             setattr(connection, name, value)
-        self.assertIsNotNone(find_sender(self.connection))
+        self.assertIsNotNone(find_writer(self.connection))
+
+    def test_replies_between_records_of_one_read(self) -> None:
+        """The protocol replies to the first, and Twisted then reads the others: none is lost."""
+        self.connect()
+        received: list[bytes] = []
+
+        def reply(data: bytes) -> None:
+            received.append(data)
+            self.write(b"to " + data + b", ")
+
+        self.protocol.dataReceived = reply  # type: ignore[method-assign]
+        for times in range(1, 4):
+            for number in range(3):
+                self.peer.say(b"%d" % number)
+            self.peer.flush()
+            self.pump()
+            self.assertEqual(self.received(), b"to 0, to 1, to 2, ")
+            self.assertEqual(received, [b"0", b"1", b"2"] * times)
+            self.assertTrue(self.write(b"event"))
+            self.assertEqual(self.received(), b"event")
+
+    def test_sender_goes_on_after_a_read_and_a_reply(self) -> None:
+        """A ping ends no membership of a send group; the reply is a write of its own."""
+        self.connect()
+        send = self.find_send()
+        for _ in range(3):
+            self.peer.say(b"ping")
+            self.peer.flush()
+            self.pump()
+            self.assertTrue(self.write(b"pong, "))
+            self.assertEqual(send(b"event"), 5)
+            self.assertEqual(self.received(), b"pong, event")
+
+    def test_lost_connection_takes_nothing(self) -> None:
+        """Its socket is closed: another client may have the same number by then."""
+        self.connect()
+        send = self.find_send()
+        self.assertEqual(send(b"hello"), 5)
+        self.peer.socket.close()
+        self.tcp.connectionLost(Failure(self.tcp.doRead()))
+        self.assertEqual(send(b"hello"), 0)
 
     def test_client_that_ends_tls_gets_nothing_more(self) -> None:
         """The sender takes nothing then, and raises nothing: a send group has other members."""
         self.connect()
-        send = find_sender(self.connection)
-        assert send is not None
+        send = self.find_send()
         self.peer.close()
         self.pump()
         self.assertEqual(send(b"hello"), 0)
-        self.assertIsNone(find_sender(self.connection))
+        self.assertIsNone(find_writer(self.connection))
 
     def test_reset_is_reported_by_transport(self) -> None:
         """The transport finds a reset and reports it, as without TLS."""
@@ -268,7 +337,8 @@ class TlsSenderTests(SynchronousTestCase):
         self.peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.socket.close()
         self.write(b"hello")
-        self.assertIn(self.tcp, self.writers.waiting)
+        self.clock.advance(0)
+        self.assertTrue(self.tcp in self.writers.waiting)
         self.assertIsInstance(self.tcp.doWrite(), Exception)
 
 

@@ -137,3 +137,31 @@ class DownstreamTlsTests(CertificateTestCase):
         self.assertEqual(
             {client.closed for client in clients}, {(1012, "the proxy is restarting: reconnect")}
         )
+
+    async def test_clients_with_and_without_tls_get_every_event(self) -> None:
+        """They are in different send groups: what one loop sends is not what the other sends."""
+        alpaca = await self.simulate()
+        ports = free_port(), free_port()
+        endpoints = f"tcp:{ports[0]}:interface=127.0.0.1", self.identity.endpoint(ports[1])
+        proxy = await self.proxy(PROXY_LISTEN=" ".join(endpoints))
+        await proxy.says(f"listening on https://127.0.0.1:{ports[1]}")
+        await alpaca.when_listening()
+        ways = (
+            (f"tcp:127.0.0.1:{ports[0]}", f"ws://127.0.0.1:{ports[0]}/trade-updates-paper"),
+            (
+                f"tls:127.0.0.1:{ports[1]}:trustRoots={self.directory}",
+                f"wss://127.0.0.1:{ports[1]}/trade-updates-paper",
+            ),
+        )
+        clients = [
+            await self.dial(clientFromString(reactor, endpoint), url) for endpoint, url in 2 * ways
+        ]
+        for client in clients:
+            await client.opened
+            client.sendMessage(AUTH)
+            await client.has(1)
+        for number in range(5):
+            event = alpaca.emit({"event": "new", "order": {"id": str(number)}})
+            await gatherResults([client.has(number + 2) for client in clients])
+            self.assertEqual({client.messages[-1] for client in clients}, {event})
+        await proxy.stop()

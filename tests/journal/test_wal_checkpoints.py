@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.disks import list_descriptors
 from tests.support.journals import Connections, DiskCase, SqliteCase, entries, event, memory_journal
+from tests.support.threads import Threads
 from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.journal.store import Store
@@ -21,29 +21,6 @@ from tradeproxy.journal.wal_checkpoints import CHANGES, MAX_PAGES, WalCheckpoint
 
 DUE = CHANGES // 2
 """Events after which a checkpoint is due: each is a row of two tables."""
-
-
-class Threads:
-    """Calls functions when a test wants it, as a thread does at any later time."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], None], Deferred[None]]] = []
-        self.error: Exception | None = None
-        """Raised instead of waiting."""
-
-    def __call__(self, work: Callable[[], None]) -> Deferred[None]:
-        if self.error is not None:
-            raise self.error
-        done: Deferred[None] = Deferred()
-        self.waiting.append((work, done))
-        return done
-
-    def run(self) -> None:
-        """Call what waits; it must not fail."""
-        waiting, self.waiting = self.waiting, []
-        for work, done in waiting:
-            work()
-            done.callback(None)
 
 
 class ReportingLock:

@@ -14,6 +14,7 @@ from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.recovery import book_seed
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.orders import Order
 
@@ -29,6 +30,7 @@ class BookCase(OrdersTestCase):
 
     def positions(self) -> dict[str, str]:
         """Return the quantities in the book."""
+        self.book.catch_up()
         return {each.symbol: json.loads(each.document)["qty"] for each in self.book.positions()}
 
     def alpacas_positions(self) -> dict[str, str]:
@@ -116,6 +118,19 @@ class SeedTests(BookCase):
         self.override(lambda request: None)
         self.check_again()
         self.assertTrue(self.book.is_complete)
+
+    def test_more_positions_than_the_bound_leave_the_book_incomplete(self) -> None:
+        """60,000 of them stopped the process for 15 s, and took 170 MB."""
+        self.patch(book_seed, "MAX_POSITIONS", 1)
+        self.shift("TSLA", "7")
+        self.shift("MSFT", "3")
+        with capturedLogs() as logs:
+            self.check_again()
+        self.assertEqual(len(self.positions().keys() & {"TSLA", "MSFT"}), 1)
+        self.assertFalse(self.book.is_complete)
+        self.assertIn(
+            "they have more than 1 positions", "\n".join(map(str, map(formatEvent, logs)))
+        )
 
     def test_odd_text_in_a_position_does_not_end_the_comparison(self) -> None:
         """Neither has a form in JSON in UTF-8: the answer raised, so the book had no position."""

@@ -69,6 +69,20 @@ class GapTests(ScheduleTestCase):
         self.assertEqual(self.gap_state, (GapOutcome.RECOVERED, 1))
         self.assertEqual(batches, [3])
 
+    def test_event_that_is_too_large_makes_the_gap_lost(self) -> None:
+        """The stream closes for it, and the history's copy is dropped: `recovered` was no truth."""
+
+        def answer(request: Request) -> bytes:
+            request.setHeader("content-type", "text/event-stream")
+            return b'data: {"pad": "' + b"x" * 1024 * 1024 + b'"}\n\n'
+
+        self.history = answer
+        self.begin_gap()
+        self.wires.advance(1)
+        self.assertEqual(self.gap_state, (GapOutcome.LOST, 0))
+        [*_, gap] = self.account.gaps
+        self.assertEqual(gap.reason, "an event of the history has more than 1 MiB or 1000 lines")
+
     def test_deadline_counts_what_was_found(self) -> None:
         """Without buffered events too, the gap is open from then on: the next ones are newer."""
         self.history = self.hang_after(self.build(1), self.build(2))

@@ -10,6 +10,7 @@ from twisted.web.server import Request
 from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
 from tests.recovery.scripted_case import START, ScriptedCase, build_event, build_order
 from tradeproxy.config.settings import RecoveryMode
+from tradeproxy.recovery import open_orders
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.recovery import FIRST_CHECK
 from tradeproxy.simulator.faults import FaultKind
@@ -139,6 +140,18 @@ class ClosedOrderTests(OrdersTestCase):
         self.advance(1000)
         self.assertEqual(len(self.requested), 12)
         self.assert_all_is_delivered()
+
+    def test_list_that_is_too_long_is_not_compared(self) -> None:
+        """One of 300,000 orders stopped the process for seconds."""
+        self.patch(open_orders, "MAX_LISTED", 1)
+        order, *_ = [self.submit_resting() for _ in range(3)]
+        self.advance(1)
+        before = self.select_events(order)
+        self.cancel_silently(order)
+        self.outage(lambda: None)
+        self.advance(2000)
+        self.assertEqual(self.requested, [])
+        self.assertEqual(self.select_events(order), before)
 
     def test_orders_that_cannot_be_read_do_not_fail_check(self) -> None:
         """The history is enough; it shows no order without an event, as before."""

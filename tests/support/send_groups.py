@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import txaio
@@ -11,7 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import Connections, event, memory_journal
 from tests.support.plain import Kernel, Peer
 from tradeproxy.config.settings import Limits
+from tradeproxy.downstream import direct_write
 from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.direct_write import DirectWriter
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.send_group import SendGroup
 from tradeproxy.hub.account import Account
@@ -103,8 +104,8 @@ class FakeMember:
     def subscriber(self) -> FakeMember:
         return self
 
-    def find_sender(self) -> Callable[[bytes], int]:
-        return self.send
+    def find_writer(self) -> DirectWriter:
+        return DirectWriter(direct_write.send_each, self.send)
 
     def send(self, data: bytes) -> int:
         taken = data[: self._takes]

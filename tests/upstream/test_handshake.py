@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 from OpenSSL import SSL
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
@@ -266,6 +266,16 @@ class OpenConnectionTests(RawConnectionTestCase):
         self.receive(b"\x82\x7f" + (size + 1).to_bytes(8))
         self.assertEqual(self.transport.value()[:1], CLOSE)
         self.protocol.connectionLost(Failure(ConnectionLost()))
+        reason = "a message over the limit of its bytes or fragments"
+        self.assertEqual(self.disconnect(), Disconnect(LOST, reason))
+
+    def test_message_above_the_limit_is_the_reason_if_the_close_is_answered_too(self) -> None:
+        """It read "closed by Alpaca with code 1009", which Alpaca had only repeated."""
+        size = 1024 * 1024 + 1
+        self.receive(b"\x82\x7f" + size.to_bytes(8))
+        self.receive(b"?" * size)
+        self.receive(b"\x88\x02\x03\xf1")
+        self.protocol.connectionLost(Failure(ConnectionDone()))
         reason = "a message over the limit of its bytes or fragments"
         self.assertEqual(self.disconnect(), Disconnect(LOST, reason))
 

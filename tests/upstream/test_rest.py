@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from email.utils import formatdate
 from functools import partial
+from sys import getsizeof
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -33,6 +34,15 @@ from tradeproxy.upstream.tunnel import ProxyError
 from tradeproxy.wire.credentials import OAuthToken, Secret
 
 NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
+
+
+def measure_memory(document: Any) -> int:
+    """Return the bytes of a JSON document in memory, without keys of objects, which are shared."""
+    if isinstance(document, dict):
+        return getsizeof(document) + sum(map(measure_memory, document.values()))
+    if isinstance(document, list):
+        return getsizeof(document) + sum(map(measure_memory, document))
+    return getsizeof(document)
 
 
 class RestGetTests(RestClientTestCase):
@@ -297,6 +307,19 @@ class RestGetTests(RestClientTestCase):
             else:
                 reason = self.unavailable(self.answer).reason
                 self.assertEqual(reason, "an answer of more than 8 MiB")
+
+    def test_size_is_not_less_than_the_memory_of_the_document(self) -> None:
+        """Lists of 64 MiB of the smallest orders took 113 MB."""
+        for element in (
+            '{"id":"%d"}',
+            '{"id":"%d","legs":[{"id":"x"}]}',
+            '{"id":"%d","a":{"a":{"a":{"a":{}}}}}',
+            '{"id":"%d","a":[[[[[[]]]]]]}',
+            '{"id":"%d","a":[1e99,1e99,1e99,123456,123456]}',
+        ):
+            self.answer = status(200, f"[{','.join(element % n for n in range(1000))}]".encode())
+            response = self.successResultOf(self.get())
+            self.assertGreaterEqual(response.size, measure_memory(response.document), element)
 
     def test_get_truncated_body_raises_unavailable(self) -> None:
         """This covers a body that breaks off, and a close before the first byte."""

@@ -13,8 +13,7 @@ from tests.support import memory
 from tests.support.journals import time_of
 from tests.support.sse import ClosingTransport
 from tests.support.state import BlockedStateCase, StateTestCase, order_event
-from tradeproxy.book.builder import APPLY_EVERY
-from tradeproxy.book.writer import WRITE_EVERY
+from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.config.settings import Limits
 from tradeproxy.web import state_pages
 from tradeproxy.web.answer import BLOCK_BYTES, MAX_BLOCK_BYTES, READ_TIMEOUT, STALL_TIMEOUT
@@ -301,7 +300,7 @@ class RejectedRequestTests(StateTestCase):
     def test_unreadable_log_is_503(self) -> None:
         """The error is made before the head is sent."""
         self.trade("1", "canceled")
-        self.clock.advance(APPLY_EVERY)
+        self.clock.advance(WRITE_EVERY)
         self.clock.advance(WRITE_EVERY)  # what is not written yet would be found in memory
         self.disk.refuse_everything()
         answer = self.ask("/events")

@@ -13,6 +13,7 @@ from tests.support.memory import CLIENT
 from tests.support.proxy import RawClient
 from tests.support.state import StateTestCase, order_event, parts
 from tradeproxy.book.executions import read_strategy_event
+from tradeproxy.book.fields import read_event
 from tradeproxy.book.importing import ImportProgress, ImportState
 from tradeproxy.client.snapshot import join_strategies
 from tradeproxy.hub.replication import NodeRole
@@ -105,7 +106,9 @@ class StrategyPageTests(StateTestCase):
         next(work)  # the page has the first strategy now
         assert book.strategies is not None
         late = order_event(0, "3", "fill", client_order_id="beta-2")
-        book.strategies.book.take(read_strategy_event(late, 0))
+        event = read_event(late)
+        assert event is not None
+        book.strategies.book.take(read_strategy_event(event, 0))
         self.assertIs(list_strategies_to_end(work), strategy_page.COMPUTING)
 
     def test_cursor_of_a_page_is_that_of_its_strategies(self) -> None:

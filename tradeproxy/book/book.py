@@ -239,6 +239,5 @@ class Book:
 
     def save(self) -> None:
         """Write what an import or an assignment changed, and plan what is left to compute."""
-        if not self._builder.writer.write():
-            self._builder.writer.plan()
+        self._builder.writer.write()
         self._builder.plan()

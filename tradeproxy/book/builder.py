@@ -25,11 +25,13 @@ from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.position import LastEvents
 from tradeproxy.wire.strategy_rule import StrategyRule
 
-APPLY_EVERY = 1.0
-"""Seconds that new rows wait, so that one step applies many. A question does not wait."""
+WRITE_EVERY = 5.0
+"""Seconds for which few rows wait, to be applied and written together. A question applies them at
+once. After a crash, the log has them."""
 
-APPLY_ROWS = 48
-"""Rows that do not wait: they take three steps, of less than 1 ms each."""
+APPLY_ROWS = 96
+"""Rows that do not wait: they take six steps, of less than 1 ms each, and a question can apply them
+at once."""
 
 READ_ROWS = 16
 """Rows of one read: a step looks at the time after each."""
@@ -39,6 +41,10 @@ MAX_STEP = 0.002
 
 CATCH_UP_TIME = 0.004
 """Seconds for which `catch_up` applies rows, once in a turn: 80 rows or more."""
+
+CHECKPOINT_WAIT, MAX_WAITS = 0.002, 50
+"""Seconds between two looks whether a checkpoint of the write-ahead log has ended, and how many
+times a write waits for it: a COMMIT takes up to 16 ms meanwhile, and the stream waits for it."""
 
 RETRY_EVERY = 1.0
 """Seconds before a log or a database that cannot be read is tried again."""
@@ -99,7 +105,7 @@ class BookBuilder:
         self._timer = timer
         self._rule = rule
         self.tail = LogTail(account, self._rows_came)
-        self.writer = BookWriter(self.tail, clock, self._plan_trim, self._begin_again)
+        self.writer = BookWriter(self.tail, self._begin_again)
         self.phase = Phase.IDLE
         self.state = BookState(self._load_family)
         self.strategies: Strategies | None = None
@@ -114,6 +120,8 @@ class BookBuilder:
         self._after = 0
         self._planned: IDelayedCall | None = None
         self._is_late = False  # `catch_up` has left rows to the next step
+        self._write_at = 0.0  # when few changes are written
+        self._waits = 0
         self._trimmed = 0
         self._has_reported = False
 
@@ -189,35 +197,29 @@ class BookBuilder:
         except (UnreadableError, sqlite3.Error):
             self.plan()  # a step deals with it
             raise UnreadableError from None
-        self.writer.plan()
         self._is_late = self.rows_behind > 0
         if self._is_late or self.writer.is_due:
-            self._hurry()
+            self.plan()
+        elif self.writer.has_changes:
+            self.plan(WRITE_EVERY)
         return not self._is_late
 
     # Steps.
 
     def _rows_came(self) -> None:
         if self.is_current:
-            if self.rows_behind >= APPLY_ROWS:
-                self._hurry()
-            else:
-                self.plan(APPLY_EVERY)
+            self.plan(0.0 if self.rows_behind >= APPLY_ROWS else WRITE_EVERY)
 
     def _pages_came(self) -> None:
         if self.is_current:
             self.plan()
 
-    def _hurry(self) -> None:
-        """Take in the next turn the step that waits for APPLY_EVERY."""
-        self.plan()
-        if self._planned is not None and self._planned.active():
-            self._planned.reset(0)
-
     def plan(self, delay: float = 0.0) -> None:
-        """Take a step after `delay` seconds, unless one is planned."""
+        """Take a step after `delay` seconds, unless one is planned. Without a delay, it hurries."""
         if self._planned is None:
             self._planned = self._clock.callLater(delay, self._run)
+        elif not delay and self.is_current:
+            self._planned.reset(0)
 
     def _cancel_plan(self) -> None:
         if self._planned is not None:
@@ -232,7 +234,7 @@ class BookBuilder:
             self.plan(RETRY_EVERY)
         except ReplacedLogError:
             self._restart()
-        except sqlite3.Error as error:
+        except Exception as error:  # sqlite3.Error, or a value that the proxy did not write
             self._begin_again(error)
 
     def _step(self) -> None:
@@ -290,30 +292,49 @@ class BookBuilder:
         self.phase = Phase.BUILDING
 
     def _follow(self) -> None:
-        """Apply some rows, or write them if they are many."""
-        is_due = self.writer.is_due
-        if is_due and self.writer.write():
-            self.plan()
+        """Apply some rows, or write what they changed if that is much or no row is left."""
+        if self.writer.is_due and self._write():
             return
         # Between live events a step is one read, so that none of them waits for long.
         end = self._timer() + (MAX_STEP if self.phase is Phase.BUILDING else 0)
+        has_taken = False
         while self._take(READ_ROWS):
+            has_taken = True
             if self.writer.is_due or self._timer() >= end:
                 break
         if self.rows_behind > 0:
             self.plan()
             return
-        # Not before: each correction of a fill makes a holding stale again.
-        has_work = self.strategies is not None and self.strategies.work()
         if self.phase is Phase.BUILDING:
             self.phase = Phase.CURRENT
             self.state.orders.forget_seen()
             if self.strategies is not None:
                 self.strategies.records.forget_seen()
-        self._trim()
-        if has_work or (self.writer.is_due and not is_due):
+        # Not before: each correction of a fill makes a holding stale again.
+        has_worked = self.strategies is not None and self.strategies.work()
+        wait = 0.0 if self.writer.is_due else self._write_at - self._clock.seconds()
+        if has_worked or (has_taken and wait <= 0):
             self.plan()
-        self.writer.plan()
+        elif not self.writer.has_changes:
+            self._trim()
+        elif wait > 0 or not self._write():
+            self.plan(max(wait, RETRY_EVERY))
+
+    def _write(self) -> bool:
+        """Write, or wait for the end of a checkpoint; return whether another step is planned.
+
+        It is not if the state cannot be written now.
+        """
+        if self.tables.is_busy and self._waits < MAX_WAITS:
+            self._waits += 1
+            self.plan(CHECKPOINT_WAIT)
+            return True
+        self._waits = 0
+        if not self.writer.write():
+            return self._planned is not None  # after an error of the tables
+        self._write_at = self._clock.seconds() + WRITE_EVERY
+        self.plan()
+        return True
 
     def _take(self, limit: int) -> bool:
         """Apply the next rows; return whether there were any. Raises ReplacedLogError."""
@@ -352,13 +373,9 @@ class BookBuilder:
         except Exception:
             self._report_failure()
 
-    def _plan_trim(self) -> None:
-        if self._planned is None and self.account.log.first != self._trimmed:
-            self.plan()
-
     def _trim(self) -> None:
         first = self.account.log.first
-        if first != self._trimmed and not self.state.has_changes:
+        if first != self._trimmed:
             more = self.tables.run(
                 lambda sql: store.trim(sql, first, store.CLEAR_STEP // 2), writes=True
             )
@@ -386,9 +403,7 @@ class BookBuilder:
                 problem=f"its tables cannot be used ({error}); it is built again",
             )
             if not isinstance(error, sqlite3.Error):
-                self._log.failure(
-                    "{account}: the book could not be written", account=self.account.name
-                )
+                self._log.failure("{account}: the book cannot be used", account=self.account.name)
         with suppress(sqlite3.Error, UnreadableError):
             self.tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
         self._restart(REBUILD_AFTER)

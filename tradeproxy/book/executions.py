@@ -6,21 +6,17 @@ that cannot be booked for that reason says why in `problem`. A lone surrogate is
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
 from enum import Enum
 from typing import Any, NamedTuple
 
-from msgspec import DecodeError, Struct
-from msgspec.json import Decoder
+from msgspec import Struct
 
-from tradeproxy.book.fields import BookEvent, normalize_symbol
+from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol, parse_number
 from tradeproxy.book.lots import EXACT, ONE, ZERO
-from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import MAX_WORD_LENGTH, read_time
-from tradeproxy.wire.frame import extract_data
 from tradeproxy.wire.printable import replace_surrogates
 
 MULTI_LEG = "mleg"
@@ -114,65 +110,29 @@ class StrategyEvent(Struct, frozen=True, gc=False):
 NOTHING = StrategyEvent((), ())
 
 
-class _ReportedOrder(Struct, gc=False):
-    id: Any = None
-    client_order_id: Any = None
-    symbol: Any = None
-    asset_class: Any = None
-    side: Any = None
-    order_class: Any = None
-    filled_qty: Any = None
-    filled_avg_price: Any = None
-    ratio_qty: Any = None
-    multiplier: Any = None
-    replaces: Any = None
-    replaced_by: Any = None
-    legs: Any = None
-
-
-class _FilledData(Struct, gc=False):
-    event: Any = None
-    event_id: Any = None
-    execution_id: Any = None
-    previous_execution_id: Any = None
-    at: Any = None
-    timestamp: Any = None
-    qty: Any = None
-    price: Any = None
-    cum_qty: Any = None
-    position_qty: Any = None
-    commission: Any = None
-    fee: Any = None
-    fees: Any = None
-    order: _ReportedOrder | None = None
-    legs: Any = None
-
-
-class _FilledFrame(Struct, gc=False):
-    data: _FilledData
-
-
-_DECODER = Decoder(_FilledFrame, float_hook=str)
-_DATA = Decoder(_FilledData, float_hook=str)
-
-
-def concerns_strategies(event: BookEvent) -> bool:
-    """Whether `read_strategy_event` can find anything in the frame of an event."""
-    order = event.order
-    return order is not None and (event.kind in _KINDS or bool(order.legs) or order.is_linked)
-
-
-def read_strategy_event(payload: bytes, time: int) -> StrategyEvent:
-    """Return what a frame of the stream changes.
+def read_strategy_event(event: BookEvent, time: int) -> StrategyEvent:
+    """Return what an event changes.
 
     `time` is that of an event without a time of its own (microseconds since 1970).
     """
-    data: _FilledData | None
-    try:
-        data = _DECODER.decode(payload).data
-    except (DecodeError, RecursionError):
-        data = _read_loosely(payload)
-    return NOTHING if data is None or data.order is None else _read(data, data.order, time)
+    order, kind = event.order, _KINDS.get(event.kind)
+    if order is None or not (kind is not None or order.legs or order.is_linked):
+        return NOTHING
+    orders = (
+        OrderLinks(order.id, order.client_order_id, "", order.reported.replaces or ""),
+        *(OrderLinks(leg.id, leg.client_order_id, order.id) for leg in order.legs),
+    )
+    if kind is None:
+        return StrategyEvent(orders, ())
+    # The time of the execution, as in Alpaca's activities. `at` is some milliseconds later.
+    reported = event.reported
+    moment = read_time(reported.timestamp) or read_time(reported.at) or time
+    if event.legs:
+        return StrategyEvent(orders, tuple(_read_legs(kind, event, order, moment)))
+    if order.legs and order.reported.order_class == MULTI_LEG:
+        return StrategyEvent(orders, tuple(_derive_legs(kind, event, order, moment)))
+    # The legs of a bracket have events of their own.
+    return StrategyEvent(orders, (_read_whole(kind, event, order, moment),))
 
 
 def read_activity(document: Any) -> Execution | None:
@@ -182,16 +142,20 @@ def read_activity(document: Any) -> Execution | None:
     time, order_id = read_time(document.get("transaction_time")), _word(document.get("order_id"))
     if time is None or not order_id or document.get("type") not in ("fill", "partial_fill"):
         return None
-    terms = _Terms(document.get("symbol"), document.get("asset_class"), document)
+    terms = _make_terms(
+        _word(document.get("symbol")),
+        _word(document.get("asset_class")),
+        document.get("multiplier"),
+        document.get("side"),
+    )
     return _build(
         Kind.FILL,
         order_id,
         _Ids("", "", _word(document.get("id"))),
         time,
         terms,
-        document.get("side"),
         (document.get("qty"), document.get("price"), document.get("cum_qty")),
-        _read_fee(document.get(name) for name in FEES),
+        _read_fee(*(document.get(name) for name in FEES)),
     )
 
 
@@ -210,96 +174,60 @@ def read_order_links(document: Any, parent_id: str = "") -> Iterator[OrderLinks]
             yield from read_order_links(leg, order_id)
 
 
-def _read_loosely(payload: bytes) -> _FilledData | None:
-    """Read a frame that only Python's parser accepts, such as one with NaN in it."""
-    try:
-        data = json.loads(
-            extract_data(payload)[0], parse_int=str, parse_float=str, parse_constant=str
-        )
-        return _DATA.decode(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError, DecodeError):
-        return None
+def _read_whole(kind: Kind, event: BookEvent, order: BookOrder, time: int) -> Execution:
+    reported = event.reported
+    return _build(
+        kind,
+        order.id,
+        _Ids(
+            reported.execution_id or "",
+            reported.previous_execution_id or "",
+            reported.event_id or "",
+        ),
+        time,
+        _read_terms(order, order.symbol),
+        (
+            event.qty,
+            event.price or order.reported.filled_avg_price,
+            reported.cum_qty or order.reported.filled_qty,
+        ),
+        _read_fee(reported.commission, reported.fee, reported.fees),
+        _number(event.position_qty),
+    )
 
 
-def _read(data: _FilledData, order: _ReportedOrder, time: int) -> StrategyEvent:
-    kind = _KINDS.get(data.event) if isinstance(data.event, str) else None
-    if not (order_id := _word(order.id)):
-        return NOTHING
-    legs = _list(order.legs)
-    orders: tuple[OrderLinks, ...] = ()
-    if kind is not None or legs or order.replaces or order.replaced_by:
-        links = (
-            OrderLinks(leg_id, _word(leg.get("client_order_id")), order_id)
-            for leg in legs
-            if (leg_id := _word(leg.get("id")))
-        )
-        own = OrderLinks(order_id, _word(order.client_order_id), replaces=_word(order.replaces))
-        orders = (own, *links)
-    if kind is None:
-        return StrategyEvent(orders, ())
-    # The time of the execution, as in Alpaca's activities. `at` is some milliseconds later.
-    moment = read_time(data.timestamp) or read_time(data.at) or time
-    ids = _Ids(_word(data.execution_id), _word(data.previous_execution_id), _word(data.event_id))
-    if reports := _list(data.legs):
-        found = list(_read_legs(kind, data, legs, reports, moment))
-    elif legs and order.order_class == MULTI_LEG:
-        found = list(_derive_legs(kind, data, legs, moment))
-    else:  # the legs of a bracket have events of their own
-        found = [_read_whole(kind, data, order, order_id, ids, moment)]
-    return StrategyEvent(orders, tuple(found))
-
-
-def _read_whole(
-    kind: Kind,
-    data: _FilledData,
-    order: _ReportedOrder,
-    order_id: str,
-    ids: _Ids,
-    time: int,
-) -> Execution:
-    price = order.filled_avg_price if data.price is None else data.price
-    filled = order.filled_qty if data.cum_qty is None else data.cum_qty
-    terms = _Terms(order.symbol, order.asset_class, {"multiplier": order.multiplier})
-    fee = _read_fee((data.commission, data.fee, data.fees))
-    amounts = data.qty, price, filled
-    position = _number(data.position_qty)
-    return _build(kind, order_id, ids, time, terms, order.side, amounts, fee, position)
-
-
-def _read_legs(
-    kind: Kind, data: _FilledData, legs: list[Any], reports: list[Any], time: int
-) -> Iterator[Execution]:
+def _read_legs(kind: Kind, event: BookEvent, order: BookOrder, time: int) -> Iterator[Execution]:
     """Yield the parts of a multi-leg execution. Only the legs of the order have a side."""
-    by_id = {_word(leg.get("id")): leg for leg in legs}
-    fee = _read_fee((data.commission, data.fee, data.fees))
-    for report in reports:
-        leg_id = _word(report.get("order_id"))
-        leg = by_id.get(leg_id, {})
-        ids = _Ids(
-            _word(report.get("execution_id")),
-            _word(report.get("previous_execution_id")),
-            _word(data.event_id),
+    by_id = {leg.id: leg for leg in order.legs}
+    reported = event.reported
+    fee = _read_fee(reported.commission, reported.fee, reported.fees)
+    for each in event.legs:
+        leg = by_id.get(each.order_id)
+        filled = None if leg is None else leg.reported.filled_qty
+        yield _build(
+            kind,
+            each.order_id,
+            _Ids(each.execution_id, each.previous_execution_id, reported.event_id or ""),
+            time,
+            _read_terms(leg, each.symbol or ("" if leg is None else leg.symbol)),
+            (each.qty, each.price, filled),
+            fee,
         )
-        symbol = report.get("symbol") or leg.get("symbol")
-        terms = _Terms(symbol, leg.get("asset_class"), leg)
-        amounts = (report.get("qty"), report.get("price"), leg.get("filled_qty"))
-        yield _build(kind, leg_id, ids, time, terms, leg.get("side"), amounts, fee)
         fee = ZERO  # it is of the whole
 
 
-def _derive_legs(kind: Kind, data: _FilledData, legs: list[Any], time: int) -> Iterator[Execution]:
+def _derive_legs(kind: Kind, event: BookEvent, order: BookOrder, time: int) -> Iterator[Execution]:
     """Yield the legs of a multi-leg fill that does not report them: one made of the order alone."""
-    qty, filled = (_number(each) for each in (data.qty, data.cum_qty))
-    for leg in legs:
-        ratio = _number(leg.get("ratio_qty")) or ONE
+    qty, filled = (_number(each) for each in (event.qty, event.reported.cum_qty))
+    for leg in order.legs:
+        ratio = _number(leg.reported.ratio_qty) or ONE
         amounts = (
             None if qty is None else str(EXACT.multiply(qty, ratio)),
-            leg.get("filled_avg_price"),
+            leg.reported.filled_avg_price,
             None if filled is None else str(EXACT.multiply(filled, ratio)),
         )
-        terms = _Terms(leg.get("symbol"), leg.get("asset_class"), leg)
-        ids = _Ids("", "", _word(data.event_id))
-        yield _build(kind, _word(leg.get("id")), ids, time, terms, leg.get("side"), amounts, ZERO)
+        ids = _Ids("", "", event.reported.event_id or "")
+        yield _build(kind, leg.id, ids, time, _read_terms(leg, leg.symbol), amounts, ZERO)
 
 
 class _Ids(NamedTuple):
@@ -308,19 +236,29 @@ class _Ids(NamedTuple):
     event: str
 
 
-class _Terms:
+class _Terms(NamedTuple):
     """What is traded."""
 
-    def __init__(self, symbol: Any, asset_class: Any, source: dict[str, Any]) -> None:
-        self.symbol = normalize_symbol(_word(symbol))
-        self.asset_class = _word(asset_class) or (
-            "us_option" if _OPTION.fullmatch(self.symbol) else ""
-        )
-        given = _number(source.get("multiplier"))
-        if given is not None and given > 0:
-            self.multiplier = given
-        else:
-            self.multiplier = OPTION_MULTIPLIER if self.asset_class == "us_option" else ONE
+    symbol: str
+    asset_class: str
+    multiplier: Decimal
+    side: Any
+
+
+def _read_terms(order: BookOrder | None, symbol: str) -> _Terms:
+    if order is None:
+        return _make_terms(symbol, "", None, None)
+    return _make_terms(symbol, order.asset_class, order.reported.multiplier, order.side)
+
+
+def _make_terms(symbol: str, asset_class: str, multiplier: Any, side: Any) -> _Terms:
+    symbol = normalize_symbol(symbol)
+    if not asset_class and _OPTION.fullmatch(symbol):
+        asset_class = "us_option"
+    given = _number(multiplier)
+    if given is None or given <= 0:
+        given = OPTION_MULTIPLIER if asset_class == "us_option" else ONE
+    return _Terms(symbol, asset_class, given, side)
 
 
 def _build(
@@ -329,13 +267,12 @@ def _build(
     ids: _Ids,
     time: int,
     terms: _Terms,
-    side: Any,
     amounts: tuple[Any, Any, Any],
     fee: Decimal,
     position: Decimal | None = None,
 ) -> Execution:
-    qty, price, filled = (_number(amount) for amount in amounts)
-    sign = SIDES.get(side) if isinstance(side, str) else None
+    qty, price, filled = map(_number, amounts)
+    sign = SIDES.get(terms.side) if isinstance(terms.side, str) else None
     problem = ""
     if not order_id or not terms.symbol:
         problem = "it names no order or no symbol"
@@ -349,9 +286,7 @@ def _build(
     return Execution(
         kind,
         order_id,
-        ids.execution,
-        ids.previous,
-        ids.event,
+        *ids,
         time,
         terms.symbol,
         terms.asset_class,
@@ -365,15 +300,17 @@ def _build(
     )
 
 
-def _read_fee(values: Any) -> Decimal:
-    found = (_number(value) for value in values)
+def _read_fee(*values: Any) -> Decimal:
+    if not any(values):
+        return ZERO  # nearly always
+    found = map(_number, values)
     return next((fee for fee in found if fee is not None), ZERO)
 
 
 def _number(value: Any) -> Decimal | None:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return parse_amount(value) if isinstance(value, str) and len(value) <= MAX_WORD_LENGTH else None
+    return parse_number(value) if isinstance(value, str) else None
 
 
 def _word(value: Any) -> str:

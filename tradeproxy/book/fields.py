@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any
 
 from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.json import Decoder, decode, encode
+from msgspec.structs import astuple
 
+from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, read_time
 
 MAX_LEGS = 16
@@ -39,6 +43,7 @@ class BookOrder(Struct, frozen=True, gc=False):
     asset_id: str
     asset_class: str
     document: bytes
+    reported: ReportedOrder
     legs: tuple[BookOrder, ...] = ()
     is_linked: bool = False
     """Whether it replaces another order, or is replaced by one."""
@@ -64,6 +69,8 @@ class LegFill(Struct, frozen=True, gc=False):
     symbol: str = ""
     qty: str = ""
     price: str = ""
+    execution_id: str = ""
+    previous_execution_id: str = ""
 
 
 class BookEvent(Struct, frozen=True, gc=False):
@@ -81,6 +88,7 @@ class BookEvent(Struct, frozen=True, gc=False):
     legs: tuple[LegFill, ...]
     is_recovered: bool
     """Whether the frame has the mark of an event that is late, or was made of an order."""
+    reported: ReportedEvent
 
 
 Word = Annotated[str, Meta(max_length=MAX_WORD_LENGTH)]
@@ -91,9 +99,13 @@ class _Leg(Struct, gc=False):
     symbol: Word | None = None
     qty: Word | None = None
     price: Word | None = None
+    execution_id: Word | None = None
+    previous_execution_id: Word | None = None
 
 
-class _Data(Struct, gc=False):
+class ReportedEvent(Struct, gc=False):
+    """The `data` of a trade update as it came: a field of type Any has any JSON value."""
+
     event: Word | None = None
     qty: Word | None = None
     price: Word | None = None
@@ -101,10 +113,19 @@ class _Data(Struct, gc=False):
     position_qtys: dict[Word, Word] | None = None
     order: Raw = NOTHING
     legs: list[_Leg] | None = None
+    event_id: Word | None = None
+    execution_id: Word | None = None
+    previous_execution_id: Word | None = None
+    at: Any = None
+    timestamp: Any = None
+    cum_qty: Any = None
+    commission: Any = None
+    fee: Any = None
+    fees: Any = None
 
 
 class _Frame(Struct, gc=False):
-    data: _Data
+    data: ReportedEvent
     recovered: Any = None
 
 
@@ -112,7 +133,9 @@ class _RawFrame(Struct, gc=False):
     data: Raw = NOTHING
 
 
-class _OrderWords(Struct, gc=False):
+class ReportedOrder(Struct, gc=False):
+    """An order object as it came: a field of type Any has any JSON value."""
+
     id: Word
     client_order_id: Word | None = None
     symbol: Word | None = None
@@ -124,21 +147,40 @@ class _OrderWords(Struct, gc=False):
     side: Word | None = None
     asset_id: Word | None = None
     asset_class: Word | None = None
-    replaces: Any = None
+    order_class: Word | None = None
+    replaces: Word | None = None
     replaced_by: Any = None
+    filled_avg_price: Any = None
+    ratio_qty: Any = None
+    multiplier: Any = None
     legs: Raw = NOTHING
 
 
-_FRAME = Decoder(_Frame)
+# Every number that stays one is text as Alpaca wrote it.
+_FRAME = Decoder(_Frame, float_hook=str)
 _RAW_FRAME = Decoder(_RawFrame)
-_ORDER = Decoder(_OrderWords)
+_ORDER = Decoder(ReportedOrder, float_hook=str)
 _LEGS = Decoder(list[Raw])
-_WORDS_OF_ORDER = [name for name in _OrderWords.__struct_fields__ if name != "legs"]
+_WORDS_OF_ORDER = [name for name in ReportedOrder.__struct_fields__ if name != "legs"]
+_WORDS_OF_DATA = [
+    name
+    for name in ReportedEvent.__struct_fields__
+    if name not in ("position_qtys", "order", "legs")
+]
 
 
 def normalize_symbol(symbol: str) -> str:
     """Return a symbol as positions and filters compare it: upper case, without the slash."""
     return symbol.replace("/", "").upper()
+
+
+def parse_number(text: str) -> Decimal | None:
+    """Return a number within the bounds of wire/amount.py; None for any other text."""
+    return _parse_number(text) if len(text) <= MAX_WORD_LENGTH else None
+
+
+# An event's position is parsed for the position and for the strategy, and with the next event.
+_parse_number = lru_cache(maxsize=1024)(parse_amount)
 
 
 def read_event(payload: bytes) -> BookEvent | None:
@@ -160,11 +202,12 @@ def read_event(payload: bytes) -> BookEvent | None:
         read_order(bytes(data.order)) if data.order else None,
         () if data.legs is None else tuple(map(_read_leg, data.legs[:MAX_LEGS])),
         bool(frame.recovered),
+        data,
     )
 
 
 def _read_leg(leg: _Leg) -> LegFill:
-    return LegFill(leg.order_id or "", leg.symbol or "", leg.qty or "", leg.price or "")
+    return LegFill(*(word or "" for word in astuple(leg)))
 
 
 def read_data(payload: bytes) -> bytes:
@@ -197,6 +240,7 @@ def read_order(document: bytes) -> BookOrder | None:
         order.asset_id or "",
         order.asset_class or "",
         document,
+        order,
         () if (legs := bytes(order.legs)) in _NO_LEGS else _read_legs(legs),
         bool(order.replaces or order.replaced_by),
     )
@@ -227,11 +271,11 @@ def _load_loosely(document: bytes) -> dict[str, Any]:
     return loaded if isinstance(loaded, dict) else {}
 
 
-def _clean_data(data: dict[str, Any]) -> _Data:
+def _clean_data(data: dict[str, Any]) -> ReportedEvent:
     legs, quantities, order = (data.get(name) for name in ("legs", "position_qtys", "order"))
     pairs = quantities.items() if isinstance(quantities, dict) else ()
-    return _Data(
-        **_clean_words(data, ("event", "qty", "price", "position_qty")),
+    return ReportedEvent(
+        **_clean_words(data, _WORDS_OF_DATA),
         position_qtys={symbol: _clean(qty) for symbol, qty in pairs if _clean(symbol)},
         order=Raw(encode(order)) if isinstance(order, dict) else NOTHING,
         legs=[
@@ -242,9 +286,9 @@ def _clean_data(data: dict[str, Any]) -> _Data:
     )
 
 
-def _clean_order(order: dict[str, Any]) -> _OrderWords:
+def _clean_order(order: dict[str, Any]) -> ReportedOrder:
     legs = order.get("legs")
-    return _OrderWords(
+    return ReportedOrder(
         **_clean_words(order, _WORDS_OF_ORDER),
         legs=Raw(encode(legs)) if isinstance(legs, list) else NOTHING,
     )

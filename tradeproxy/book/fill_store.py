@@ -61,8 +61,10 @@ class FillStore:
         self._new_meta: dict[str, str | None] = {}  # None for what is removed
         self._unbooked: dict[Execution, int] = {}
         self._take_unbooked()
+        self.is_new = not self._run(fill_sql.has_orders)
+        """Whether there were no orders at first."""
         # The hashes of all orders' ids, if there were none at first: until `forget_seen`.
-        self._seen: set[int] | None = None if self._run(fill_sql.has_orders) else set()
+        self._seen: set[int] | None = set() if self.is_new else None
 
     def _take_unbooked(self) -> None:
         """Move what could not be booked out of the texts, each with the number in its key."""

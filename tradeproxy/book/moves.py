@@ -77,13 +77,15 @@ class OrderMoves:
         """Record an order and its links."""
         known = self._store.get_order(links.id)
         before = known or OrderRecord(links.id)
-        order = replace(
-            before,
-            client_order_id=links.client_order_id or before.client_order_id,
-            parent_id=links.parent_id or before.parent_id,
-            replaces=links.replaces or before.replaces,
+        names = (
+            links.client_order_id or before.client_order_id,
+            links.parent_id or before.parent_id,
+            links.replaces or before.replaces,
         )
-        if order != known and self._closes_circle(order, known):
+        if known is not None and names == (known.client_order_id, known.parent_id, known.replaces):
+            return  # nearly always
+        order = OrderRecord(links.id, *names, before.assigned, before.strategy, before.is_moving)
+        if self._closes_circle(order, known):
             order = replace(order, parent_id=before.parent_id, replaces=before.replaces)
         if order != known:
             self._put(order, known)
@@ -113,8 +115,8 @@ class OrderMoves:
 
     def _put(self, order: OrderRecord, known: OrderRecord | None) -> None:
         """Store an order with the strategy that it has now. It is moving if that is another one."""
-        strategy = self._resolve(order)
-        order = replace(order, strategy=strategy)
+        if (strategy := self._resolve(order)) != order.strategy:
+            order = replace(order, strategy=strategy)
         # A fill comes with its order, so a new order has none, and only linked ones can move.
         if self._store.is_awaited(order.id) if known is None else strategy != known.strategy:
             self._store.put_order(replace(order, is_moving=True), known)

@@ -134,7 +134,9 @@ class Orders:
 
     def is_family_open(self, root: OrderEntry) -> bool:
         """Whether an order or one of its legs can still change."""
-        return root.is_open or any(leg.is_open for leg in self.legs(root.id))
+        if root.is_open or root.id not in self._legs:
+            return root.is_open
+        return any(leg.is_open for leg in self.legs(root.id))
 
     def is_in_open_family(self, entry: OrderEntry) -> bool:
         """Whether an order in memory, its parent or one of the parent's legs can still change."""
@@ -217,8 +219,8 @@ class Orders:
         root = entry
         if entry.parent_id is not None:
             root = self._entries.get(entry.parent_id) or entry
-        if legs := self.legs(root.id):
-            self.dirty.update((each.id, each) for each in (root, *legs))
+        if root.id in self._legs:
+            self.dirty.update((each.id, each) for each in (root, *self.legs(root.id)))
         if not self.is_family_open(root):
             self._closed.add(root.id)
 

@@ -9,13 +9,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.json import decode, encode
 
-from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol
+from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol, parse_number
 from tradeproxy.book.views import PositionView
-from tradeproxy.wire.amount import normalize_amount, parse_amount
+from tradeproxy.wire.amount import normalize_amount
 from tradeproxy.wire.event import EXECUTION_KINDS
 
-MAX_POSITIONS = 20_000
-"""Symbols of one account. Alpaca has fewer assets."""
+MAX_POSITIONS = 10_000
+"""Symbols of one account. An answer with so many takes a quarter of a second in one turn."""
 
 SLACK = 2_000_000
 """Microseconds before a request for which an event may not be in its answer: clocks differ."""
@@ -173,7 +173,7 @@ class Positions:
 
     def _make_view(self, symbol: str) -> None:
         position = self._positions.get(symbol)
-        qty = None if position is None else parse_amount(position.qty)
+        qty = None if position is None else parse_number(position.qty)
         self.amounts.pop(symbol, None)
         if qty:
             self.amounts[symbol] = qty
@@ -254,7 +254,7 @@ class Positions:
                 text = f"the proxy had {known.qty}, Alpaca has {theirs}"
                 self._replace(symbol, document, text, time)
                 corrected += 1
-            else:
+            elif symbol in self._positions or len(self._positions) < MAX_POSITIONS:
                 known.differs, known.compared = theirs, asked
                 self._positions[symbol] = known
                 self._mark(symbol)
@@ -271,6 +271,8 @@ class Positions:
         known = self._positions.pop(symbol, None)
         self._mark(symbol)
         if document is not None:
+            if known is None and len(self._positions) >= MAX_POSITIONS:
+                return
             self._positions[symbol] = Position(
                 symbol,
                 *read_amounts(document),
@@ -301,7 +303,7 @@ def read_amounts(document: bytes) -> tuple[str, str]:
     """Return the signed quantity of a position object, "0" without one, and its entry price."""
     fields = _load(document)
     qty, entry = (str(fields.get(name, "")) for name in ("qty", "avg_entry_price"))
-    if parse_amount(qty) is None:
+    if parse_number(qty) is None:
         qty = "0"
     elif fields.get("side") == "short" and not qty.startswith("-") and _is_open(qty):
         qty = f"-{qty}"
@@ -309,14 +311,14 @@ def read_amounts(document: bytes) -> tuple[str, str]:
 
 
 def _is_open(qty: str) -> bool:
-    return bool(parse_amount(qty))
+    return bool(parse_number(qty))
 
 
 def _move_qty(known: Position, move: Move) -> str | None:
     """Return the position after an event; None if the event does not show it."""
     if move.position_qty:
-        return None if parse_amount(move.position_qty) is None else move.position_qty
-    before, by = parse_amount(known.qty), parse_amount(move.signed_qty)
+        return None if parse_number(move.position_qty) is None else move.position_qty
+    before, by = parse_number(known.qty), parse_number(move.signed_qty)
     if before is None or by is None:
         return None
     return _format(_WIDE.add(before, by))
@@ -324,13 +326,13 @@ def _move_qty(known: Position, move: Move) -> str | None:
 
 def _move_entry(known: Position, move: Move, qty: str) -> str:
     """Return the average entry price after an event that makes `qty` the position."""
-    before, after = parse_amount(known.qty), parse_amount(qty)
-    price = parse_amount(move.price)
+    before, after = parse_number(known.qty), parse_number(qty)
+    price = parse_number(move.price)
     if before is None or after is None or not after:
         return ""
     if before * after <= 0:  # a new one, or one that was turned from long to short
         return move.price if price is not None else ""
-    entry, grown = parse_amount(known.entry), after - before
+    entry, grown = parse_number(known.entry), after - before
     if grown * after <= 0 or entry is None or price is None:
         return known.entry
     total = _WIDE.add(_WIDE.multiply(before, entry), _WIDE.multiply(grown, price))
@@ -338,7 +340,7 @@ def _move_entry(known: Position, move: Move, qty: str) -> str:
 
 
 def _render(position: Position) -> bytes:
-    qty, entry = parse_amount(position.qty), parse_amount(position.entry)
+    qty, entry = parse_number(position.qty), parse_number(position.entry)
     cost = None if qty is None or entry is None else _WIDE.multiply(qty, entry)
     base = {
         "asset_id": position.asset_id,

@@ -22,6 +22,9 @@ from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
 MAX_FILLS = 50
 """The newest fills that a snapshot has."""
 
+MAX_FILL_BYTES = 2 * 1024 * 1024
+"""Bytes of their events, unless the newest one alone has more. A fill has about 2 KB."""
+
 
 MAX_KIND = 64
 """Characters of an event's name that are kept for a search."""
@@ -37,7 +40,8 @@ class BookState:
         self.seq = seq
         self.orders = Orders(load, next_num)
         self.positions = Positions()
-        self._fills: deque[tuple[Row, tuple[str, ...], str]] = deque(maxlen=MAX_FILLS)
+        self._fills: deque[tuple[Row, tuple[str, ...], str]] = deque()
+        self._fill_bytes = 0
         self.high = 0
         """The highest time of all rows (microseconds since 1970)."""
         self.events: list[tuple[int, int | None, bool, int | None, str]] = []
@@ -74,8 +78,12 @@ class BookState:
         self.events.append((row.seq, num, time < self.high, row.time, event.kind[:MAX_KIND]))
 
     def add_fill(self, row: Row, order: BookOrder) -> None:
-        """Add a fill behind the others."""
-        self._fills.append((row, order.symbols, order.client_order_id))
+        """Add a fill behind the others, and drop the oldest ones if they are too many or large."""
+        fills = self._fills
+        fills.append((row, order.symbols, order.client_order_id))
+        self._fill_bytes += len(row.payload or b"")
+        while len(fills) > MAX_FILLS or (self._fill_bytes > MAX_FILL_BYTES and len(fills) > 1):
+            self._fill_bytes -= len(fills.popleft()[0].payload or b"")
 
     def load_fill(self, row: Row) -> None:
         """Add a fill behind the others, from its row alone."""

@@ -11,11 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec.json import decode, encode
 
-from tradeproxy.book.executions import (
-    OPTION_MULTIPLIER,
-    concerns_strategies,
-    read_strategy_event,
-)
+from tradeproxy.book.executions import OPTION_MULTIPLIER, read_strategy_event
 from tradeproxy.book.fields import BookEvent
 from tradeproxy.book.fill_records import Opening
 from tradeproxy.book.fill_sql import clear_strategies
@@ -114,7 +110,7 @@ class Strategies:
         """How many fills were new in an import, since this was made."""
         self._documents = StrategyDocuments(self.book)
         self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
-        if self.records.get_meta("rule") != self._describe_rule():
+        if not self.records.is_new and self.records.get_meta("rule") != self._describe_rule():
             self.book.rename()
 
     def _open(self, tables: Tables) -> FillStore:
@@ -141,6 +137,7 @@ class Strategies:
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write the changes in the caller's transaction."""
+        self._record_owner()
         if not self.book.orders.is_renaming:  # else a killed process would not go on with it
             self.records.put_meta("rule", self._describe_rule())
         self.records.save(connection)
@@ -200,18 +197,19 @@ class Strategies:
 
         `time` is that of a row without one (microseconds since 1970).
         """
-        if row.payload is not None and concerns_strategies(event):
-            self._record_owner()
-            self.book.take(read_strategy_event(row.payload, row.time or time))
+        self.book.take(read_strategy_event(event, row.time or time))
 
     def work(self) -> bool:
-        """Do a step of what is left to compute; return whether there is more.
+        """Do a step of what is left to compute; return whether there may be more.
 
         All pages of an import come first: each makes holdings stale.
         """
         if self._take_assignments() or self._take_shared_page():
             return True
-        return not self.book.is_current and self.book.work(WORK_FILLS)
+        if self.book.is_current:
+            return False
+        self.book.work(WORK_FILLS)
+        return True
 
     @property
     def wants_openings(self) -> bool:
@@ -232,7 +230,6 @@ class Strategies:
             return
         now = self._account.dates.now_microseconds()
         self.records.put_meta("opened", f"{time - SLACK} {now + SLACK}")
-        self._record_owner()
         self._open_settlement()
         traded = {symbol: Held(symbol, "0", b"", False) for _, symbol in self.book.holdings}
         found = (traded | {each.symbol: each for each in held}).values()
@@ -246,7 +243,6 @@ class Strategies:
 
     def take_page(self, page: ImportPage) -> None:
         """Take a page of an import: orders, then fills, then how far the import is."""
-        self._record_owner()
         for links in page.orders:
             self.book.orders.link(links)
         self.imported += sum(self.book.book(fill) for fill in page.fills)

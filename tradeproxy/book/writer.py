@@ -1,4 +1,4 @@
-"""When the state of a book is written: soon after a change, and at once after many."""
+"""Writes the state of a book, with its cursor."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import sqlite3
 from collections.abc import Callable
 from typing import NamedTuple
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
 from tradeproxy.book import store
 from tradeproxy.book.state import BookState
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.hub.log_tail import LogTail
 from tradeproxy.journal.base import Tables, UnreadableError
-
-WRITE_EVERY = 5.0
-"""Seconds between two writes while events come one by one. After a crash, the log has the rows."""
 
 WRITE_ROWS = 160
 """Rows after which the state is written at once: that takes about 3 ms. Fewer rows cost more each,
@@ -37,24 +32,17 @@ class BookWriter:
     def __init__(
         self,
         tail: LogTail,
-        clock: IReactorTime,
-        on_written: Callable[[], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         """Write nothing yet.
 
         Args:
             tail: has the cursor of the state.
-            clock: plans the writes.
-            on_written: called after a write that was planned.
             on_error: called if the book's tables cannot be used, or cannot have what changed. What
                 is not written is lost then.
         """
         self._tail = tail
-        self._clock = clock
-        self._on_written = on_written
         self._on_error = on_error
-        self._timer: IDelayedCall | None = None
         self._changing: _Changing | None = None
 
     def begin(self, tables: Tables, state: BookState, strategies: Strategies) -> None:
@@ -64,9 +52,6 @@ class BookWriter:
     def stop(self) -> None:
         """Write nothing any more."""
         self._changing = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     @property
     def is_due(self) -> bool:
@@ -78,26 +63,15 @@ class BookWriter:
         )
 
     @property
-    def _has_changes(self) -> bool:
+    def has_changes(self) -> bool:
+        """Whether anything is not written."""
         what = self._changing
         return what is not None and (what.state.has_changes or what.strategies.records.has_changes)
-
-    def plan(self) -> None:
-        """Write WRITE_EVERY from now, unless that is planned."""
-        if self._timer is None and self._has_changes:
-            self._timer = self._clock.callLater(WRITE_EVERY, self._write_later)
-
-    def _write_later(self) -> None:
-        self._timer = None
-        if self.write():
-            self._on_written()
-        else:
-            self.plan()
 
     def write(self) -> bool:
         """Write what changed, with the cursor; return whether the store has everything now."""
         what = self._changing
-        if what is None or not self._has_changes:
+        if what is None or not self.has_changes:
             return True
         if (cursor := self._tail.cursor) is None:
             return False  # the last row is not durable, or the log is another one

@@ -52,6 +52,8 @@ class BookStrategies:
 class _ReadOnlyTables:
     """Implements journal.base.Tables for reading."""
 
+    is_busy = False
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 

@@ -308,13 +308,14 @@ class RedisJournal(JournalBase):
     def apply_events(self, entries: Sequence[EventEntry]) -> None:
         """Append the next events of the log; deliver them once the whole log was read before."""
         rows = self.replica.extend(entries)
+        events = [each.event for each in entries if each.event is not None]
         if self.outbox.is_leading:
-            self.event_counts.update([each.event.kind for each in entries])
-        self.outbox.confirm(self.last, [each.event for each in entries])
+            self.event_counts.update([event.kind for event in events])
+        self.outbox.confirm(self.last, events)
         if self.is_loaded:
             # On other nodes the leader's clock may differ: there it counts from now.
             age = self.dates.own() - entries[0].received / SECOND
-            age = max(age, 0) if self.outbox.is_leading else 0
+            age = max(age, 0) if self.outbox.is_leading and entries[0].received else 0
             self.on_committed(Batch(rows, received_at=self._clock.seconds() - age))
 
     def apply_stream_state(self, stream_state: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
@@ -104,12 +104,21 @@ class StatusEntry(NamedTuple):
     epoch_start: EpochStart | None = None
 
 
+class InvalidEntry(NamedTuple):
+    """An entry that the proxy did not write."""
+
+    id: bytes
+    seq: int | None
+    """The number of the event that is lost; None if the id is not that of an event."""
+
+
 class EventEntry(NamedTuple):
     """An event in the log."""
 
     id: bytes
     seq: int
-    event: Event
+    event: Event | None
+    """None for a hole: the entry is not one of the proxy's."""
     epoch: str
     received: int
     """Microseconds since 1970, by the clock of the leader that wrote it."""
@@ -139,10 +148,19 @@ class EpochStart:
     def parse(cls, text: bytes) -> EpochStart:
         """Return what `encode` wrote.
 
-        Raises ValueError, TypeError or KeyError for anything else.
+        Raises ValueError for anything else.
         """
-        fields = _load(text)
-        return cls(fields["epoch"], fields["after"], fields["facts"])
+        match _load(text):
+            case {
+                "epoch": str(epoch),
+                "after": int(after),
+                "facts": {"epoch": str()} as metadata,
+            } if all(isinstance(value, str) for value in metadata.values()):
+                return cls(epoch, after, metadata)
+        raise ValueError
+
+
+LogEntry: TypeAlias = StatusEntry | EventEntry | InvalidEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,11 +342,10 @@ class RedisLog:
             fields = [each.decode() for each in reply]
             return dict(zip(fields[::2], fields[1::2], strict=True))
 
-    async def read_entries(self, after: bytes) -> list[StatusEntry | EventEntry]:
+    async def read_entries(self, after: bytes) -> list[LogEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.
 
-        After ReplyTooLargeError the next call asks for a tenth of the entries. Raises KeyError or
-        ValueError for an entry that the proxy did not write.
+        After ReplyTooLargeError the next call asks for a tenth of the entries.
         """
         command = ("XREAD", "COUNT", self._count, "BLOCK", BLOCK, "STREAMS", self._stream, after)
         try:
@@ -339,7 +356,7 @@ class RedisLog:
         self._count = MAX_ENTRIES
         with self._reading():
             entries = [(bytes(at), list(fields)) for at, fields in reply[0][1]] if reply else []
-        return [_decode(at, fields) for at, fields in entries]
+            return [_decode(at, fields) for at, fields in entries]
 
     async def read_imports(self, first: int, limit: int) -> tuple[int, list[bytes]]:
         """Return how many imports there are, and up to `limit` of them from index `first` on.
@@ -405,13 +422,31 @@ def _encode_key(key: tuple[str, bytes]) -> bytes:
     return digest.hex().encode() + b" " + identity.encode("utf-8", "surrogatepass")
 
 
-def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
-    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    if b"b" in fields:
-        return StatusEntry(entry_id, epoch_start=EpochStart.parse(fields[b"b"]))
-    if b"s" in fields:
+def _decode(entry_id: bytes, pairs: list[bytes]) -> LogEntry:
+    """Return what an entry says. Raises ValueError if its id is none of a stream's."""
+    number, part = map(int, entry_id.split(b"-"))
+    try:
+        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        if part == 0:
+            return EventEntry(
+                entry_id,
+                number,
+                _decode_event(fields),
+                fields[b"e"].decode(),
+                _read_number(fields[b"r"].decode()),
+            )
+        if b"b" in fields:
+            return StatusEntry(entry_id, epoch_start=EpochStart.parse(fields[b"b"]))
         return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())
+    except (LookupError, TypeError, ValueError):
+        return InvalidEntry(entry_id, number if part == 0 else None)
+
+
+def _decode_event(fields: Mapping[bytes, bytes]) -> Event:
     identity, digest, time, kind, order = _load(fields[b"m"])
+    words = [identity, digest, kind, *(order or ())[:3]]
+    if not all(isinstance(word, str) and word.isascii() for word in words):
+        raise ValueError  # no database takes a lone surrogate
     # An earlier version wrote times outside the calendar too.
     time = time if is_time(time) else None
     state = None
@@ -422,7 +457,4 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> StatusEntry | EventEntry:
     # A node of a version without `x` may have written the entry.
     text = fields.get(b"x")
     execution = read_execution(payload) if text is None else bytes.fromhex(text.decode())
-    event = Event(payload, identity, bytes.fromhex(digest), time, state, kind, execution)
-    return EventEntry(
-        entry_id, int(entry_id.partition(b"-")[0]), event, fields[b"e"].decode(), int(fields[b"r"])
-    )
+    return Event(payload, identity, bytes.fromhex(digest), time, state, kind, execution)

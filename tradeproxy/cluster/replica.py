@@ -84,13 +84,15 @@ class Replica:
         if last <= int(log_state.metadata["trimmed"]):
             return log_state.last < last
         row = self.row(last)
-        return log_state.last < last or (row is not None and row.payload != log_state.payload)
+        payload = None if row is None else row.payload  # None too for a hole
+        return log_state.last < last or (payload is not None and payload != log_state.payload)
 
     def extend(self, events: Sequence[EventEntry]) -> tuple[Row, ...]:
         """Append the next events of the log, at least one, and return their rows."""
         entries: list[Entry] = []
         for seq, event, received in ((each.seq, each.event, each.received) for each in events):
-            self._max_time = max_optional(self._max_time, event.time)
+            if event is not None:
+                self._max_time = max_optional(self._max_time, event.time)
             entries.append(Entry(seq, event, self._max_time, received, durable=True))
         self._metadata.latest_time = max_optional(self._metadata.latest_time, self._max_time)
         self._store.commit(entries, {})
@@ -164,8 +166,11 @@ class Replica:
         return self._store.read(seq - 1, 1)[0]
 
     def next_hole(self, after: int) -> int | None:
-        """Return None: the log in Redis has every row with its event."""
-        return None
+        """Return the number of the first hole behind number `after`; None if there is none.
+
+        A hole replaces an entry that the proxy did not write: see cluster.tailer.
+        """
+        return self._store.next_hole(max(after, self._metadata.first - 1))
 
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""

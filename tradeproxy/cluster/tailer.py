@@ -7,6 +7,7 @@
 | same epoch, the last event read is still there         | read on                           |
 | an epoch began exactly where this node is              | continue in it; read from its start |
 | any other log, a wrong number, or an unknown epoch     | read from the start               |
+| an entry is not one of the proxy's                     | a hole, if it is the next event's |
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
-from tradeproxy.cluster.redis_log import EpochStart, EventEntry, LogState, RedisLog, StatusEntry
+from tradeproxy.cluster.redis_log import (
+    EpochStart,
+    EventEntry,
+    InvalidEntry,
+    LogEntry,
+    LogState,
+    RedisLog,
+    StatusEntry,
+)
 from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.runtime.log_throttle import is_logged
 
 RETRY_DELAY = 0.1
 """Seconds until Redis is asked again."""
@@ -80,6 +90,7 @@ class LogTailer:
         self._clock = clock
         self._at = _BEGINNING  # the id of the last entry read
         self._is_mismatched = self._must_recheck = False
+        self._invalid = 0
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -148,27 +159,43 @@ class LogTailer:
         target.mark_read_to(log_state.last)
         return True
 
-    def _apply_entries(self, entries: Sequence[StatusEntry | EventEntry]) -> None:
+    def _apply_entries(self, entries: Sequence[LogEntry]) -> None:
         """Apply entries in order; events that follow each other go to the target together."""
         batch: list[EventEntry] = []
-        for entry in entries:
+        for each in entries:
+            last = batch[-1].seq if batch else self._target.last
+            entry = self._make_hole(each, last) if isinstance(each, InvalidEntry) else each
             if isinstance(entry, EventEntry):
-                last = batch[-1].seq if batch else self._target.last
                 if entry.epoch != self._target.epoch or entry.seq != last + 1:
                     # It is another log, or the events in between were trimmed.
                     self._is_mismatched = True
                     break
                 batch.append(entry)
-            else:
+            elif entry is not None:
                 self._apply_batch(batch)
                 batch = []
                 self._apply_status(entry)
                 if self._is_mismatched:
                     return
-            self._at = entry.id
+            self._at = each.id
         self._apply_batch(batch)
         if not self._is_mismatched:
             self._target.mark_read_to(None)
+
+    def _make_hole(self, entry: InvalidEntry, last: int) -> EventEntry | None:
+        """Return the hole that replaces an event; None if the entry is to be ignored."""
+        self._invalid += 1
+        if is_logged(self._invalid):
+            self._log.error(
+                "{account}: entry {id} of the log in Redis is not one of the proxy's"
+                " ({count} so far)",
+                account=self._account,
+                id=entry.id.decode(),
+                count=self._invalid,
+            )
+        if entry.seq is None or entry.seq <= last:
+            return None
+        return EventEntry(entry.id, entry.seq, None, self._target.epoch, 0)
 
     def _apply_batch(self, batch: list[EventEntry]) -> None:
         if batch:

@@ -22,7 +22,7 @@ from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_info import ClientInfo
 from tradeproxy.downstream.client_log import DROPPED, LOST, describe_end
 from tradeproxy.downstream.clients import Clients, ClientStats
-from tradeproxy.downstream.direct_write import find_sender, write_direct
+from tradeproxy.downstream.direct_write import DirectWriter, find_writer, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN, AuthDeadlines, HandshakeThrottle
 from tradeproxy.downstream.send_group import SendGroup, SendGroups
 from tradeproxy.downstream.session import (
@@ -276,8 +276,8 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     # Called by the send group, and the way out of it.
 
-    def find_sender(self) -> Callable[[bytes], int] | None:
-        """Return the function that writes directly, if all events have been written and sent.
+    def find_writer(self) -> DirectWriter | None:
+        """Return how to write directly, if all events have been written and sent.
 
         None for a client that does not get every event, too.
         """
@@ -287,7 +287,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             and feed.encoder is self._context.encoders.plain
             and self.state == self.STATE_OPEN
         )
-        return find_sender(self) if is_caught_up else None
+        return find_writer(self) if is_caught_up else None
 
     def take_position(self, position: int) -> None:
         """Take the number of the last event that the group has sent; the log counts up to it."""

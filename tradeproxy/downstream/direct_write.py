@@ -8,21 +8,33 @@ the measurements.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from twisted.internet.tcp import Server
 from twisted.protocols.tls import BufferingTLSTransport
 
-from tradeproxy.downstream.tls_sender import find_tls_sender, is_drained
+from tradeproxy.downstream import tls_sender
+from tradeproxy.downstream.tls_sender import is_drained
+
+SendAll = Callable[[Iterable[Any], bytes], dict[Any, int]]
+"""Sends the same bytes to all targets.
+
+It returns how many bytes are taken, for each target that did not take all: the socket has them, or
+as the end of a TLS record the transport. The caller writes the rest to the transport, and does not
+call again before that connection is drained.
+"""
 
 
-def find_sender(connection: Any) -> Callable[[bytes], int] | None:
-    """Return the function that writes directly to an Autobahn connection.
+class DirectWriter(NamedTuple):
+    """How to write directly to a connection: it is a target of `send_all`."""
 
-    It returns how many bytes it took: the socket has them, or as the end of a TLS record the
-    transport. It raises OSError if it took none. The caller writes the rest to the transport, and
-    calls the function again only if the connection is still drained.
+    send_all: SendAll
+    target: Any
+
+
+def find_writer(connection: Any) -> DirectWriter | None:
+    """Return how to write directly to an Autobahn connection.
 
     Returns:
         None if the transport is neither TCP nor TLS over TCP, or if the connection is not drained:
@@ -34,10 +46,26 @@ def find_sender(connection: Any) -> Callable[[bytes], int] | None:
     # Not isinstance: a UNIX socket must be excluded, and so must subclasses and wrappers that
     # change how data is written.
     if type(transport) is Server:
-        return transport.socket.send if is_drained(transport) else None
+        return DirectWriter(send_each, transport.socket.send) if is_drained(transport) else None
     if type(transport) is BufferingTLSTransport and type(transport.transport) is Server:
-        return find_tls_sender(transport)
+        target = tls_sender.find_target(transport)
+        return DirectWriter(tls_sender.send_all, target) if target else None
     return None
+
+
+def send_each(targets: Iterable[Callable[[bytes], int]], data: bytes) -> dict[Any, int]:
+    """Call the `send` of each socket. This runs for every client and event."""
+    size, short = len(data), {}
+    for send in targets:
+        try:
+            sent = send(data)
+        except OSError:
+            # The socket is full or broken. The transport finds out which when it writes the rest,
+            # and handles a lost connection as usual.
+            sent = 0
+        if sent != size:
+            short[send] = sent
+    return short
 
 
 def write_direct(connection: Any, data: bytes, fallback: Callable[[bytes], None]) -> bool:
@@ -52,15 +80,11 @@ def write_direct(connection: Any, data: bytes, fallback: Callable[[bytes], None]
         data: whole frames.
         fallback: Autobahn's own `sendData`.
     """
-    send = find_sender(connection)
-    if send is None:
+    writer = find_writer(connection)
+    if writer is None:
         fallback(data)
         return False
-    try:
-        sent = send(data)
-    except OSError:  # full or broken: the transport finds out which
-        sent = 0
-    if sent < len(data):
+    for sent in writer.send_all((writer.target,), data).values():
         connection.transport.write(data[sent:])
         return False
     return True

@@ -16,12 +16,12 @@ what sending costs. A send group checks it once, at the join, and sends to its m
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.downstream.direct_write import DirectWriter, SendAll
 from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.hub.account import Account
@@ -42,11 +42,10 @@ class GroupMember(Protocol):
     def subscriber(self) -> Subscriber:
         """The subscriber that the broadcaster serves while the client is in no group."""
 
-    def find_sender(self) -> Callable[[bytes], int] | None:
-        """Return the function that writes to its socket; None unless the client can join a group.
+    def find_writer(self) -> DirectWriter | None:
+        """Return how to write to its socket; None unless the client can join a group.
 
         It can if it is caught up, gets every event unfiltered, and nothing waits for its socket.
-        The function returns how many bytes it took, and raises OSError if it took none.
         """
 
     def take_position(self, position: int) -> None:
@@ -79,39 +78,46 @@ class SendGroups:
             # sent the same events, so no client joins, nor while such events are being delivered.
             account = member.account
             is_safe = account.log.status.durable and not account.broadcaster.has_overflow
-            if is_safe and member.send_group is None and (send := member.find_sender()):
-                self._find_group(account).add(member, send)
+            if is_safe and member.send_group is None and (writer := member.find_writer()):
+                self._find_group(account, writer.send_all).add(member, writer.target)
 
-    def _find_group(self, account: Account) -> SendGroup:
+    def _find_group(self, account: Account, send_all: SendAll) -> SendGroup:
         position = account.log.last
         groups = [group for group in self._groups.get(account, ()) if group.size]
         self._groups[account] = groups
         for group in groups:
-            if group.size < MAX_GROUP_SIZE and group.position == position:
+            is_free = group.size < MAX_GROUP_SIZE and group.position == position
+            if is_free and group.send_all is send_all:
                 return group
-        groups.append(SendGroup(account, self._encoder, position))
+        groups.append(SendGroup(account, self._encoder, position, send_all))
         return groups[-1]
 
 
 class SendGroup:
-    """Clients of one account at one position in the log. It is one subscriber for all of them."""
+    """Clients of one account at one position in the log, all with TLS or all without.
+
+    It is one subscriber for all of them.
+    """
 
     _log = Logger()
 
-    def __init__(self, account: Account, encoder: FrameEncoder, position: int) -> None:
+    def __init__(
+        self, account: Account, encoder: FrameEncoder, position: int, send_all: SendAll
+    ) -> None:
         self.position = position
+        self.send_all = send_all
         self.size = 0
         """The number of members. An empty group is unregistered and not used again."""
         self._account = account
         self._encoder = encoder
-        self._members: dict[GroupMember, Callable[[bytes], int]] = {}
+        self._members: dict[GroupMember, Any] = {}
 
-    def add(self, member: GroupMember, send: Callable[[bytes], int]) -> None:
-        """Add `member`, which `send` writes to, and unregister its own subscriber."""
+    def add(self, member: GroupMember, target: Any) -> None:
+        """Add `member`, which is a `target` of `send_all`, and unregister its own subscriber."""
         if not self._members:
             self._account.broadcaster.register(self)
         self._account.broadcaster.unregister(member.subscriber)
-        self._members[member] = send
+        self._members[member] = target
         self.size = len(self._members)
         member.send_group = self
 
@@ -139,20 +145,10 @@ class SendGroup:
                 self._release(member, b"", batch)
             return
         self.position = batch.last
-        size, short = len(frames), {}
-        for send in self._members.values():
-            try:
-                sent = send(frames)
-            except OSError:
-                # The socket is full or broken. The transport finds out which when it writes the
-                # rest, and handles a lost connection as usual.
-                sent = 0
-            if sent != size:
-                short[send] = sent
-        if short:
-            for member, send in tuple(self._members.items()):
-                if send in short:
-                    self._release(member, frames[short[send] :])
+        if short := self.send_all(self._members.values(), frames):
+            for member, target in tuple(self._members.items()):
+                if target in short:
+                    self._release(member, frames[short[target] :])
 
     def announce(self, status: bytes) -> None:
         """Do nothing: no member subscribes to `proxy_status`."""

@@ -1,63 +1,146 @@
-"""Direct writes over TLS: encrypt, and send the record at once.
+"""Direct writes over TLS: OpenSSL encrypts, and writes the record to the socket.
 
-pyOpenSSL's `send` and `bio_read` call OpenSSL's SSL_write and BIO_read. What they do around that
-costs more than the encryption of an event: allocations, and checks for what cannot happen here. So
-this module calls OpenSSL as pyOpenSSL does, by names that pyOpenSSL does not document. Without
-them, clients are served through Twisted's queue, as always before.
+Twisted has OpenSSL write to a buffer, and sends what is in it. The buffer of each client is in no
+cache, and it never shrinks. So until Twisted needs TLS again, OpenSSL has the socket instead of its
+buffers, as pyOpenSSL can give it one:
+
+    OpenSSL has  event                                                     then it has
+    -----------  --------------------------------------------------------  -----------
+    buffers      a direct write, and nothing waits in TLS or in TCP        the socket
+    the socket   a direct write                                            the socket
+    the socket   the socket takes not all: the rest of the record waits    buffers
+    the socket   Twisted reads, writes, or closes                          buffers
+
+This uses names that pyOpenSSL does not document. Without them, clients are served through Twisted's
+queue.
 """
 
-# The attributes of Twisted's transports and of pyOpenSSL that are read here have no public names.
+# The attributes of Twisted's transports and of pyOpenSSL that are used here have no public names.
 # ruff: noqa: SLF001
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 from OpenSSL import SSL
 
 MAX_PLAINTEXT = 2**14
-"""Bytes in one TLS record (RFC 8446, 5.1). OpenSSL's buffer never shrinks, so it gets no more."""
-
-MAX_CIPHERTEXT = 2**15
-"""Bytes of one read from OpenSSL: a record, and what TLS itself has to say before it."""
+"""Bytes in one TLS record (RFC 8446, 5.1)."""
 
 _ffi: Any = getattr(SSL, "_ffi", None)
 _library: Any = getattr(SSL, "_lib", None)
-_ssl_write: Any = getattr(_library, "SSL_write", None)
-_bio_read: Any = getattr(_library, "BIO_read", None)
-_clear_errors: Any = getattr(_library, "ERR_clear_error", None)
-IS_SUPPORTED = None not in (_ffi, _ssl_write, _bio_read, _clear_errors)
-"""Whether the installed pyOpenSSL has the names that this module uses."""
-
-_ciphertext: Any = _ffi.new("char[]", MAX_CIPHERTEXT) if IS_SUPPORTED else None
-"""The ciphertext between two calls; one buffer for all connections."""
-
-_view = memoryview(_ffi.buffer(_ciphertext)) if IS_SUPPORTED else memoryview(b"")
-"""The same buffer, as the socket takes it."""
+_FUNCTIONS = ("SSL_write", "SSL_set_fd", "SSL_set_bio", "BIO_new", "BIO_s_mem", "BIO_get_mem_data")
+_ATTRIBUTES = ("_ssl", "_into_ssl", "_from_ssl")
+IS_SUPPORTED = hasattr(_ffi, "NULL") and all(
+    hasattr(_library, name) for name in (*_FUNCTIONS, "ERR_clear_error")
+)
+"""Whether the installed pyOpenSSL has the functions that this module uses."""
 
 
-def find_tls_sender(tls: Any) -> Callable[[bytes], int] | None:
-    """Return the function that writes directly to a client over TLS: see `find_sender`.
+class DirectTls:
+    """A client over TLS. While OpenSSL has its socket, this stands in for pyOpenSSL's connection.
 
-    Args:
-        tls: Twisted's TLS transport, over TCP.
+    So whatever Twisted does with TLS gives OpenSSL its buffers back first.
+    """
+
+    __slots__ = ("_connection", "_tls", "ssl")
+
+    def __init__(self, tls: Any) -> None:
+        """Begin with buffers. `tls` is Twisted's TLS transport, over TCP."""
+        self._tls = tls
+        self._connection: Any = None
+        self.ssl: Any = None
+        """OpenSSL's state of the connection while OpenSSL has the socket, else None."""
+
+    def begin(self) -> Any:
+        """Give OpenSSL the socket, and return its state of the connection.
+
+        Returns:
+            None during the handshake, during the shutdown, and while data waits in TLS or in TCP.
+            Always None if pyOpenSSL has other names.
+        """
+        tls = self._tls
+        if not tls._handshakeDone or tls.disconnecting or tls._lostTLSConnection:
+            return None
+        # Small writes of this turn, and writes that OpenSSL has not accepted yet.
+        if tls._aggregator._buffer or tls._appSendBuffer or not is_drained(tls.transport):
+            return None
+        connection = tls._tlsConnection
+        if type(connection) is DirectTls and connection is not self:
+            connection = connection.end()
+        if connection is not self and _has_empty_buffers(connection):
+            # This frees the buffers. OpenSSL does not close the socket.
+            _library.SSL_set_fd(connection._ssl, tls.transport.socket.fileno())
+            connection._into_ssl = connection._from_ssl = None
+            self._connection, self.ssl = connection, connection._ssl
+            tls._tlsConnection = self
+        return self.ssl
+
+    def end(self) -> Any:
+        """Give OpenSSL new buffers, as pyOpenSSL does, and return pyOpenSSL's connection."""
+        connection, ssl = self._connection, self.ssl
+        if ssl is not None:
+            connection._into_ssl = _library.BIO_new(_library.BIO_s_mem())
+            connection._from_ssl = _library.BIO_new(_library.BIO_s_mem())
+            _library.SSL_set_bio(ssl, connection._into_ssl, connection._from_ssl)
+            self._tls._tlsConnection = connection
+            self.ssl = None
+        return connection
+
+    def queue(self, part: bytes) -> int:
+        """Queue the record of which the socket did not take all.
+
+        OpenSSL does not encrypt it again: a repeated call moves the rest of the record, now to the
+        buffer. The transport sends it. There is no record if TLS is shut down or broken.
+
+        Returns:
+            How many bytes of `part` are on their way.
+        """
+        ssl = self.ssl
+        self.end()
+        written: int = _library.SSL_write(ssl, part, len(part))
+        _library.ERR_clear_error()
+        self._tls._flushSendBIO()
+        return max(written, 0)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of pyOpenSSL's connection, which has its buffers again."""
+        return getattr(self.end(), name)
+
+
+def find_target(tls: Any) -> DirectTls | None:
+    """Return a client over TLS as `send_all` needs it; None if nothing can be sent at once."""
+    connection = tls._tlsConnection
+    target = connection if type(connection) is DirectTls else DirectTls(tls)
+    return None if target.begin() is None else target
+
+
+def send_all(targets: Iterable[DirectTls], data: bytes) -> dict[DirectTls, int]:
+    """Encrypt and send `data` to each client; at most one record of a client waits then.
+
+    What is encrypted is never encrypted again, and nothing is overtaken. OpenSSL writes its answer
+    to a key update before the data. This runs for every client and event.
 
     Returns:
-        None during the handshake, during the shutdown, and while data waits in TLS or in TCP.
-        Always None if pyOpenSSL has other names.
+        How many bytes are on their way, for each client that does not get all of `data` now.
     """
-    is_open = tls._handshakeDone and not (tls.disconnecting or tls._lostTLSConnection)
-    # Small writes of this turn, and writes that OpenSSL has not accepted yet.
-    is_waiting = tls._aggregator._buffer or tls._appSendBuffer
-    connection = tls._tlsConnection
-    is_supported = IS_SUPPORTED and hasattr(connection, "_ssl") and hasattr(connection, "_from_ssl")
-    if is_supported and is_open and not is_waiting and is_drained(tls.transport):
-        tcp = tls.transport
-        # The socket's method: the transport deletes its socket when the connection is lost.
-        return partial(_send, connection._ssl, connection._from_ssl, tcp, tcp.socket.send)
-    return None
+    parts = [data[at : at + MAX_PLAINTEXT] for at in range(0, len(data), MAX_PLAINTEXT)]
+    ssl_write, short = _library.SSL_write, {}
+    for target in targets:
+        ssl, taken = target.ssl, 0
+        if ssl is None:
+            ssl = target.begin()
+        for part in () if ssl is None else parts:
+            written = ssl_write(ssl, part, len(part))
+            if written <= 0:
+                _library.ERR_clear_error()
+                taken += target.queue(part)
+                break
+            taken += written
+        if taken < len(data):
+            short[target] = taken
+    return short
 
 
 def is_drained(tcp: Any) -> bool:
@@ -70,35 +153,12 @@ def is_drained(tcp: Any) -> bool:
     )
 
 
-def _send(ssl: Any, bio: Any, tcp: Any, socket_send: Callable[..., int], data: bytes) -> int:
-    """Encrypt and send. What is encrypted is never encrypted again: TCP's transport gets it.
+def _has_empty_buffers(connection: Any) -> bool:
+    """Return whether Twisted has read all that has come, and OpenSSL has written nothing.
 
-    Nothing is overtaken. TLS itself may have written to the transport since the last call, for
-    example an alert. OpenSSL writes its answer to a key update before the data.
-
-    Args:
-        ssl: OpenSSL's state of the connection.
-        bio: where OpenSSL writes the ciphertext of that connection.
-        tcp: Twisted's TCP transport.
-        socket_send: the `send` of its socket.
-        data: what the client gets.
-
-    Returns:
-        How many bytes of `data` are on their way, at most one record of them queued.
+    False if pyOpenSSL has other names.
     """
-    taken, end = 0, len(data)
-    while taken < end and not (tcp.dataBuffer or tcp._tempDataBuffer):
-        part = data[taken : taken + MAX_PLAINTEXT]
-        written = _ssl_write(ssl, part, len(part))
-        if written <= 0:  # shut down or broken: the transport finds out which
-            _clear_errors()
-            break
-        taken += written
-        size = _bio_read(bio, _ciphertext, MAX_CIPHERTEXT)
-        try:
-            sent = socket_send(_view[:size])
-        except OSError:  # full or broken: the transport finds out which
-            sent = 0
-        if sent < size:
-            tcp.write(bytes(_view[sent:size]))
-    return taken
+    if not (IS_SUPPORTED and all(hasattr(connection, name) for name in _ATTRIBUTES)):
+        return False
+    buffers = connection._into_ssl, connection._from_ssl
+    return not any(_library.BIO_get_mem_data(each, _ffi.NULL) for each in buffers)

@@ -86,6 +86,10 @@ class UnreadableError(Exception):
 class Tables(Protocol):
     """The database with the tables of schema.BOOK_TABLES."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread writes to its file now. A transaction may take long meanwhile."""
+
     def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         """Return what `work` returns. With `writes`, it is one transaction, which is not synced.
 

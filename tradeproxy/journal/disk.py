@@ -265,6 +265,11 @@ class Disk:
             self._handle_error(error)
             return default
 
+    @property
+    def is_busy(self) -> bool:
+        """See journal.base.Tables."""
+        return self._store is not None and self._store.is_busy
+
     def run(self, work: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         """See journal.base.Tables. A failure is not one of the journal's, unless it is damage."""
         if self._store is None:

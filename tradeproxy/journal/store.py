@@ -27,7 +27,7 @@ from tradeproxy.wire.event import Event, OrderState
 
 _T = TypeVar("_T")
 
-KEPT_WAL = 8 * 1024 * 1024
+KEPT_WAL = 16 * 1024 * 1024
 """Bytes that the file of the write-ahead log keeps when the log begins again. It seldom has more,
 see wal_checkpoints. After a full disk or a flood, other accounts need the space."""
 
@@ -137,6 +137,11 @@ class Store:
     def _begin_checkpoint(self) -> None:
         if self._checkpoints is not None:
             self._checkpoints.begin_when_due(self._connection.total_changes)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint runs in a thread."""
+        return self._checkpoints is not None and self._checkpoints.is_running
 
     def check_integrity(self) -> None:
         """Read the whole file. Raises DamageError if it is damaged."""

@@ -17,6 +17,8 @@ _T = TypeVar("_T")
 class TemporaryTables:
     """The tables in a temporary file that SQLite makes once it needs one, and deletes."""
 
+    is_busy = False
+
     def __init__(self) -> None:
         # Without a name, the database is a file that no other process can open.
         self._connection = sqlite3.connect("", isolation_level=None)

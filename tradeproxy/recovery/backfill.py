@@ -51,6 +51,8 @@ class BackfillResult:
     """The log is now complete up to here, by Alpaca's clock, or cannot become so."""
     history_from: int | None = None
     """From when on the history must still be read, as it fails now; None if it need not be."""
+    has_oversized: bool = False
+    """Whether the history has an event that is too large to be read."""
 
 
 class Backfill:
@@ -208,7 +210,9 @@ class Backfill:
             self._mode is not RecoveryMode.EVENTS and not self._slack and not self._has_used_orders
         )
         await self._history.read(until, ORDERS_AFTER if must_hurry else PATIENCE)
-        return BackfillResult(GapOutcome.RECOVERED, "", until)
+        return BackfillResult(
+            GapOutcome.RECOVERED, "", until, has_oversized=self._history.has_oversized
+        )
 
     def _find_synthetic(self) -> None:
         synthetic_until = self._account.completeness.synthetic_until

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from tradeproxy.book.book import Book
+from tradeproxy.book.positions import MAX_POSITIONS
 from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.recovery.reconcile import Document, leg_ids
@@ -71,10 +72,13 @@ class BookSeed:
         listed = await read_open_orders(self._rest, unreadable)
         positions = await read_positions(self._rest, unreadable)
         problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
+        if len(positions) > MAX_POSITIONS:
+            problem = f"they have more than {MAX_POSITIONS} positions"
+            self._seeding.record_gap()
         legs = leg_ids(listed.values())
         roots = [order for order_id, order in listed.items() if order_id not in legs]
         await self._take_orders(seed, roots)
-        answer = [(str(each["symbol"]), _encode(each)) for each in positions]
+        answer = [(str(each["symbol"]), _encode(each)) for each in positions[:MAX_POSITIONS]]
         if not await self._repeat(
             lambda: self._seeding.take_positions(seed, answer, is_whole=not problem), 0
         ):

@@ -66,6 +66,8 @@ class HistoryReader:
         self._since = since
         self._take = take
         self._drop = drop
+        self.has_oversized = False
+        """Whether an event was too large to be read."""
         self._newest = since
         self._until = 0
         self._last_progress = 0.0
@@ -130,6 +132,7 @@ class HistoryReader:
                 case SseForeign():
                     raise RestUnavailableError("an answer that is not an event stream")
                 case SseOversized():
+                    self.has_oversized = True
                     self._drop("an event of more than 1 MiB or 1000 lines")
 
     def _receive_data(self, lines: tuple[bytes, ...]) -> None:

@@ -24,6 +24,9 @@ from tradeproxy.wire.event import OrderState, is_time
 MAX_REMEMBERED = 1000
 """Orders without an event in the log that are remembered: about 100 bytes of metadata each."""
 
+MAX_LISTED = 20_000
+"""Open orders and legs of Alpaca's list. To compare so many takes half a second in one turn."""
+
 COMPARE_EVERY = 10.0
 """Seconds between two comparisons, at least: each is one request more for a check."""
 
@@ -75,12 +78,15 @@ class OpenOrders:
 
         Returns the `data` of synthetic events for the orders that are missing there in two
         comparisons in a row, if they closed before `since`. In between, an event of the stream or
-        of the history may arrive. Raises RestRefusedError or RestUnavailableError.
+        of the history may arrive. More than MAX_LISTED orders are not compared. Raises
+        RestRefusedError or RestUnavailableError.
 
         Args:
             since: the log is complete up to this time (microseconds since 1970).
         """
         listed = await read_open_orders(self._rest)
+        if len(listed) > MAX_LISTED:
+            return []
         self.remember(listed.values(), since)
         # A closed leg is listed with its open parent.
         still_open = {key for key, order in listed.items() if read_order_state(order).is_open}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +20,7 @@ from tradeproxy.recovery.log import find_start, read_rows
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.reconcile import (
     Document,
+    FillActivity,
     find_missed_events,
     last_change,
     read_synthetic,
@@ -37,6 +38,12 @@ An event's time may be a little later than that of the fill that it reports.
 
 SETTLE = 2.0
 """Seconds in which the stream may deliver the events of changes that the snapshot shows."""
+
+ORDERS_A_TURN = 200
+"""Orders that are compared in one turn of the reactor, in about ten milliseconds."""
+
+EVENTS_A_TURN = 1000
+"""Events that are delivered in one turn, in a tenth of a second."""
 
 CLOCK_STEP = 1.0
 """Seconds: the resolution of Alpaca's Date header. After them, the second that it named is over."""
@@ -90,13 +97,13 @@ class OrderBackfill:
         )
         try:
             await deferLater(self._clock, SETTLE)
-            through = self._deliver_missed(snapshot, begin, since, until)
+            through = await self._deliver_missed(snapshot, begin, since, until)
             if undelivered := self._list_undelivered(snapshot, since):
                 # Each is a request. The events above do not wait for them.
                 others = Snapshot(fills=snapshot.fills)
                 await add_named(self._rest, others, undelivered, unknown)
                 await deferLater(self._clock, SETTLE)
-                through = min(through, self._deliver_missed(others, begin, since, until))
+                through = min(through, await self._deliver_missed(others, begin, since, until))
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
         return through
@@ -109,53 +116,72 @@ class OrderBackfill:
         fills = snapshot.group_other_fills()
         if not fills:
             return []
-        logged = self._read_logged(since)
+        delivered = _DeliveredEvents(self._account, since)
+        delivered.update()
         return [
             order_id
             for order_id, of_order in fills.items()
-            if not {fill.span for fill in of_order} <= {event.fill for event in logged[order_id]}
+            if not {fill.span for fill in of_order}
+            <= {event.fill for event in delivered.logged[order_id]}
         ]
 
-    def _read_logged(self, since: int) -> defaultdict[str, list[DeliveredEvent]]:
-        """Return the delivered events by order. Raises TrimmedError or UnreadableError."""
-        self._account.flush()  # the pending batch of this reactor turn counts as delivered
-        rows = read_rows(self._account.log, find_start(self._account.log, since - MARGIN))
-        return _group_by_order(row.payload for row in rows if row.payload is not None)
-
-    def _deliver_missed(self, snapshot: Snapshot, begin: int, since: int, until: int) -> int:
+    async def _deliver_missed(self, snapshot: Snapshot, begin: int, since: int, until: int) -> int:
         """Deliver synthetic events by time, and return the time up to which they are complete.
 
         With slack, an order that changed after `until` is left to the stream. If one of its older
         events is missing, nothing after `begin` counts as complete, so the next check finds it.
+
+        Other work has its turn between two parts. An order of which clients get an event meanwhile
+        is compared again.
         """
-        logged = self._read_logged(since)
-        buffered = _group_by_order(event.payload for event in self._account.buffered)
-        dedup_horizon = self._account.log.dedup_horizon
-        missed: list[Document] = []
-        through = until
-        for order_id, order in snapshot.orders.items():
-            before = self._before.get(order_id)
-            known = self._account.log.order(order_id) or before
-            if self._is_unreadable(order, known, [*logged[order_id], *buffered[order_id]]):
-                continue
-            delivered = summarize_delivered(
-                known,
-                logged[order_id],
-                buffered[order_id],
-                begin,
-                before if before is not None and before.time <= begin else None,
-            )
-            fills = snapshot.select_fills(order_id)
-            events = find_missed_events(order, delivered, fills, since, dedup_horizon)
-            if self._slack and last_change(order, fills) > until:
-                if any(read_time(event["timestamp"]) <= until for event in events):
-                    through = begin
-            else:
-                missed += events
-        for data in sorted(missed, key=lambda event: read_time(event["timestamp"])):
+        delivered = _DeliveredEvents(self._account, since)
+        delivered.update()
+        fills = snapshot.group_fills()
+        found: dict[str, list[Document]] = {}
+        late: set[str] = set()
+        waiting = deque(snapshot.orders)
+        while waiting:
+            for _ in range(min(ORDERS_A_TURN, len(waiting))):
+                order_id = waiting.popleft()
+                order, of_order = snapshot.orders[order_id], fills.get(order_id, [])
+                found[order_id] = self._find_missed(order, of_order, delivered, begin, since)
+                if self._slack and last_change(order, of_order) > until:
+                    late.add(order_id)
+            if waiting:
+                await deferLater(self._clock, 0)
+            waiting.extend(delivered.update() & found.keys())
+        is_behind = any(
+            read_time(event["timestamp"]) <= until for order_id in late for event in found[order_id]
+        )
+        missed = [event for key, events in found.items() if key not in late for event in events]
+        missed.sort(key=lambda event: read_time(event["timestamp"]))
+        for number, data in enumerate(missed):
+            if number and number % EVENTS_A_TURN == 0:
+                await deferLater(self._clock, 0)
             if (event := read_synthetic(data)) is not None:
                 self._deliver(event)
-        return through
+        return begin if is_behind else until
+
+    def _find_missed(
+        self,
+        order: Document,
+        fills: list[FillActivity],
+        delivered: _DeliveredEvents,
+        begin: int,
+        since: int,
+    ) -> list[Document]:
+        """Return the `data` of the events of an order that clients did not get."""
+        order_id: str = order["id"]
+        logged, buffered = (
+            each.get(order_id, []) for each in (delivered.logged, delivered.buffered)
+        )
+        before = self._before.get(order_id)
+        known = self._account.log.order(order_id) or before
+        if self._is_unreadable(order, known, [*logged, *buffered]):
+            return []
+        is_older = before is not None and before.time <= begin
+        summary = summarize_delivered(known, logged, buffered, begin, before if is_older else None)
+        return find_missed_events(order, summary, fills, since, self._account.log.dedup_horizon)
 
     def _is_unreadable(
         self, order: Document, known: OrderState | None, events: list[DeliveredEvent]
@@ -167,6 +193,41 @@ class OrderBackfill:
         if name is not None:
             self._open_orders.unreadable.report(order["id"], name)
         return name is not None
+
+
+class _DeliveredEvents:
+    """The events that clients got, or get from the buffer, by order; empty until `update`."""
+
+    def __init__(self, account: Account, since: int) -> None:
+        self._account = account
+        account.flush()  # the pending batch of this reactor turn counts as delivered
+        self._epoch = account.log.epoch
+        self._read_to = find_start(account.log, since - MARGIN)
+        self._waiting: tuple[Event, ...] = ()
+        self.logged: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
+        self.buffered: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
+
+    def update(self) -> set[str]:
+        """Take what is new, and return the orders that it is about.
+
+        Raises TrimmedError or UnreadableError.
+        """
+        self._account.flush()
+        log = self._account.log
+        if log.epoch != self._epoch:
+            raise UnreadableError  # the numbers are another log's
+        changed = set()
+        for row in read_rows(log, self._read_to):
+            self._read_to = row.seq
+            if row.payload is not None and (event := read_delivered_event(row.payload)) is not None:
+                self.logged[event.state.id].append(event)
+                changed.add(event.state.id)
+        if (waiting := self._account.buffered) != self._waiting:
+            self._waiting, before = waiting, self.buffered
+            self.buffered = _group_by_order(event.payload for event in waiting)
+            orders = before.keys() | self.buffered.keys()
+            changed |= {key for key in orders if before.get(key) != self.buffered.get(key)}
+        return changed
 
 
 def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:

@@ -49,6 +49,7 @@ RECONCILE_SLACK = 10 * SECOND
 """A check leaves out this long before now: the stream may still deliver those events."""
 
 _TRIMMED = "the journal was trimmed beyond the gap's begin"
+_OVERSIZED = "an event of the history has more than 1 MiB or 1000 lines"
 _UNKNOWN_BEGIN = "the journal was replaced, and the time of its last event is unknown"
 
 _T = TypeVar("_T")
@@ -207,6 +208,8 @@ class Recovery(StreamListener):
             result = replace(result, outcome=GapOutcome.LOST, reason=_UNKNOWN_BEGIN)
         elif dedup_horizon is not None and dedup_horizon > gap.begin:
             result = replace(result, outcome=GapOutcome.LOST, reason=_TRIMMED)
+        elif result.has_oversized:
+            result = replace(result, outcome=GapOutcome.LOST, reason=_OVERSIZED)
         self._account.settle_gap(result.outcome, result.reason)
         self._log.info(
             "recovery ended: {outcome}, "

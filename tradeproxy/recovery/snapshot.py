@@ -47,21 +47,20 @@ class Snapshot:
     orders: dict[str, Document] = field(default_factory=dict)
     fills: list[FillActivity] = field(default_factory=list)
 
-    def select_fills(self, order_id: str) -> list[FillActivity]:
-        """Return one order's fills."""
-        return [fill for fill in self.fills if fill.order_id == order_id]
+    def group_fills(self) -> dict[str, list[FillActivity]]:
+        """Return the fills by order."""
+        fills: dict[str, list[FillActivity]] = {}
+        for fill in self.fills:
+            fills.setdefault(fill.order_id, []).append(fill)
+        return fills
 
     def group_other_fills(self) -> dict[str, list[FillActivity]]:
         """Return the fills of orders that are not here, by order.
 
         Fills of legs are left out: events of the multi-leg order report them.
         """
-        legs = leg_ids(self.orders.values())
-        fills: dict[str, list[FillActivity]] = {}
-        for fill in self.fills:
-            if fill.order_id not in self.orders and fill.order_id not in legs:
-                fills.setdefault(fill.order_id, []).append(fill)
-        return fills
+        known = self.orders.keys() | leg_ids(self.orders.values())
+        return {key: fills for key, fills in self.group_fills().items() if key not in known}
 
 
 async def take_snapshot(

@@ -320,7 +320,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             return Disconnect(DisconnectCause.LIMITED, LIMIT, streamed)
         if self.failedByMe and self._failure_reason is None:
             reason = "Alpaca broke the WebSocket protocol"
-        elif was_clean:
+        elif was_clean and self._failure_reason is None:
             reason = f"closed by Alpaca with code {code}"
         else:
             reason = self._failure_reason or "connection lost"

@@ -49,6 +49,9 @@ have two bytes in the body, and a hundred once it is parsed."""
 ITEM_SIZE = 100
 """Bytes of such an item in memory, about, beside its text."""
 
+OBJECT_SIZE = 100
+"""Bytes by which an object is larger than that."""
+
 _TOO_LARGE = "an answer of more than 8 MiB"
 _EVENT_STREAM = "text/event-stream"
 _DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float, parse_constant=str)
@@ -159,7 +162,7 @@ class RestClient:
             text = body.decode()
             if (size := getsizeof(text) - getsizeof("")) > MAX_BODY_SIZE:
                 raise RestUnavailableError(_TOO_LARGE)
-            size += items * ITEM_SIZE
+            size += items * ITEM_SIZE + body.count(b"{") * OBJECT_SIZE
             return RestResponse(_DECODER.decode(text), _date(response), size)
         except (ValueError, RecursionError):
             raise RestUnavailableError("an answer that is not JSON") from None
