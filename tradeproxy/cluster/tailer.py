@@ -8,6 +8,7 @@
 | an epoch began exactly where this node is              | continue in it; read from its start |
 | any other log, a wrong number, or an unknown epoch     | read from the start               |
 | an entry is not one of the proxy's                     | a hole, if it is the next event's |
+| entries are missing in the middle, again               | holes                             |
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ RETRY_DELAY = 0.1
 
 AFTER_ERROR = 1.0
 """Seconds until the next attempt after an internal error."""
+
+MAX_MISSING = 10_000
+"""Entries in a row that can be missing from the middle of the log."""
+
+MAX_GAPS = 1000
+"""Places where entries are missing."""
 
 NO_LOG = "no node has begun it yet"
 
@@ -91,6 +98,8 @@ class LogTailer:
         self._at = _BEGINNING  # the id of the last entry read
         self._is_mismatched = self._must_recheck = False
         self._invalid = 0
+        self._end = 0  # the log's last number when it was compared
+        self._gaps: set[tuple[str, bytes]] = set()  # epochs and entries before which others lack
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -157,6 +166,7 @@ class LogTailer:
         if log_state.stream_state is not None and log_state.status_owner != self._redis_log.owner:
             target.apply_stream_state(log_state.stream_state)
         target.mark_read_to(log_state.last)
+        self._end = log_state.last
         return True
 
     def _apply_entries(self, entries: Sequence[LogEntry]) -> None:
@@ -166,7 +176,9 @@ class LogTailer:
             last = batch[-1].seq if batch else self._target.last
             entry = self._make_hole(each, last) if isinstance(each, InvalidEntry) else each
             if isinstance(entry, EventEntry):
-                if entry.epoch != self._target.epoch or entry.seq != last + 1:
+                if self._is_behind_gap(entry, last):
+                    batch += [entry._replace(seq=n, event=None) for n in range(last + 1, entry.seq)]
+                elif entry.epoch != self._target.epoch or entry.seq != last + 1:
                     # It is another log, or the events in between were trimmed.
                     self._is_mismatched = True
                     break
@@ -181,6 +193,30 @@ class LogTailer:
         self._apply_batch(batch)
         if not self._is_mismatched:
             self._target.mark_read_to(None)
+
+    def _is_behind_gap(self, entry: EventEntry, last: int) -> bool:
+        """Whether the entries between number `last` and this one are no longer in the log.
+
+        The first time they may have been trimmed before they were read. The log is then read from
+        its start, which is behind them.
+        """
+        gap = entry.epoch, entry.id
+        if (
+            entry.epoch != self._target.epoch
+            or not last + 1 < entry.seq <= min(self._end, last + 1 + MAX_MISSING)
+            or len(self._gaps) >= MAX_GAPS
+        ):
+            return False
+        if gap in self._gaps:
+            return True
+        self._gaps.add(gap)
+        self._log.error(
+            "{account}: entries {first} to {last} of the log in Redis may be missing",
+            account=self._account,
+            first=last + 1,
+            last=entry.seq - 1,
+        )
+        return False
 
     def _make_hole(self, entry: InvalidEntry, last: int) -> EventEntry | None:
         """Return the hole that replaces an event; None if the entry is to be ignored."""
