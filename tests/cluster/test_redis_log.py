@@ -143,14 +143,12 @@ class RedisLogTests(LogCase):
     def test_wrong_metadata_is_an_error_of_the_log(self) -> None:
         """The nodes dropped their rows before they found it, and reading and trimming failed."""
         self.begin_log()
-        wrong = {"epoch": ["\xff"], "trimmed": ["NaN", "-2", "9" * 40]}
-        for key, values in wrong.items():
-            for value in values:
-                self.redis.execute("HSET", METADATA_KEY, key, value)
-                state = Deferred.fromCoroutine(self.log.read_state(0))
-                self.failureResultOf(state, RedisUnavailableError)
-                self.log = self.make_log("a")
-            self.redis.execute("HSET", METADATA_KEY, key, METADATA[key])
+        for epoch in "\xff", "nonsense":
+            self.redis.execute("HSET", METADATA_KEY, "epoch", epoch)
+            state = Deferred.fromCoroutine(self.log.read_state(0))
+            self.failureResultOf(state, RedisUnavailableError)
+            self.log = self.make_log("a")
+        self.redis.execute("HSET", METADATA_KEY, "epoch", METADATA["epoch"])
         self.assertEqual(done(self.log.read_state(0)).metadata, METADATA)
 
     def test_nested_state_is_an_error_of_the_log(self) -> None:
