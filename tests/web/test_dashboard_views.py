@@ -78,7 +78,7 @@ class StrategiesTests(ScriptTestCase):
 
     def test_summary_says_how_much_is_shown(self) -> None:
         """A strategy with many positions or lots ends on a further page, which is not shown."""
-        two = [{"positions": [{}]}, {"positions": [{}, {}]}]
+        two: list[Any] = [{"positions": [{}]}, {"positions": [{}, {}]}]
         for more, following, said in (
             (False, None, ""),
             (True, "beta", "the first 2, "),

@@ -139,7 +139,8 @@ class _HttpConnection(HTTP11ClientProtocol):
         """Close an idle connection. With TLS, Twisted would wait for the other end to do so too."""
         if self.state == "QUIESCENT":  # not lost
             self._abort()
-        return super().abort()
+        closed: Deferred[None] = super().abort()
+        return closed
 
     def mark_idle(self) -> None:
         """Do not let the end of the body close the connection: the next request can follow."""
