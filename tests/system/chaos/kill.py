@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 
 from tests.system.chaos.clients import ResumingWebSocketClient
-from tests.system.chaos.run import ChaosWorld
+from tests.system.chaos.run import ARRIVAL_TIMEOUT, ChaosWorld, wait_for_event
 from tradeproxy.journal.spool import find_spool, read_spool
 
 reactor: Any = chosen
@@ -45,6 +45,8 @@ async def kill_repeatedly(
     missing: list[int] = []
     checked = 0
     for _ in range(times):
+        # On a busy machine, a restart and its backfill take longer than the time to the next kill.
+        await wait_for_event([client], ARRIVAL_TIMEOUT)
         await deferLater(reactor, random.uniform(0.05, 0.3))
         await world.kill_proxy()
         await deferLater(reactor, 0.05)  # for bytes in the kernel's buffers to arrive

@@ -191,11 +191,17 @@ class ChaosWorld(NumberedEvents):
         return sum(map(int, DECLARED.findall(self.proxy.output)))
 
     async def check_trade_log(self) -> list[str]:
-        """Return how the trade log differs from the journal, once it had the time to catch up."""
-        limit = time() + TRADE_LOG_TIMEOUT
+        """Return how the trade log differs from the journal, once it had the time to catch up.
+
+        Its time begins again whenever the journal has more rows: a backfill is going on.
+        """
+        count, limit = 0, 0.0
         while True:
+            rows = read_rows(self.journal)
+            if len(rows) > count:
+                count, limit = len(rows), time() + TRADE_LOG_TIMEOUT
             lines, declared = read_lines(self.trade_log), self._declared + self._count_declared()
-            problems = compare(lines, read_rows(self.journal), declared)
+            problems = compare(lines, rows, declared)
             if not problems or time() > limit:
                 return problems
             await deferLater(reactor, 1)
@@ -298,10 +304,10 @@ async def _settle(world: ChaosWorld, events: int, clients: list[ResumingClient])
     while is_waiting and monotonic() < limit:
         # Not only the last event: a backfill may be about to bring thousands of older ones.
         is_complete = not any(client.count_missing(numbers) for client in clients)
-        is_waiting = await _wait_for_event(clients, SETTLE_TIME if is_complete else ARRIVAL_TIMEOUT)
+        is_waiting = await wait_for_event(clients, SETTLE_TIME if is_complete else ARRIVAL_TIMEOUT)
 
 
-async def _wait_for_event(clients: Sequence[ResumingClient], seconds: float) -> bool:
+async def wait_for_event(clients: Sequence[ResumingClient], seconds: float) -> bool:
     """Wait until a client gets an event; return whether one does within the seconds."""
     before = sum(len(client.log.entries) for client in clients)
     return await _wait_until(
