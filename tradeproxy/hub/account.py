@@ -365,7 +365,7 @@ class Account:
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         """Store a short text with the log, durably as soon as possible. None removes it.
 
-        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
         """
         self.journal.set_metadata(key, value, is_urgent=is_urgent)
 

@@ -264,7 +264,7 @@ class Journal(Log, Protocol):
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         """Store a short text under a key, durably as soon as possible. None removes it.
 
-        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
         """
 
     def advance_dedup_horizon(self, time: int) -> None:
@@ -326,7 +326,7 @@ class JournalBase(Metadata, ABC):
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         """Store a short text under a key, durably as soon as possible. None removes it.
 
-        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
         """
         if self.get_metadata(key) != value:
             self._notes[key] = value
