@@ -314,6 +314,8 @@ class StrategyChangeTests(StateTestCase):
         self.assertEqual((answer.status, "is not known" in answer.body), (503, True))
         answer = self.post("orders/1?strategy=third")
         self.assertEqual((answer.status, "cannot be used" in answer.body), (503, True))
+        importer = self.books["paper"].importer = FakeImporter()
+        self.assertEqual((self.post("import").status, importer.starts), (503, 0))
         self.disk.fail("BEGIN", None)
         self.clock.advance(1)
         self.clock.advance(1)

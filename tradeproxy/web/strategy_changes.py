@@ -58,12 +58,8 @@ def _assign(book: Book, order_id: str, name: str, clock: IReactorTime) -> Waitin
     strategies = book.strategies
     if strategies is None:
         return BUILDING
-    if not _may_change(book):
-        return FOLLOWER
-    account = book.account
-    is_starting = account.role is not None and not account.role.is_writing
-    if is_starting or not account.log.status.durable:
-        return UNREADABLE
+    if (refusal := _find_refusal(book)) is not None:
+        return refusal
     try:
         strategies.assign(order_id, name)
         name = strategies.book.orders.find_strategy(order_id)
@@ -75,7 +71,7 @@ def _assign(book: Book, order_id: str, name: str, clock: IReactorTime) -> Waitin
         return UNREADABLE
     book.save()
     results: list[bool] = []
-    saved = account.when_saved().addTimeout(SAVE_TIMEOUT, clock)
+    saved = book.account.when_saved().addTimeout(SAVE_TIMEOUT, clock)
     saved.addCallbacks(results.append, lambda _: None)
     if not results:
         yield Waiting(saved, UNCONFIRMED)
@@ -92,8 +88,8 @@ def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejecti
     if book.importer is None:
         return NO_IMPORT
     if request.method == b"POST":
-        if not _may_change(book):
-            return FOLLOWER
+        if (refusal := _find_refusal(book)) is not None:
+            return refusal
         book.importer.start()
     progress = book.importer.progress
     return _render(
@@ -109,10 +105,14 @@ def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejecti
     )
 
 
-def _may_change(book: Book) -> bool:
-    """Whether this node may change what the nodes of the account share."""
+def _find_refusal(book: Book) -> Rejection | None:
+    """Return why nothing can be changed now; None if it can."""
     role = book.account.role
-    return role is None or role.is_leader
+    if role is not None and not role.is_leader:
+        return FOLLOWER
+    # The metadata of a leader that does not write yet is replaced by that of the log.
+    is_starting = role is not None and not role.is_writing
+    return UNREADABLE if is_starting or not book.account.log.status.durable else None
 
 
 def _render(request: Request, document: dict[str, Any]) -> bytes:
