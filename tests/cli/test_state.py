@@ -70,6 +70,11 @@ class TableTests(SynchronousTestCase):
         self.assertIn("--limit", more)
         self.assertIn("not compared", incomplete)
 
+    def test_empty_list_names_the_status_that_was_asked_for(self) -> None:
+        """Without arguments the command lists open orders: there may be closed ones."""
+        self.assertEqual(list(format_orders(page(), "open")), ["no open orders"])
+        self.assertEqual(list(format_orders(page(), "all")), ["no orders"])
+
     def test_position_shows_its_difference(self) -> None:
         """Alpaca's answer and the fills differ: a person has to look."""
         position = {

@@ -312,13 +312,16 @@ class NoticesTests(TailTestCase):
         down = {"event": "connection", "state": "down", "reason": "refused", "retry_in": 0.5}
         up = {"event": "connection", "state": "up"}
         lines = self.print_notices(down, down, {**down, "reason": "no route"}, down, down, up, down)
-        reasons = [re.sub(f".*{URL}: (.*); next attempt now", r"\1", line) for line in lines]
+        reasons = [re.sub(f".*{URL}: (.*); retrying", r"\1", line) for line in lines]
         self.assertEqual(
             reasons, ["refused", "no route", "refused", "connected to the proxy", "refused"]
         )
 
     def test_lasting_connection_problem_is_repeated_every_minute(self) -> None:
-        """The line names the URL, and the cause in one phrase."""
+        """The line names the URL, and the cause in one phrase.
+
+        It names no time: the attempts until the next line are silent.
+        """
         clock, err = Clock(), io.StringIO()
         notices = tail_output.Notices(err, {}, URL, clock.seconds)
         down = {
@@ -333,7 +336,7 @@ class NoticesTests(TailTestCase):
         lines = [line[13:] for line in err.getvalue().splitlines()]
         self.assertEqual(
             lines,
-            [f"no connection to the proxy at {URL}: connection refused; next attempt in 12 s"] * 4,
+            [f"no connection to the proxy at {URL}: connection refused; retrying"] * 4,
         )
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.system.conformance [--cases PATTERN] [--tls]
 
-The server is DownstreamFactory with its options and its protocol. Only two things differ: messages
-may be larger, and each is sent back.
+The server is DownstreamFactory with its options and its protocol. Only three things differ:
+messages may be larger, each is sent back, and clients need no login.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ ACCEPTED = frozenset({"OK", "INFORMATIONAL", "NON-STRICT", "UNIMPLEMENTED"})
 
 class Echo(DownstreamProtocol):
     """A connection that sends every message back."""
+
+    def onOpen(self) -> None:
+        """Count the client as logged in: other sockets cannot send 16 MiB."""
+        super().onOpen()
+        self._context.clients.sockets.log_in(self.transport)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.sendMessage(payload, isBinary)

@@ -167,7 +167,9 @@ def _find_report(arguments: Namespace) -> StateCommand:
             }
             given = {name: text for name, text in query.items() if text}
             return StateCommand(
-                partial(_fetch_orders, given, arguments.limit), format_orders, list_order_cells
+                partial(_fetch_orders, given, arguments.limit),
+                partial(format_orders, status=arguments.status),
+                list_order_cells,
             )
         case "positions":
             return StateCommand(

@@ -34,8 +34,11 @@ INNER_ID = "- "
 """Before the side of a leg, which is below its parent."""
 
 
-def format_orders(document: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines for a page of orders. Raises one of SHAPE_ERRORS for another shape."""
+def format_orders(document: dict[str, Any], status: str = "all") -> Iterator[str]:
+    """Yield the lines for a page of orders. Raises one of SHAPE_ERRORS for another shape.
+
+    `status` is that of the request: open, closed or all.
+    """
     rows = [
         [
             printable(format_local_time(str(order.get("submitted_at") or ""))),
@@ -52,7 +55,7 @@ def format_orders(document: dict[str, Any]) -> Iterator[str]:
     if rows:
         yield from format_table(ORDER_HEAD, rows, {"qty", "filled", "price"})
     else:
-        yield "no orders"
+        yield "no orders" if status == "all" else f"no {status} orders"
     if document["more"]:
         yield "There are more: --limit sets how many."
     yield from _describe_completeness(document)

@@ -340,10 +340,9 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
             return [*upstream_lines, *journal_lines]
         case {"event": "connection", "state": "up"}:
             return ["connected to the proxy"]
-        case {"event": "connection", "reason": reason, "retry_in": seconds}:
+        case {"event": "connection", "reason": reason}:
             cause = reason.removeprefix("cannot connect: ")
-            delay = f"in {seconds:.0f} s" if seconds >= 1 else "now"
-            return [f"no connection to the proxy at {url}: {cause}; next attempt {delay}"]
+            return [f"no connection to the proxy at {url}: {cause}; retrying"]
         case {"event": "upstream" | "journal" as name, "state": state}:
             return [_with_reason(f"{name} {state}", status)]
         case {"event": "gap", "end": None, "begin": begin}:
