@@ -169,6 +169,27 @@ class MissingEntryTests(NodesCase):
         self.assertEqual(node.rows[-1], self.leader.rows[-1])
         self.assertEqual(node.subscriber.seqs, [6])
 
+    def test_log_with_an_entry_behind_its_end_is_asked_for_now_and_then(self) -> None:
+        """Another program has added it: the log is not whole, and the node cannot go on.
+
+        It asked again without a pause, and did nothing else.
+        """
+        self.start_node()
+        self.advance(1)
+        reads = 0
+
+        def count(command: Command) -> None:
+            nonlocal reads
+            reads += command[0] == "XREAD"
+            if reads > 100:
+                raise AssertionError("there is no pause")
+
+        self.redis.on_command = count
+        self.redis.execute("XADD", STREAM_KEY, f"{10**12}-0", "x", "y")
+        self.redis.retry_reads()
+        self.advance(2)
+        self.assertLess(reads, 50)
+
     def test_very_many_missing_entries_are_not_replaced(self) -> None:
         """Anyone with the password can write a number; the holes of all before it fill no memory.
 

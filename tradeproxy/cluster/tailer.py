@@ -196,8 +196,12 @@ class LogTailer:
         is_end_missing = not entries and self._target.last < end
         if not rest and not is_end_missing:
             self._target.mark_read_to(None)
+            return
         # It may be another log, or what is missing was trimmed.
-        elif await self._sync() is _Comparison.SAME:
+        found = await self._sync()
+        if found is _Comparison.NONE:
+            self._must_recheck = True  # the same entries would be read again at once
+        elif found is _Comparison.SAME:
             while rest and await self._fill(_find_seq(rest[0]) - 1):
                 rest = self._apply_entries(rest, is_checked=True)
             if is_end_missing and await self._lacks(end):
