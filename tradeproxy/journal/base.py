@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
+from twisted.internet.defer import Deferred
 
 from tradeproxy.journal.metadata import Metadata, TrimmedEvent
 from tradeproxy.runtime.dates import SECOND, Dates
@@ -265,6 +266,12 @@ class Journal(Log, Protocol):
         """Store a short text under a key, durably as soon as possible. None removes it.
 
         If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
+        """
+
+    def when_saved(self) -> Deferred[bool]:
+        """Return a Deferred that fires with whether the urgent metadata up to now is durable.
+
+        It may fire late, or with False: then the metadata may become durable later.
         """
 
     def advance_dedup_horizon(self, time: int) -> None:
