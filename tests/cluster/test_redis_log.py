@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail
 
 from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
-from tests.support.nodes import STATE_KEY, STREAM_KEY
+from tests.support.nodes import METADATA_KEY, STATE_KEY, STREAM_KEY
 from tests.support.redislog import done
 from tradeproxy.cluster.redis_client import RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.redis_log import (
@@ -80,11 +80,11 @@ class RedisLogTests(LogCase):
         return done(self.log.read_entries(after))
 
     def test_read_returns_events_as_written(self) -> None:
-        """Binary payloads too."""
+        """Payloads that only a lenient parser takes, too."""
         self.begin_log()
         odd = replace(
             event(2),
-            payload=b"\x00\xff\r\n{}",
+            payload=b'\r\n{"a\x7f":NaN}',
             order=OrderState('"', "\n", "1", MAX_TIME),
             time=2**53 - 1,
             kind="other",
@@ -139,6 +139,17 @@ class RedisLogTests(LogCase):
             self.redis.execute("XADD", STREAM_KEY, f"99-{number}", *pairs)
             entries = self.read_entries(b"99-%d" % (number - 1))
             self.assertEqual(entries, [InvalidEntry(b"99-%d" % number, None)], pairs)
+
+    def test_wrong_metadata_is_an_error_of_the_log(self) -> None:
+        """The nodes dropped their rows before they found it, and reading and trimming failed."""
+        self.begin_log()
+        for epoch in "\xff", "nonsense":
+            self.redis.execute("HSET", METADATA_KEY, "epoch", epoch)
+            state = Deferred.fromCoroutine(self.log.read_state(0))
+            self.failureResultOf(state, RedisUnavailableError)
+            self.log = self.make_log("a")
+        self.redis.execute("HSET", METADATA_KEY, "epoch", METADATA["epoch"])
+        self.assertEqual(done(self.log.read_state(0)).metadata, METADATA)
 
     def test_nested_state_is_an_error_of_the_log(self) -> None:
         """RecursionError is no ValueError: it passed everything that refuses such a log."""

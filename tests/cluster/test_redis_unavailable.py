@@ -160,7 +160,7 @@ class RedisOutageTests(NodesCase):
     def fill_outbox(self) -> None:
         """Receive events 2 to 17, which fill the leader's outbox exactly."""
         for n in range(2, 18):
-            self.leader.account.publish(replace(event(n), payload=b"x" * 2**20))
+            self.leader.account.publish(replace(event(n), payload=b"{}".ljust(2**20)))
         self.leader.account.flush()
 
     def test_full_outbox_ends_term(self) -> None:

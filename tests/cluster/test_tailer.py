@@ -27,7 +27,7 @@ class InvalidEntryTests(NodesCase):
         self.leader.publish(1)
         self.advance(0.1)
 
-    def add(self, number: int, part: int, *fields: str) -> None:
+    def add(self, number: int, part: int, *fields: str | bytes) -> None:
         """Add an entry, with the state that belongs to it."""
         self.redis.execute("XADD", STREAM_KEY, f"{number}-{part}", *fields)
         self.redis.execute("HSET", STATE_KEY, "last", number, "sub", part)
@@ -50,6 +50,19 @@ class InvalidEntryTests(NodesCase):
         lines = {formatEvent(each) for each in logs if each["log_level"] is LogLevel.error}
         self.assertEqual(len(lines), 1)
         self.assertIn("entry 2-0 of the log in Redis is not one of the proxy's", lines.pop())
+
+    def test_payload_that_is_no_event_becomes_a_hole(self) -> None:
+        """Clients closed their connections for it, resumed before it, and got it again."""
+        meta = '["id","",1,"new",null]'
+        epoch = self.leader.journal.epoch
+        for number, payload in enumerate((b'{"data":"\xff"}', b'{"data":{}', b"[]", b""), 2):
+            self.add(number, 0, "p", payload, "m", meta, "r", "1", "e", epoch)
+        self.leader.publish(6)
+        self.advance(0.1)
+        holes = [(number, None) for number in range(2, 6)]
+        for member in self.leader, self.node:
+            self.assertEqual(member.rows, [(1, event(1).payload), *holes, (6, event(6).payload)])
+            self.assertEqual(member.journal.next_hole(1), 2)
 
     def test_hole_at_the_end_is_part_of_the_same_log(self) -> None:
         """After an outage the nodes compare their last event with the log's."""

@@ -78,7 +78,7 @@ class HoleCursorTests(SqliteCase):
         account.broadcaster.register(PayloadSubscriber())
         disk.refuse_writing()
         for n in range(3):
-            account.publish(replace(event(n), payload=b"x" * (MAX_BYTES // 2 + 1)))
+            account.publish(replace(event(n), payload=b"{}".ljust(MAX_BYTES // 2 + 1)))
             account.flush()
         disk.refuse_writing(False)
         account.journal.append([])

@@ -61,7 +61,7 @@ class BufferingTests(AccountTestCase):
         delivered = [payload for batch in self.subscriber.batches for payload in batch]
         self.assertEqual(delivered, [event(n).payload for n in range(MAX_BUFFERED)])
         self.account.start_buffering()
-        self.account.publish(replace(event(0), payload=b"x" * MAX_BUFFERED_BYTES))
+        self.account.publish(replace(event(0), payload=b"{}".ljust(MAX_BUFFERED_BYTES)))
         self.assertFalse(self.account.is_buffering)
 
     def test_stop_buffering_event_recovered_and_buffered_delivers_it_once(self) -> None:

@@ -78,7 +78,7 @@ class EventBufferTests(SynchronousTestCase):
         self.take_before(event(1))
         self.assertFalse(self.buffer.is_full)
         self.buffer.take_all()
-        self.append(replace(event(0), payload=b"x" * MAX_BUFFERED_BYTES))
+        self.append(replace(event(0), payload=b"{}".ljust(MAX_BUFFERED_BYTES)))
         self.assertTrue(self.buffer.is_full)
         self.take_before(event(0))
         self.assertTrue(self.buffer.is_full)

@@ -220,7 +220,8 @@ class LocateAtHoleTests(DiskCase):
         self.connections.refuse_writing()
         for batch in ((3, 4), (5,), (6,), (7,)):
             size = 1 if batch in ((5,), (7,)) else MAX_BYTES // 2 + 1
-            self.journal.append([structs.replace(event(n), payload=b"x" * size) for n in batch])
+            payload = b"{}".ljust(size)
+            self.journal.append([structs.replace(event(n), payload=payload) for n in batch])
         self.assertEqual([self.journal.next_hole(after) for after in (0, 4, 6)], [4, 6, None])
         found = [locate(account, AfterTime(time_of(n))) for n in range(1, 9)]
         self.assertEqual(found, [1, 2, 3, 3, 5, 5, 7, 7])

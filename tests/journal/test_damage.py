@@ -179,6 +179,19 @@ class DamagedFileTests(DiskCase):
             self.assertTrue(self.set_aside(self.journal))
             self.journal.append(events(4))
 
+    def test_read_row_that_is_no_event_replaces_file(self) -> None:
+        """SQLite has no checksums: what it returns may be damaged.
+
+        A client closed its connection for such an event, resumed before it, and got it again.
+        Bytes of another type ended the connections of all clients that came there.
+        """
+        spoiled = "x'7bff7d'", "x'7b'", "x'5b5d'", "x''", "'{}'", "5"
+        for seq, value in enumerate(spoiled, self.journal.last + 1):
+            self.journal.append(events(seq))
+            self.connections.execute(f"UPDATE events SET payload = {value} WHERE seq = {seq}")
+            self.assertRaises(TrimmedError, self.journal.read, seq - 1, 10)
+            self.assertTrue(self.set_aside(self.journal), value)
+
     def test_row_before_missing_one_can_be_read(self) -> None:
         """The file is replaced once a reader needs the missing one."""
         self.journal.append(events(3, 4))

@@ -29,7 +29,7 @@ READ_ONLY = "the file is read-only"
 
 def large(n: int) -> Event:
     """Return an event that leaves no room for a second one of its size in the backlog."""
-    return replace(event(n), payload=b"x" * (MAX_BYTES // 2 + 1))
+    return replace(event(n), payload=b"{}".ljust(MAX_BYTES // 2 + 1))
 
 
 class FailingDiskTests(DiskCase):
@@ -172,7 +172,7 @@ class FailingDiskTests(DiskCase):
     def test_close_disk_fails_in_another_way_is_final(self) -> None:
         """The last attempt began another timer, and the closed journal opened the file again."""
         self.connections.refuse_writing()
-        self.journal.append([replace(event(4), payload=b"x" * 1_000_000)])
+        self.journal.append([replace(event(4), payload=b"{}".ljust(1_000_000))])
         self.connections.refuse_writing(False)
         self.connections.fill_disk()
         self.journal.close()

@@ -26,7 +26,7 @@ EXECUTION = {"event": "fill", "execution_id": "x", "qty": "1", "price": "2.5"}
 
 def large(n: int, **fields: Any) -> Event:
     """Return an event that leaves no room for a second one of its size in the backlog."""
-    return replace(event(n, **fields), payload=b"x" * (MAX_BYTES // 2 + 1))
+    return replace(event(n, **fields), payload=b"{}".ljust(MAX_BYTES // 2 + 1))
 
 
 class HoleCase(DiskCase):

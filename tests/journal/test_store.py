@@ -141,16 +141,18 @@ class StoredRowsTests(StoreCase):
     def test_read_ends_with_the_row_that_completes_256_kib(self) -> None:
         """One byte more is left to the next read. The first row is returned whatever its size."""
         limit = 262_144
-        self.append(*(replace(event(n), payload=bytes(limit // 2)) for n in (1, 2)))
-        self.append(replace(event(3), payload=b"x"), replace(event(4), payload=bytes(limit + 1)))
+        self.append(*(replace(event(n), payload=b"{}".ljust(limit // 2)) for n in (1, 2)))
+        self.append(
+            replace(event(3), payload=b"{}"), replace(event(4), payload=b"{}".ljust(limit + 1))
+        )
         self.store.commit([Entry(5, None, time_of(4), 0)], {})
-        self.append(replace(event(6), payload=bytes(limit)), replace(event(7), payload=b"x"))
+        self.append(replace(event(6), payload=b"{}".ljust(limit)), replace(event(7), payload=b"{}"))
         found = [[row.seq for row in self.store.read(after, 9)] for after in (0, 1, 2, 3, 4, 5)]
         self.assertEqual(found, [[1, 2], [2, 3], [3], [4], [5, 6], [6]])
 
     def test_read_leaves_no_transaction_open(self) -> None:
         """An open one keeps SQLite from reusing the write-ahead log, which would grow."""
-        self.append(*(replace(event(n), payload=bytes(200_000)) for n in (1, 2)))
+        self.append(*(replace(event(n), payload=b"{}".ljust(200_000)) for n in (1, 2)))
         self.assertEqual(len(self.store.read(0, 9)), 1)
         self.connection.execute("DROP TABLE events")  # SQLite refuses it during a SELECT
 

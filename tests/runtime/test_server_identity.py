@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
+from unittest import mock
 
 from cryptography.x509 import DNSName, GeneralName, IPAddress, UniformResourceIdentifier
 from service_identity import CertificateError, VerificationError
@@ -19,6 +20,7 @@ from twisted.python.failure import Failure
 from tests.support.certificates import Authority
 from tests.support.reactor import reactor
 from tests.support.sockets import SocketTestCase
+from tradeproxy.runtime import server_identity
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.upstream.http import build_agent
 
@@ -83,8 +85,9 @@ class ServerIdentityTests(SocketTestCase):
 
     def setUp(self) -> None:
         self.authority = Authority(self.make_directory())
-        os.putenv("SSL_CERT_FILE", str(self.authority.certificate))  # OpenSSL reads it itself
-        self.addCleanup(os.unsetenv, "SSL_CERT_FILE")
+        trusting = mock.patch.dict(os.environ, SSL_CERT_FILE=str(self.authority.certificate))
+        trusting.start()
+        self.addCleanup(trusting.stop)
 
     async def listen(self, host: str, names: Sequence[GeneralName]) -> RecordingServer:
         """Serve one connection with a certificate; its port is in `self.port`."""
@@ -125,6 +128,28 @@ class ServerIdentityTests(SocketTestCase):
             received, reason = await self.talk(host, names)
             self.assertEqual(received, b"", (host, names))
             self.assertTrue(reason.check(VerificationError, CertificateError), reason)
+
+    async def test_connections_to_a_host_read_the_trust_store_once(self) -> None:
+        """Else each takes 5 ms and 1 MB.
+
+        Twenty webhooks of three accounts, whose receiver breaks or delays the handshake, delayed
+        the clients by over a second, and took over 100 MB.
+        """
+        self.patch(server_identity, "TRUST_AGE", 1e12)
+        names = [DNSName("localhost")]
+        await self.talk("localhost", names)
+        self.authority.certificate.unlink()
+        received, _ = await self.talk("localhost", names)
+        self.assertEqual(received, b"secret")
+
+    async def test_trust_store_that_is_old_is_read_again(self) -> None:
+        """An authority that was removed is not trusted for as long as the process runs."""
+        self.patch(server_identity, "TRUST_AGE", 1e-6)
+        names = [DNSName("localhost")]
+        await self.talk("localhost", names)
+        self.authority.certificate.unlink()
+        received, _ = await self.talk("localhost", names)
+        self.assertEqual(received, b"")
 
     async def test_rest_request_of_wrong_server_sends_no_key(self) -> None:
         """The requests of the recovery, and those that PROXY_REST forwards."""

@@ -285,6 +285,19 @@ class TradeLogTests(TradeLogCase):
             self.file().unlink()
         self.assertFalse(target.exists())
 
+    def test_file_with_many_lines_of_others_is_refused(self) -> None:
+        """Five million of them took 300 MB in each attempt, and delayed all clients by seconds."""
+        self.publish(1)
+        self.write()
+        written = self.file().read_bytes()
+        self.file().write_bytes(written + b"{}\n" * 100_000)
+        self.publish(2)
+        self.write()
+        self.assertIn("bytes is ours", self.account.notices[NOTICE])
+        self.file().write_bytes(written)
+        self.clock.advance(RETRY_INTERVAL)
+        self.assert_numbers(1, 2)
+
     def test_second_process_waits(self) -> None:
         """Two proxies with one folder would write every line twice."""
         line_format = LineFormat("paper", self.kind)

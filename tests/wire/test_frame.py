@@ -16,6 +16,7 @@ from tradeproxy.wire.frame import (
     build_mark,
     extract_data,
     frame_event,
+    is_frame,
     with_cursor,
     with_mark,
 )
@@ -47,6 +48,21 @@ class FrameTests(SynchronousTestCase):
             data, recovered = extract_data(payload)
             self.assertIsNone(recovered)
             self.assertEqual(frame_event(data), payload)
+
+    def test_frame_that_alpaca_may_send_is_one(self) -> None:
+        """Whatever JSON allows, and NaN, which Python's parser accepts, was stored."""
+        for payload in (
+            *frames.TRADE_UPDATES,
+            b'\r\n {"data":{"x":"\xc3\xa4"}} ',
+            b'{"data":{"x":NaN,"y":1e999,"z":' + b"9" * 5000 + b"}}",
+            b'{"data":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        ):
+            self.assertTrue(is_frame(payload), payload[:99])
+
+    def test_anything_else_is_no_frame(self) -> None:
+        """Clients could not parse it."""
+        for payload in (b"", b"{", b"[]", b"{}x", b"{}\n\n{}", b'{"x":"\xff"}', b"\0{}", "{}", 5):
+            self.assertFalse(is_frame(payload), payload)
 
     def test_mark_is_beside_data(self) -> None:
         """extract_data returns it, and it is not part of the data."""

@@ -25,9 +25,10 @@ from tradeproxy.cluster.scripts import (
     WRITE,
     Script,
 )
-from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED, TRIM_KEYS
+from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED, TRIM_KEYS, Metadata
 from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
+from tradeproxy.wire.frame import is_frame
 
 BLOCK = 2000
 """Milliseconds for which a read waits for new entries."""
@@ -318,11 +319,14 @@ class RedisLog:
         reply = await self._run(READ_STATE, seq)
         with self._reading():
             pairs, [last, state, owner, epoch_start], entries = reply
+            metadata = {
+                key.decode(): value.decode()
+                for key, value in zip(pairs[::2], pairs[1::2], strict=True)
+            }
+            if metadata:
+                Metadata("").load(metadata, None)  # nodes do so after they have dropped their rows
             return LogState(
-                {
-                    key.decode(): value.decode()
-                    for key, value in zip(pairs[::2], pairs[1::2], strict=True)
-                },
+                metadata,
                 _read_number(None if last is None else last.decode()),
                 None if state is None else state.decode(),
                 "" if owner is None else owner.decode(),
@@ -454,6 +458,8 @@ def _decode_event(fields: Mapping[bytes, bytes]) -> Event:
         order_id, status, filled_qty, changed = order
         state = OrderState(order_id, status, filled_qty, changed if is_time(changed) else 0)
     payload = fields[b"p"]
+    if not is_frame(payload):
+        raise ValueError
     # A node of a version without `x` may have written the entry.
     text = fields.get(b"x")
     execution = read_execution(payload) if text is None else bytes.fromhex(text.decode())

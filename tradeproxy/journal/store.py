@@ -24,6 +24,7 @@ from tradeproxy.journal.upgrade import OlderRows, repair_times
 from tradeproxy.journal.wal_checkpoints import CHECKPOINT, MAX_PAGES, WalCheckpoints
 from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.frame import is_frame
 
 _T = TypeVar("_T")
 
@@ -231,12 +232,15 @@ class Store:
     def read(self, after: int, limit: int) -> list[Row]:
         """Return up to `limit` rows that follow number `after`, and at least one.
 
-        The next row must exist. Raises DamageError if it, or a row between two others, is missing.
+        The next row must exist. Raises DamageError if it, or a row between two others, is missing,
+        or if an event is none.
         """
         rows: list[Row] = []
         size = 0
         cursor = self._execute(_READ, (after, limit))
         for seq, payload, time in cursor:
+            if payload is not None and not is_frame(payload):
+                raise DamageError(f"event {seq} is no event")
             size += len(payload or b"")
             if rows and size > READ_BYTES:
                 # An unfinished SELECT is an open read transaction, which keeps SQLite from

@@ -30,6 +30,9 @@ from tradeproxy.wire.position import Cursor
 MAX_TAIL = 8 * 1024 * 1024
 """Bytes at the end of a file that are read. A line has 2 MiB at most, as an event has one."""
 
+MAX_LINES = 50_000
+"""Lines at the end of a file that are read. A line of ours has over 200 bytes."""
+
 BLOCK = 64 * 1024
 """Bytes of one read."""
 
@@ -173,6 +176,8 @@ class _DayFile:
         length = BLOCK
         while True:
             tail = _read_tail(self.descriptor, size, length)
+            if tail.count(b"\n") > MAX_LINES:
+                raise JournalError(f"{self._path}: no line in its last {len(tail)} bytes is ours")
             start = 0 if len(tail) == size else tail.find(b"\n") + 1
             lines = tail[start:].split(b"\n")[:-1]
             for number in range(len(lines) - 1, -1, -1):

@@ -6,8 +6,12 @@ import json
 import re
 from enum import Enum
 
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
+
 # Numbers stay text: int() raises ValueError for more than 4300 digits.
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+_FAST_DECODER = Decoder(Raw)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -29,6 +33,27 @@ _MARKS = frozenset(each.value for each in Recovered)
 def frame_event(data: bytes) -> bytes:
     """Wrap an event's `data`, a JSON object, in a frame as the stream does."""
     return b'{"stream":"trade_updates","data":' + data + b"}"
+
+
+def is_frame(payload: object) -> bool:
+    """Return whether a stored payload is a JSON object in UTF-8, as every frame of an event is.
+
+    Anything else is damage. A client would close the connection for it, resume before it, and get
+    it again.
+    """
+    if not isinstance(payload, bytes):
+        return False
+    try:
+        text = payload.decode()
+        try:
+            _FAST_DECODER.decode(payload)
+        except DecodeError:  # it accepts less than JSON allows
+            _DECODER.decode(text)
+    except ValueError:
+        return False
+    except RecursionError:
+        return True  # it was parsed when it came, with more of the stack left
+    return payload.lstrip().startswith(b"{")
 
 
 def with_mark(payload: bytes, recovered: Recovered) -> bytes:
