@@ -250,12 +250,10 @@ class DocumentTests(SynchronousTestCase):
         )
     )
     def test_any_state_in_redis(self, content: bytes) -> None:
-        """It is read, or one of the errors says that another program wrote it."""
+        """It is read, or an error says that another program wrote it."""
         for parse in (EpochStart.parse, lambda text: StreamState.parse(text.decode())):
             read: Callable[[bytes], object] = parse
-            with contextlib.suppress(
-                ValueError, TypeError, KeyError, OverflowError, RecursionError
-            ):
+            with contextlib.suppress(ValueError):
                 read(content)
 
     @FUZZ

@@ -25,6 +25,7 @@ def page(**changes: Any) -> dict[str, Any]:
         "strategies": [SUMS | {"name": "alpha", "positions": [position]}],
         "differences": [],
         "notes": [],
+        "more": False,
     } | changes
 
 
@@ -64,6 +65,11 @@ class TableTests(SynchronousTestCase):
                 "The proxy has not compared its positions with Alpaca's yet.",
             ],
         )
+
+    def test_table_that_is_not_whole_says_so(self) -> None:
+        """Very many positions or lots have more pages than are asked for."""
+        lines = list(format_strategies(page(more=True)))
+        self.assertEqual(lines[3:], ["There are more, behind 100 pages of the proxy."])
 
     def test_document_of_another_shape_is_an_error(self) -> None:
         """Another version may answer."""

@@ -38,16 +38,19 @@ class BooksCase(NodesCase):
         self.advance(15)
 
     def publish(self, member: Member, order_id: str) -> None:
-        """Receive a fill from Alpaca."""
+        """Receive a fill from Alpaca, and let every book apply it."""
         about = order(order_id, f"alpha-{order_id}")
         at = f"2026-09-21T12:00:0{order_id}Z"
         frame = report_fill(about, f"e{order_id}", "1", "2", timestamp=at, at=at)
         member.account.publish(parse(frame))
         member.account.flush()
         self.advance(2)
+        for book in self.books.values():
+            book.catch_up()
 
     def strategies(self, member: Member) -> Strategies:
-        """Return a node's strategies."""
+        """Return a node's strategies, after the rows that wait: every question applies them."""
+        self.books[member].catch_up()
         strategies = self.books[member].strategies
         assert strategies is not None
         return strategies

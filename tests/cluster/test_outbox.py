@@ -278,6 +278,57 @@ class OutboxTests(LogCase):
         self.successResultOf(waiting)
         self.successResultOf(self.outbox.when_written())
 
+    def test_when_saved_fires_after_the_write_that_has_the_metadata(self) -> None:
+        """Not after one that had begun before, and not if events never pause."""
+        self.assertTrue(self.successResultOf(self.outbox.when_saved()))
+        self.add(1)  # Redis has the script then
+        delay = ReplyDelay(self.client)
+        self.add(2)
+        self.outbox.save_metadata({"a": "1"})
+        first = self.outbox.when_saved()
+        delay.deliver()
+        self.assertNoResult(first)
+        self.outbox.save_metadata({"a": "2"})
+        self.add(3)
+        second = self.outbox.when_saved()
+        delay.deliver()
+        self.assertTrue(self.successResultOf(first))
+        self.assertNoResult(second)
+        self.add(4)
+        delay.deliver()
+        self.assertTrue(self.successResultOf(second))
+        self.assertEqual(self.redis.execute("HGET", METADATA_KEY, "a"), b"2")
+        delay.end()
+
+    def test_when_saved_waits_for_the_metadata_of_a_running_write(self) -> None:
+        """It is in no later write."""
+        delay = ReplyDelay(self.client)
+        self.outbox.save_metadata({"a": "1"})
+        saved = self.outbox.when_saved()
+        self.assertNoResult(saved)
+        delay.end()
+        self.assertTrue(self.successResultOf(saved))
+
+    def test_when_saved_fires_with_false_if_writing_stops(self) -> None:
+        """Whether a write without a reply has happened is unknown."""
+        self.client.stop_replying()
+        self.outbox.save_metadata({"a": "1"})
+        saved = self.outbox.when_saved()
+        self.outbox.stop()
+        self.assertFalse(self.successResultOf(saved))
+        self.assertFalse(self.successResultOf(self.outbox.when_saved()))
+
+    def test_when_saved_waits_for_another_attempt(self) -> None:
+        """A rejected write may be followed by one with another token."""
+        self.redis.execute("HSET", LEASE_KEY, "token", "other")
+        self.outbox.save_metadata({"a": "1"})
+        saved = self.outbox.when_saved()
+        self.assertNoResult(saved)
+        self.assertEqual(set(self.rejected), {FENCED})
+        self.redis.execute("HSET", LEASE_KEY, "token", self.token)
+        self.outbox.flush()
+        self.assertTrue(self.successResultOf(saved))
+
     def test_when_written_fires_after_rejected_write(self) -> None:
         """The end of a term does not wait for events that Redis does not accept."""
         done(self.log.release(self.token))

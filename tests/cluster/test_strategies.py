@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 
 from tests.cluster.books_case import BooksCase
-from tests.support.nodes import METADATA_KEY, Member
+from tests.support.nodes import LEASE_KEY, METADATA_KEY, Member
+from tests.support.redislog import ReplyDelay
 from tradeproxy.cluster import shared_assignments
+from tradeproxy.config.settings import Limits
+from tradeproxy.downstream.admission import Admission, Tokens
+from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.journal import metadata
 from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED
+from tradeproxy.web import state_pages
+from tradeproxy.web.site import build_site
+from tradeproxy.web.strategy_changes import SAVE_TIMEOUT
 
 
 class SharedAssignmentTests(BooksCase):
@@ -122,3 +133,126 @@ class SharedAssignmentTests(BooksCase):
             self.redis.execute("HSET", METADATA_KEY, REMEMBERED + ASSIGNMENTS, text)
             self.advance(1)
             self.assertEqual(self.quantities(self.node), {"alpha": "1"})
+
+
+class AssignmentAnswerTests(BooksCase):
+    """An assignment over HTTP is answered with 200 once it is in Redis.
+
+    It was answered before: one that a leader made that another node had replaced meanwhile, as
+    after SIGSTOP, was nowhere.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        books = {"paper": self.books[self.leader]}
+        self.factory = DownstreamFactory(Limits(), self.clock, books=books)
+        admission = Admission((), (), Tokens(()))
+        accounts = {"paper": self.leader.account}
+        self.site = build_site(accounts, self.factory, admission, self.clock, self.clock.seconds)
+
+    def post(self, query: str, host: str = "127.0.0.1") -> StringTransport:
+        """Ask the leader to assign the order; return what gets its answer."""
+        self.server = server = self.site.buildProtocol(IPv4Address("TCP", host, 1))
+        transport = StringTransport(peerAddress=IPv4Address("TCP", host, 1))
+        server.makeConnection(transport)
+        path = f"/paper/strategies/orders/1?{query}"
+        server.dataReceived(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        self.advance(0.3)
+        return transport
+
+    def check(self, answer: StringTransport, status: int, text: str) -> None:
+        """Check an answer."""
+        self.assertTrue(answer.value().startswith(b"HTTP/1.1 %d " % status), answer.value())
+        self.assertIn(text.encode(), answer.value())
+
+    def stored(self) -> bytes | None:
+        """Return the assignments in Redis."""
+        found: bytes | None = self.redis.execute("HGET", METADATA_KEY, REMEMBERED + ASSIGNMENTS)
+        return found
+
+    def test_answer_follows_the_reply_of_redis(self) -> None:
+        """An assignment and its end alike."""
+        for query, name in (("strategy=beta", "beta"), ("undo=1", "alpha")):
+            delay = ReplyDelay(self.leader.command_client)
+            answer = self.post(query)
+            self.assertEqual(answer.value(), b"")
+            delay.end()
+            self.advance(0.1)
+            self.check(answer, 200, f'"strategy":"{name}"')
+        self.assertEqual(self.stored(), b"{}")
+
+    def test_leader_whose_lease_is_another_nodes_stores_nothing(self) -> None:
+        """It does not know yet that its term is over. Later it has what the log has."""
+        self.redis.execute("HSET", LEASE_KEY, "owner", "another", "token", "another's")
+        answer = self.post("strategy=beta")
+        self.advance(SAVE_TIMEOUT)
+        self.check(answer, 503, "not known")
+        self.assertIsNone(self.stored())
+        self.advance(15)
+        for member in self.members:
+            self.assertEqual(self.quantities(member), {"alpha": "1"})
+
+    def test_end_of_the_term_ends_the_wait(self) -> None:
+        """No write follows."""
+        self.leader.command_client.stop_replying()
+        answer = self.post("strategy=beta")
+        self.assertEqual(answer.value(), b"")
+        self.leader.journal.stop_leading()
+        self.advance(0.1)
+        self.check(answer, 503, "not known")
+
+    def test_wait_for_redis_is_bounded(self) -> None:
+        """The same request may be sent again, and is then answered as usual."""
+        self.end(self.node)
+        self.leader.command_client.stop_replying()
+        answer = self.post("strategy=beta")
+        self.advance(SAVE_TIMEOUT - 0.5)
+        self.assertEqual(answer.value(), b"")
+        self.advance(0.5)
+        self.check(answer, 503, "not known")
+        self.leader.restore()
+        self.advance(15)  # its term may have ended
+        self.check(self.post("strategy=beta"), 200, '"strategy":"beta"')
+        self.assertEqual(self.stored(), b'{"1":"beta"}')
+
+    def test_lost_reply_delays_the_answer(self) -> None:
+        """The write is repeated after the reconnect."""
+        self.leader.command_client.lose_reply()
+        answer = self.post("strategy=beta")
+        self.assertEqual(answer.value(), b"")
+        self.advance(1)
+        self.check(answer, 200, '"strategy":"beta"')
+
+    def test_nothing_is_assigned_before_the_leader_writes(self) -> None:
+        """Its metadata is then replaced by that of the log."""
+        role = self.leader.account.role
+        assert role is not None
+        role.is_writing = False
+        self.check(self.post("strategy=beta"), 503, "cannot be used")
+        role.is_writing = True
+        self.leader.cut()
+        self.check(self.post("strategy=beta"), 503, "cannot be used")
+        self.assertEqual(self.quantities(self.leader), {"alpha": "1"})
+
+    def test_answer_that_gives_way_says_that_nothing_is_known(self) -> None:
+        """Another address gets its place. The assignment goes on."""
+        self.patch(state_pages, "MAX_ANSWERS", 2)
+        delay = ReplyDelay(self.leader.command_client)
+        first, second = self.post("strategy=beta"), self.post("strategy=gamma")
+        third = self.post("strategy=delta", "127.0.0.2")
+        self.check(second, 503, "not known")
+        delay.end()
+        self.advance(0.1)
+        self.check(first, 200, "beta")
+        self.check(third, 200, "delta")
+        self.assertEqual(self.stored(), b'{"1":"delta"}')
+
+    def test_client_that_leaves_ends_no_assignment(self) -> None:
+        """It may ask what became of it."""
+        delay = ReplyDelay(self.leader.command_client)
+        answer = self.post("strategy=beta")
+        self.server.connectionLost(Failure(ConnectionDone()))
+        delay.end()
+        self.advance(0.1)
+        self.assertEqual(answer.value(), b"")
+        self.assertEqual(self.stored(), b'{"1":"beta"}')

@@ -8,7 +8,10 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.support.journals import event
 from tests.support.logcase import METADATA
-from tests.support.nodes import IDS_KEY, STATE_KEY, STREAM_KEY, NodesCase
+from tests.support.nodes import IDS_KEY, METADATA_KEY, STATE_KEY, STREAM_KEY, Member, NodesCase
+from tests.support.redislog import Command
+from tradeproxy.cluster import tailer
+from tradeproxy.cluster.leadership import LEASE
 from tradeproxy.cluster.redis_log import EpochStart
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.journal.base import Batch
@@ -65,6 +68,147 @@ class InvalidEntryTests(NodesCase):
         self.advance(0.1)
         self.assertEqual(self.node.rows, [(1, event(1).payload), (2, event(2).payload)])
         self.assertFalse(self.node.subscriber.is_aborted)
+
+
+class MissingEntryTests(NodesCase):
+    """Entries are removed from the log, or are those of another epoch.
+
+    A node that met one read the whole log again, ten times a second, and had none of it.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.starts = 0
+        self.leader = self.start_node()
+        self.leader.publish(1, 2, 3, 4, 5)
+        self.redis.on_command = self.count_starts
+
+    def count_starts(self, command: Command) -> None:
+        """Count the reads from the start of the log."""
+        self.starts += command[0] == "XREAD" and command[-1] == b"0-0"
+
+    def rows(self, *numbers: int, holes: tuple[int, ...] = ()) -> list[tuple[int, bytes | None]]:
+        """Return rows with these numbers, as Member.rows does."""
+        return [(n, None if n in holes else event(n).payload) for n in numbers]
+
+    def check(self, member: Member, *holes: int) -> None:
+        """Check that a node has all events but these after one read of all, and gets the next."""
+        self.advance(10)
+        self.assertLessEqual(self.starts, 1)
+        self.assertEqual(member.rows, self.rows(1, 2, 3, 4, 5, holes=holes))
+        self.assertTrue(member.journal.is_loaded)
+        self.assertEqual(member.journal.next_hole(0), holes[0] if holes else None)
+        self.leader.publish(6)
+        self.advance(1)
+        self.assertEqual(member.subscriber.seqs, [6])
+        self.assertTrue(member.journal.status.durable)
+
+    def test_removed_entries_become_holes(self) -> None:
+        """From the middle, the begin or the end; the log of the proxy has a line."""
+        for missing in (3,), (1, 2), (5,), (2, 4), (1, 2, 3, 4, 5):
+            self.redis.flush()
+            for member in self.members:
+                member.kill()
+            self.leader = self.start_node()
+            self.leader.publish(1, 2, 3, 4, 5)
+            self.redis.execute("XDEL", STREAM_KEY, *(f"{n}-0" for n in missing))
+            self.starts = 0
+            with capturedLogs() as logs:
+                self.check(self.start_follower(), *missing)
+            found = [line for each in logs if "are missing in" in (line := formatEvent(each) or "")]
+            self.assertEqual(len(found), 1, (missing, found))
+
+    def test_leader_is_followed_by_another_if_the_newest_entry_is_removed(self) -> None:
+        """No node that had not read it led any more."""
+        node = self.start_follower()
+        self.redis.execute("XDEL", STREAM_KEY, "5-0")
+        node.kill()
+        self.leader.kill()
+        third = self.make_node()
+        third.start()
+        self.advance(LEASE + 5)
+        self.assertTrue(third.is_streaming)
+        third.publish(6)
+        self.assertEqual(third.subscriber.seqs, [6])
+
+    def test_entry_of_another_epoch_becomes_a_hole(self) -> None:
+        """It is not one of the proxy's, or of a log before a restore."""
+        [(_, fields)] = self.redis.execute("XRANGE", STREAM_KEY, "5-0", "5-0")
+        fields[fields.index(b"e") + 1] = b"e9"
+        self.redis.execute("XADD", STREAM_KEY, "6-0", *fields)
+        self.redis.execute("HSET", STATE_KEY, "last", 6, "sub", 0)
+        self.redis.execute("ZADD", IDS_KEY, 6, "key")
+        node = self.start_follower()
+        self.redis.retry_reads()
+        self.advance(10)
+        self.leader.publish(7)
+        self.advance(1)
+        for member in (self.leader, node):
+            self.assertEqual(member.rows, self.rows(1, 2, 3, 4, 5, 6, 7, holes=(6,)))
+            self.assertFalse(member.subscriber.is_aborted)
+        self.assertEqual(self.starts, 1)
+
+    def test_start_of_an_epoch_that_has_not_begun_is_ignored(self) -> None:
+        """The metadata says which epoch it is."""
+        start = EpochStart(self.leader.journal.epoch, 5, {**METADATA, "epoch": "e9"})
+        self.redis.execute("XADD", STREAM_KEY, "5-900000000000000", "b", start.encode())
+        self.redis.execute("HSET", STATE_KEY, "sub", 900000000000000)
+        self.redis.retry_reads()
+        self.check(self.start_follower())
+        self.assertFalse(self.leader.subscriber.is_aborted)
+
+    def test_other_epoch_in_the_metadata_makes_holes_of_all_events(self) -> None:
+        """They are of another log, as far as a node can see."""
+        self.redis.execute("HSET", METADATA_KEY, "epoch", "e9")
+        node = self.start_follower()
+        self.advance(15)
+        self.assertEqual(node.rows, self.rows(1, 2, 3, 4, 5, holes=(1, 2, 3, 4, 5)))
+        self.assertLessEqual(self.starts, 2)  # the leader's is one of them
+        self.leader.publish(6)
+        self.advance(1)
+        self.assertEqual(node.rows[-1], self.leader.rows[-1])
+        self.assertEqual(node.subscriber.seqs, [6])
+
+    def test_log_with_an_entry_behind_its_end_is_asked_for_now_and_then(self) -> None:
+        """Another program has added it: the log is not whole, and the node cannot go on.
+
+        It asked again without a pause, and did nothing else.
+        """
+        self.start_node()
+        self.advance(1)
+        reads = 0
+
+        def count(command: Command) -> None:
+            nonlocal reads
+            reads += command[0] == "XREAD"
+            if reads > 100:
+                raise AssertionError("there is no pause")
+
+        self.redis.on_command = count
+        self.redis.execute("XADD", STREAM_KEY, f"{10**12}-0", "x", "y")
+        self.redis.retry_reads()
+        self.advance(2)
+        self.assertLess(reads, 50)
+
+    def test_very_many_missing_entries_are_not_replaced(self) -> None:
+        """Anyone with the password can write a number; the holes of all before it fill no memory.
+
+        The node reads the log again a minute later: an operator may have deleted it meanwhile.
+        """
+        self.patch(tailer, "MAX_MISSING", 1000)
+        self.redis.execute("XADD", STREAM_KEY, f"{10**15}-0", "x", "y")
+        self.redis.execute("HSET", STATE_KEY, "last", 10**15, "sub", 0)
+        self.redis.execute("ZADD", IDS_KEY, 10**15, "key")
+        self.leader.kill()
+        node = self.start_follower()
+        self.advance(30)
+        self.assertEqual(self.starts, 1)
+        self.assertEqual(len(node.rows), 5)
+        self.assertEqual(node.journal.status.reason, tailer.TOO_MANY_MISSING)
+        self.advance(40)
+        self.assertEqual(self.starts, 2)
+        node.stop()
+        self.redis.flush()
 
 
 class TailerErrorTests(NodesCase):

@@ -380,13 +380,13 @@ class _Receiver(Protocol):
         found.callback(None)
 
 
-class KeyUpdateTests(TestCase):
-    """OpenSSL's own client, which can change its keys (RFC 8446, 4.6.3)."""
+class OpensslTests(TestCase):
+    """OpenSSL's own client, which can ask for what Python's cannot."""
 
     timeout = 60
 
-    async def test_write_after_key_update_is_decrypted(self) -> None:
-        """The client asks for new keys of the server. The answer goes before the next event."""
+    async def connect(self, *options: str) -> tuple[Any, Any]:
+        """Return the client, which has sent something, and the server's protocol."""
         program = shutil.which("openssl")
         if program is None:
             raise SkipTest("openssl is not installed")
@@ -398,7 +398,9 @@ class KeyUpdateTests(TestCase):
         self.addCleanup(port.stopListening)
         shell = _Shell()
         address = f"127.0.0.1:{port.getHost().port}"
-        process = reactor.spawnProcess(shell, program, ["openssl", "s_client", address], {})
+        process = reactor.spawnProcess(
+            shell, program, ["openssl", "s_client", *options, address], {}
+        )
         self.addCleanup(lambda: shell.ended)
         self.addCleanup(process.signalProcess, "KILL")
         arrived = server.connected_
@@ -406,8 +408,17 @@ class KeyUpdateTests(TestCase):
         await arrived
         connection: Any = server
         connection.send_queue = []
+        return process, connection
+
+    async def test_write_after_key_update_is_decrypted(self) -> None:
+        """The client asks for new keys of the server. The answer goes before the next event.
+
+        See RFC 8446, 4.6.3.
+        """
+        process, connection = await self.connect()
+        shell = process.proto
         for number in range(5):
-            arrived = server.connected_
+            arrived = connection.connected_
             shell.output = b""
             process.write(b"K\n")  # a command of s_client
             await shell.says(b"KEYUPDATE")
@@ -416,3 +427,14 @@ class KeyUpdateTests(TestCase):
             event = b"event %d\n" % number
             self.assertTrue(write_direct(connection, event, connection.transport.write))
             await shell.says(event)
+
+    async def test_client_with_small_records_gets_all_in_order(self) -> None:
+        """OpenSSL then takes less of a write than it could, though the socket is not full.
+
+        The rest of the first 16 KiB was left out. See RFC 6066, 4.
+        """
+        process, connection = await self.connect("-maxfraglen", "512")
+        for large in (PLENTY[:1_000], PLENTY[:40_000]):
+            process.proto.output = b""
+            write_direct(connection, large, connection.transport.write)
+            await process.proto.says(large)

@@ -52,6 +52,7 @@ class StreamStateEncodingTests(SynchronousTestCase):
             {**good, "since": float("inf")},
             {**good, "since": float("nan")},
             {**good, "since": 1e300},
+            {**good, "since": 1e308},
             {**good, "since": "x"},
             {**good, "streaming": "yes"},
             {**good, "reason": None},
@@ -60,7 +61,7 @@ class StreamStateEncodingTests(SynchronousTestCase):
         ]
         for upstream in states:
             text = json.dumps({"upstream": upstream, "gaps": []})
-            self.assertRaises((TypeError, ValueError), StreamState.parse, text)
+            self.assertRaises(ValueError, StreamState.parse, text)
 
     def test_parse_upstream_since_last_second_of_calendar_accepts_it(self) -> None:
         """A second later it could not be shown as a date."""

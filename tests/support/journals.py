@@ -225,6 +225,12 @@ class Connections:
             lambda statement: action() if statement == "COMMIT" else None
         )
 
+    def record(self) -> list[str]:
+        """Return a list that gets every statement from now on."""
+        statements: list[str] = []
+        self._connections[-1].set_trace_callback(statements.append)
+        return statements
+
     def refuse_everything(self, refuse: bool = True) -> None:
         """Make SQLite interrupt every statement, reads included, or undo that."""
         self._connections[-1].set_progress_handler((lambda: 1) if refuse else None, 1)

@@ -51,8 +51,8 @@ class KeptConnectionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock: Any = Clock()
         self.host = RecordingHost()
-        pool = build_pool(self.clock, idle_timeout=10)
-        self.agent = Agent.usingEndpointFactory(self.clock, self.host, pool=pool)
+        self.pool = build_pool(self.clock, idle_timeout=10)
+        self.agent = Agent.usingEndpointFactory(self.clock, self.host, pool=self.pool)
 
     def answer(self, use: Callable[[Any], object] = lambda _: None) -> Any:
         """Send a request, and answer it; return the connection. `use` gets the response."""
@@ -78,6 +78,12 @@ class KeptConnectionTests(SynchronousTestCase):
         self.clock.advance(9)
         self.assertTrue(transport.connected)
         self.clock.advance(1)
+        self.assertTrue(transport.disconnected)
+
+    def test_idle_connection_is_aborted_with_the_pool(self) -> None:
+        """A receiver that does not close, too, kept a socket of every webhook before a reload."""
+        transport = self.answer().transport
+        self.pool.closeCachedConnections()
         self.assertTrue(transport.disconnected)
 
     def test_connection_that_the_server_has_closed_is_not_aborted(self) -> None:

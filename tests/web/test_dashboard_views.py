@@ -73,6 +73,25 @@ class PictureTests(ScriptTestCase):
         )
 
 
+class StrategiesTests(ScriptTestCase):
+    """The tab of the strategies: strategies.js."""
+
+    def test_summary_says_how_much_is_shown(self) -> None:
+        """A strategy with many positions or lots ends on a further page, which is not shown."""
+        two: list[Any] = [{"positions": [{}]}, {"positions": [{}, {}]}]
+        for more, following, said in (
+            (False, None, ""),
+            (True, "beta", "the first 2, "),
+            (True, "beta\tTSLA", "the first 2, of the last one 2 positions, "),
+        ):
+            page = json.dumps({"strategies": two, "more": more, "next": following})
+            said_of_page = self.run_script(
+                'import { describeExtent } from "./strategies.js";\n'
+                f"const result = describeExtent({page});"
+            )
+            self.assertEqual(said_of_page, said)
+
+
 class TextTests(ScriptTestCase):
     """Sentences, days and amounts."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import Any
 from urllib.parse import quote
 
@@ -303,6 +304,23 @@ class StrategyChangeTests(StateTestCase):
         answer = self.ask("/strategies/orders/1?strategy=a")
         self.assertEqual(answer.status, 405)
         self.assertIn(b"Allow: POST\r\n", answer.received)
+
+    def test_assignment_is_refused_while_the_journal_is_not_durable(self) -> None:
+        """It was answered with 200, and lost if the process ended before the disk healed."""
+        self.trade("1", "fill", client_order_id="alpha-1")
+        self.assertEqual(self.post("orders/1?strategy=first").status, 200)
+        self.disk.fail("BEGIN", sqlite3.SQLITE_FULL)
+        answer = self.post("orders/1?strategy=second")
+        self.assertEqual((answer.status, "is not known" in answer.body), (503, True))
+        answer = self.post("orders/1?strategy=third")
+        self.assertEqual((answer.status, "cannot be used" in answer.body), (503, True))
+        importer = self.books["paper"].importer = FakeImporter()
+        self.assertEqual((self.post("import").status, importer.starts), (503, 0))
+        self.disk.fail("BEGIN", None)
+        self.clock.advance(1)
+        self.clock.advance(1)
+        self.assertEqual(json.loads(self.post("orders/1?strategy=second").body)["order_id"], "1")
+        self.assertEqual(self.fetch("/strategies")["strategies"][0]["name"], "second")
 
     def test_page_of_another_origin_cannot_change_anything(self) -> None:
         """A browser names the page in `Origin`, and the rules of the stream apply."""

@@ -73,6 +73,19 @@ class UpstreamTests(ReportTestCase):
         self.advance(400)
         self.assert_types("new", "upstream_down", "upstream_up", "new")
 
+    def test_report_behind_an_event_that_is_not_wanted_keeps_its_place(self) -> None:
+        """Both events behind the first one are read at once."""
+        self.receiver.default = LOST
+        self.publish_now(1)
+        self.publish_now(2, event="canceled")
+        self.account.mark_upstream_down("connection lost")
+        self.advance(62)
+        self.publish_now(3)
+        self.receiver.requests.clear()
+        self.receiver.default = OK
+        self.advance(400)
+        self.assert_types("new", "upstream_down", "new")
+
     def test_unwanted_report_is_not_sent(self) -> None:
         """Like an event of another kind."""
         self.settings = (webhook_with(EVENTS="new,upstream_up"),)

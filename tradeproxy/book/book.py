@@ -237,7 +237,11 @@ class Book:
 
     # The strategies: an import and assignments change them.
 
-    def save(self) -> None:
-        """Write what an import or an assignment changed, and plan what is left to compute."""
-        self._builder.writer.write()
+    def save(self) -> bool:
+        """Write what an import or an assignment changed, and plan what is left to compute.
+
+        Returns whether everything is written.
+        """
+        is_written = self._builder.writer.write()
         self._builder.plan()
+        return is_written

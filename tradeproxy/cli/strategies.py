@@ -90,8 +90,10 @@ def format_strategies(document: dict[str, Any]) -> Iterator[str]:
             f"{each['time']}: {each['kind']} of order {each['order_id']}: {each['message']}"
             for each in document["notes"]
         ]
-        is_complete = document["complete"]
+        is_complete, has_more = document["complete"], document["more"]
     yield from format_table(HEAD, rows, HEAD[2:7])
+    if has_more:
+        yield f"There are more, behind {MAX_PAGES} pages of the proxy."
     yield from map(escape_unprintable, (*differences, *notes))
     if not is_complete:
         yield "The proxy has not compared its positions with Alpaca's yet."

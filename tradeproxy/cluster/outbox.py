@@ -62,6 +62,7 @@ class Outbox:
         self._is_full = False
         self._is_writing = False
         self._waiter: Deferred[None] | None = None
+        self._unsaved: list[Deferred[bool]] = []
 
     @property
     def is_leading(self) -> bool:
@@ -95,6 +96,7 @@ class Outbox:
         self._epoch_start, self._metadata, self._stream_state = None, {}, ""
         self._written.clear()
         self._notify_waiter()
+        self._confirm_saves(self._unsaved, is_saved=False)
 
     def begin_epoch(
         self, last: int, epoch_start: EpochStart, delivered: Sequence[tuple[str, bytes]] = ()
@@ -129,6 +131,19 @@ class Outbox:
         """Save metadata with the next write. None deletes a key."""
         self._metadata = {**self._metadata, **metadata}
         self.flush()
+
+    def when_saved(self) -> Deferred[bool]:
+        """Return a Deferred that fires with whether all metadata up to now is in Redis.
+
+        Without a reply it waits for the next attempt. False, if writing stops before: then a write
+        may have happened nevertheless.
+        """
+        if self._token is None:
+            return succeed(False)
+        waiting: Deferred[bool] = Deferred()
+        self._unsaved.append(waiting)
+        self.flush()
+        return waiting
 
     def publish_state(self, stream_state: str) -> None:
         """Publish the encoded stream state with the next write; replaces an unwritten one.
@@ -165,6 +180,7 @@ class Outbox:
             and not self._next_events()
         ):
             self._notify_waiter()
+            self._confirm_saves(self._unsaved)
             return
         self._is_writing = True
         Deferred.fromCoroutine(self._write(self._token)).addErrback(
@@ -243,6 +259,7 @@ class Outbox:
         # Metadata and stream state describe the log with all events: they go with the last batch.
         # A crash in between would make the next leader take a gap for settled.
         metadata, stream_state = (self._metadata, self._stream_state) if are_all else ({}, "")
+        unsaved = self._unsaved[:] if are_all else []
         read = self._read
         began = self._clock.seconds()
         now = round(self._wall_clock() * 1_000_000)
@@ -256,6 +273,7 @@ class Outbox:
         # By identity: newer values may have been set during the write.
         if metadata and self._metadata is metadata:
             self._metadata = {}
+        self._confirm_saves(unsaved)
         if self._stream_state is stream_state:
             self._stream_state = ""
         if events:
@@ -280,6 +298,11 @@ class Outbox:
             if count and size > BATCH_BYTES:
                 return events[:count], False
         return events, len(events) < BATCH
+
+    def _confirm_saves(self, saves: Sequence[Deferred[bool]], *, is_saved: bool = True) -> None:
+        self._unsaved = [each for each in self._unsaved if each not in saves]
+        for each in saves:
+            each.callback(is_saved)
 
     def _notify_waiter(self) -> None:
         waiting, self._waiter = self._waiter, None

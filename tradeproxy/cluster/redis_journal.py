@@ -119,6 +119,7 @@ class RedisJournal(JournalBase):
         self.outbox = Outbox(self.redis_log, clock, dates.own)
         self.outbox.on_written = self._written
         self.publish_state = self.outbox.publish_state
+        self.when_saved = self.outbox.when_saved
         self._imports = RedisImportLog(self.redis_log, self, lambda: self.outbox.token)
         self.import_log = self._imports
         self._assignments = SharedAssignments(

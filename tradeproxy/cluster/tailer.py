@@ -6,13 +6,19 @@
 | there is no log                                        | mark the target as unavailable    |
 | same epoch, the last event read is still there         | read on                           |
 | an epoch began exactly where this node is              | continue in it; read from its start |
-| any other log, a wrong number, or an unknown epoch     | read from the start               |
+| any other log                                          | read from the start               |
 | an entry is not one of the proxy's                     | a hole, if it is the next event's |
+| an entry does not follow, or the end is not there      | compare the logs; if it is still  |
+|                                                        | this log, and these events were   |
+|                                                        | not trimmed: holes for them       |
+| more than MAX_MISSING events are not there             | read from the start, a minute     |
+|                                                        | later                             |
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -40,9 +46,30 @@ RETRY_DELAY = 0.1
 AFTER_ERROR = 1.0
 """Seconds until the next attempt after an internal error."""
 
+AFTER_TOO_MANY = 60.0
+"""Seconds until a log with more missing events than MAX_MISSING is read again."""
+
+MAX_MISSING = 100_000
+"""Events in a row that holes replace: about a second, and 10 MB."""
+
+HOLES_PER_STEP = 200
+"""Holes that one turn of the reactor adds: two to three milliseconds."""
+
 NO_LOG = "no node has begun it yet"
+TOO_MANY_MISSING = "too many events are missing in it"
 
 _BEGINNING = b"0-0"
+
+
+class _Comparison(Enum):
+    """What the log is, compared with the target."""
+
+    NONE = auto()
+    """There is no log."""
+    SAME = auto()
+    """The target continues in it."""
+    OTHER = auto()
+    """It is read from its start."""
 
 
 class TailTarget(Protocol):
@@ -89,8 +116,9 @@ class LogTailer:
         self._target = target
         self._clock = clock
         self._at = _BEGINNING  # the id of the last entry read
+        self._end = 0  # the log's last number when this tailer compared it last
         self._is_mismatched = self._must_recheck = False
-        self._invalid = 0
+        self._invalid = self._missing = 0
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -122,28 +150,28 @@ class LogTailer:
     async def _read_on(self) -> None:
         while True:
             try:
-                if await self._sync():
-                    while not self._is_mismatched and not self._must_recheck:
-                        self._apply_entries(await self._redis_log.read_entries(self._at))
+                if await self._sync() is not _Comparison.NONE:
+                    while not self._must_recheck:
+                        await self._read_next()
             except RedisUnavailableError:
                 pass  # it may be another Redis after that, so _sync compares the logs first
             await deferLater(self._clock, RETRY_DELAY)
 
-    async def _sync(self) -> bool:
-        """Compare the log with the target, and choose where to read on; False if there is none.
+    async def _sync(self) -> _Comparison:
+        """Compare the log with the target, and choose where to read on.
 
         Raises RedisUnavailableError.
         """
         self._must_recheck = False
-        target = self._target
+        target, found = self._target, _Comparison.SAME
         # With the last event read: its payload shows whether another one has its number now.
         log_state = await self._redis_log.read_state(target.last)
         if not log_state.metadata:
             target.mark_unavailable(NO_LOG)
-            return False
+            return _Comparison.NONE
         epoch = log_state.metadata["epoch"]
         if epoch != target.epoch or self._is_mismatched or not target.matches(log_state):
-            self._is_mismatched = False
+            self._is_mismatched, found = False, _Comparison.OTHER
             self._at = _BEGINNING
             epoch_start = log_state.epoch_start
             if (
@@ -156,34 +184,107 @@ class LogTailer:
         # A node ignores its own stream state: the log has an older one than the node itself.
         if log_state.stream_state is not None and log_state.status_owner != self._redis_log.owner:
             target.apply_stream_state(log_state.stream_state)
+        self._end = log_state.last
         target.mark_read_to(log_state.last)
-        return True
+        return found
 
-    def _apply_entries(self, entries: Sequence[LogEntry]) -> None:
-        """Apply entries in order; events that follow each other go to the target together."""
+    async def _read_next(self) -> None:
+        """Read and apply the next entries. Raises RedisUnavailableError."""
+        end = self._end
+        entries = await self._redis_log.read_entries(self._at)
+        rest = self._apply_entries(entries)
+        is_end_missing = not entries and self._target.last < end
+        if not rest and not is_end_missing:
+            self._target.mark_read_to(None)
+            return
+        # It may be another log, or what is missing was trimmed.
+        found = await self._sync()
+        if found is _Comparison.NONE:
+            self._must_recheck = True  # the same entries would be read again at once
+        elif found is _Comparison.SAME:
+            while rest and await self._fill(_find_seq(rest[0]) - 1):
+                rest = self._apply_entries(rest, is_checked=True)
+            if is_end_missing and await self._lacks(end):
+                await self._fill(end)
+            self._target.mark_read_to(None)
+
+    async def _lacks(self, seq: int) -> bool:
+        """Whether the log has had this event, and has it no more."""
+        log_state = await self._redis_log.read_state(seq)
+        is_same = log_state.metadata.get("epoch") == self._target.epoch
+        return is_same and log_state.last >= seq and log_state.payload is None
+
+    def _apply_entries(
+        self, entries: Sequence[LogEntry], *, is_checked: bool = False
+    ) -> Sequence[LogEntry]:
+        """Apply entries in order; events that follow each other go to the target together.
+
+        Returns those from the first one on that does not follow the one before. If they are checked
+        to be of this log, only an event with too high a number does not.
+        """
         batch: list[EventEntry] = []
-        for each in entries:
+        rest: Sequence[LogEntry] = ()
+        for index, entry in enumerate(entries):
             last = batch[-1].seq if batch else self._target.last
-            entry = self._make_hole(each, last) if isinstance(each, InvalidEntry) else each
-            if isinstance(entry, EventEntry):
-                if entry.epoch != self._target.epoch or entry.seq != last + 1:
-                    # It is another log, or the events in between were trimmed.
-                    self._is_mismatched = True
-                    break
-                batch.append(entry)
-            elif entry is not None:
+            follows = self._follows(entry, last)
+            if not follows and (not is_checked or _find_seq(entry) > last + 1):
+                rest = entries[index:]
+                break
+            if isinstance(entry, StatusEntry):
                 self._apply_batch(batch)
                 batch = []
                 self._apply_status(entry)
-                if self._is_mismatched:
-                    return
-            self._at = each.id
+            elif isinstance(entry, EventEntry) and follows:
+                batch.append(entry)
+            else:
+                self._report_invalid(entry)
+                if _find_seq(entry) == last + 1:
+                    batch.append(self._make_hole(entry.id, last + 1))
+            self._at = entry.id
         self._apply_batch(batch)
-        if not self._is_mismatched:
-            self._target.mark_read_to(None)
+        return rest
 
-    def _make_hole(self, entry: InvalidEntry, last: int) -> EventEntry | None:
-        """Return the hole that replaces an event; None if the entry is to be ignored."""
+    def _follows(self, entry: LogEntry, last: int) -> bool:
+        """Whether an entry can be applied after event `last`, as one of the target's epoch."""
+        epoch = self._target.epoch
+        match entry:
+            case EventEntry():
+                return (entry.epoch, entry.seq) == (epoch, last + 1)
+            case StatusEntry():
+                return entry.epoch_start is None or entry.epoch_start.epoch == epoch
+            case InvalidEntry():
+                return _find_seq(entry) <= last + 1
+
+    async def _fill(self, through: int) -> bool:
+        """Add holes up to a number; False, without a change, if that is too many."""
+        first = self._target.last + 1
+        if first > through:
+            return True
+        self._missing += 1
+        if is_logged(self._missing):
+            self._log.error(
+                "{account}: events {first} to {last} are missing in the log in Redis"
+                " ({count} such places so far)",
+                account=self._account,
+                first=first,
+                last=through,
+                count=self._missing,
+            )
+        if through - first >= MAX_MISSING:
+            self._is_mismatched = self._must_recheck = True
+            self._target.mark_unavailable(TOO_MANY_MISSING)
+            await deferLater(self._clock, AFTER_TOO_MANY)
+            return False
+        while (last := self._target.last) < through:
+            numbers = range(last + 1, min(last + HOLES_PER_STEP, through) + 1)
+            self._target.apply_events([self._make_hole(b"%d-0" % seq, seq) for seq in numbers])
+            await deferLater(self._clock, 0)
+        return True
+
+    def _make_hole(self, entry_id: bytes, seq: int) -> EventEntry:
+        return EventEntry(entry_id, seq, None, self._target.epoch, 0)
+
+    def _report_invalid(self, entry: LogEntry) -> None:
         self._invalid += 1
         if is_logged(self._invalid):
             self._log.error(
@@ -193,9 +294,6 @@ class LogTailer:
                 id=entry.id.decode(),
                 count=self._invalid,
             )
-        if entry.seq is None or entry.seq <= last:
-            return None
-        return EventEntry(entry.id, entry.seq, None, self._target.epoch, 0)
 
     def _apply_batch(self, batch: list[EventEntry]) -> None:
         if batch:
@@ -204,10 +302,8 @@ class LogTailer:
     def _apply_status(self, entry: StatusEntry) -> None:
         if entry.stream_state is not None and entry.status_owner != self._redis_log.owner:
             self._target.apply_stream_state(entry.stream_state)
-        epoch_start = entry.epoch_start
-        if (
-            epoch_start is not None
-            and epoch_start.epoch != self._target.epoch
-            and not self._target.continue_in_epoch(epoch_start)
-        ):
-            self._is_mismatched = True
+
+
+def _find_seq(entry: LogEntry) -> int:
+    """Return the number of an event; 0 if the entry has none."""
+    return 0 if isinstance(entry, StatusEntry) else entry.seq or 0

@@ -133,9 +133,11 @@ def send_all(targets: Iterable[DirectTls], data: bytes) -> dict[DirectTls, int]:
             ssl = target.begin()
         for part in () if ssl is None else parts:
             written = ssl_write(ssl, part, len(part))
-            if written <= 0:
-                _library.ERR_clear_error()
-                taken += target.queue(part)
+            if written < len(part):  # the socket is full, or the client has asked for small records
+                if written <= 0:
+                    _library.ERR_clear_error()
+                    written = target.queue(part)
+                taken += written
                 break
             taken += written
         if taken < len(data):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.hub.book_status import BookStatus
@@ -365,9 +366,13 @@ class Account:
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         """Store a short text with the log, durably as soon as possible. None removes it.
 
-        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
         """
         self.journal.set_metadata(key, value, is_urgent=is_urgent)
+
+    def when_saved(self) -> Deferred[bool]:
+        """Return a Deferred that fires with whether what `set_metadata` stored is durable."""
+        return self.journal.when_saved()
 
     def may_precede_stream(self, time: int) -> bool:
         """Whether an event of this time may be older than this process's first stream.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import msgspec
@@ -35,7 +36,8 @@ class StreamState:
             state = msgspec.json.decode(text, type=cls)
         except (msgspec.DecodeError, RecursionError) as error:
             raise ValueError(str(error)) from None
-        if not is_time(round(state.upstream.since * 1_000_000)):
+        since = state.upstream.since * 1_000_000
+        if not (math.isfinite(since) and is_time(round(since))):
             raise ValueError("the upstream's time is outside the calendar")
         gaps = [gap for gap in state.gaps if all(map(_may_be_time, (gap.begin, gap.end)))]
         return cls(state.upstream, tuple(gaps))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from msgspec import Struct
+from twisted.internet.defer import Deferred
 
 from tradeproxy.journal.metadata import Metadata, TrimmedEvent
 from tradeproxy.runtime.dates import SECOND, Dates
@@ -264,7 +265,13 @@ class Journal(Log, Protocol):
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         """Store a short text under a key, durably as soon as possible. None removes it.
 
-        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
+        """
+
+    def when_saved(self) -> Deferred[bool]:
+        """Return a Deferred that fires with whether the urgent metadata up to now is durable.
+
+        It may fire late, or with False: then the metadata may become durable later.
         """
 
     def advance_dedup_horizon(self, time: int) -> None:
@@ -326,7 +333,7 @@ class JournalBase(Metadata, ABC):
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         """Store a short text under a key, durably as soon as possible. None removes it.
 
-        If it is not urgent, it may wait for the next rows that are committed, ten seconds at most.
+        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
         """
         if self.get_metadata(key) != value:
             self._notes[key] = value

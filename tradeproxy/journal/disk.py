@@ -345,14 +345,16 @@ class Disk:
         return self.query(commit, False)
 
     def save(self, *, is_urgent: bool = True) -> None:
-        """Save the metadata, with all rows that wait for the store; if not urgent, with the next.
+        """Save the metadata, with all rows that wait for the store.
+
+        If it is not urgent, it waits for them too: their commit comes soon.
 
         Without the spool, the store must not say more than its rows: that a gap is settled, or that
         events up to a time were delivered. While the disk fails, a successful retry does this.
         """
         if self._store is not None:
             self._is_unsaved = True
-            if is_urgent:
+            if is_urgent or not self._backlog:
                 self.flush()
 
     def retry_now(self) -> None:

@@ -40,7 +40,7 @@ MAX_SEQ = 2**62
 """A limit that no log reaches, so that the store's 64-bit numbers cannot overflow."""
 
 MAX_NOTES = 32
-"""Texts that other code stores. The code has 6."""
+"""Texts that other code stores. The code has 9."""
 
 MAX_NOTE = 1024 * 1024
 """Characters of such a text. The longest is that of the assignments: 768 KiB."""

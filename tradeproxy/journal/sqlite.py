@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tradeproxy.journal.backlog import Backlog, Entry
@@ -340,6 +341,10 @@ class SqliteJournal(JournalBase):
 
     def _save(self, *, is_urgent: bool = True) -> None:
         self._disk.save(is_urgent=is_urgent)
+
+    def when_saved(self) -> Deferred[bool]:
+        """Return a Deferred that has fired with whether the urgent metadata is durable."""
+        return succeed(self.status.durable)
 
     def identify(self, account_id: str) -> bool:
         """Record Alpaca's id of the account. Begin a new epoch if the log has another one.

@@ -38,10 +38,13 @@ MAX_STILL = 10
 """Pages in a row without a later time than before: a list that repeats itself has no end."""
 
 WRITE_RETRIES = 30
-"""Attempts to add a page to the import log, a second apart: Redis may be away for a while."""
+"""Attempts to store a page, a second apart: Redis may be away, or the disk full, for a while."""
 
 ORDERS_AFTER, FILLS_TOKEN, FIRST_TIME = "import orders", "import fills", "import first"
 """The keys under which it is stored how far the import is."""
+
+IMPORTED = "imported"
+"""The key in the journal for the time of the last import. Nothing reads it."""
 
 _SHAPE = "an answer of another shape"
 _NO_END = "the times on its pages do not advance"
@@ -77,11 +80,14 @@ class BookImport:
 
     async def _run(self) -> None:
         try:
-            if (log := self._book.account.import_log) is not None:
+            log = self._book.account.import_log
+            if log is not None:
                 await log.sync()
                 await self._wait_for_book()  # it may be further by another leader's pages
             await self._read_orders()
             await self._read_fills()
+            if log is None:
+                await self._sync()
         except (RestRefusedError, RestUnavailableError) as error:
             self._fail(error.reason)
         except NotLeadingError:
@@ -94,6 +100,16 @@ class BookImport:
         else:
             self._state, self._fraction = ImportState.DONE, 1.0
             self._log.info("imported {new} of {fills} fills", new=self._new, fills=self._fills)
+
+    async def _sync(self) -> None:
+        """Have the pages survive a power cut: the urgent metadata is in the same file, and synced.
+
+        Raises UnreadableError.
+        """
+        account = self._book.account
+        account.set_metadata(IMPORTED, format_time(account.dates.now_microseconds()))
+        if not await account.when_saved():
+            raise UnreadableError
 
     def _fail(self, reason: str) -> None:
         self._state, self._reason = ImportState.FAILED, reason
@@ -179,13 +195,24 @@ class BookImport:
         strategies = await self._strategies()
         before = strategies.imported
         if (log := self._book.account.import_log) is None:
-            strategies.take_page(page)
-            self._book.save()
-            await deferLater(self._clock, 0)
+            strategies = await self._store(page)
         else:
             await self._share(log, page.encode())
             strategies = await self._wait_for_book()
         self._new += max(strategies.imported - before, 0)
+
+    async def _store(self, page: ImportPage) -> Strategies:
+        """Add a page to the journal's file, and return what has it. Raises UnreadableError."""
+        strategies: Strategies | None = None
+        for _ in range(WRITE_RETRIES):
+            if (current := await self._strategies()) is not strategies:
+                strategies = current  # after an error of the tables, without what was not written
+                strategies.take_page(page)
+            if self._book.save() and self._book.strategies is strategies:
+                await deferLater(self._clock, 0)
+                return strategies
+            await deferLater(self._clock, 1.0)
+        raise UnreadableError
 
     async def _share(self, log: ImportLog, page: bytes) -> None:
         """Add a page to the import log. Raises NotLeadingError, or UnreadableError at last."""

@@ -135,6 +135,13 @@ class _HttpConnection(HTTP11ClientProtocol):
         transport: Any = self.transport
         transport.abortConnection()
 
+    def abort(self) -> Deferred[None]:
+        """Close an idle connection. With TLS, Twisted would wait for the other end to do so too."""
+        if self.state == "QUIESCENT":  # not lost
+            self._abort()
+        closed: Deferred[None] = super().abort()
+        return closed
+
     def mark_idle(self) -> None:
         """Do not let the end of the body close the connection: the next request can follow."""
         self._is_idle = True
@@ -197,11 +204,9 @@ class _Pool(HTTPConnectionPool):
         super()._putConnection(key, connection)
 
     def _removeConnection(self, key: Any, connection: Any) -> None:
-        """Close an idle connection. With TLS, Twisted would wait for the other end to do so too."""
         self._connections[key].remove(connection)
         del self._timeouts[connection]
-        if connection.state == "QUIESCENT":  # not lost
-            connection.transport.abortConnection()
+        connection.abort()
 
     def _log_endless_head(self) -> None:
         self._endless_heads += 1

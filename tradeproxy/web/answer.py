@@ -5,6 +5,9 @@ state      event                                       next state
 working    step: the work goes on                      working
 working    step: the work ends with a rejection        ended: the error is sent
 working    step: the work ends with an answer          hashing
+working    step: the work waits                        waiting, without steps
+waiting    what the work waits for is over             working
+waiting    the place is needed                         ended: the work's own error is sent
 hashing    step: bytes are left                        hashing
 hashing    step: the client has this answer            ended: 304
 hashing    step: no bytes are left                     sending: the head is sent
@@ -24,7 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -60,9 +63,22 @@ FAILED = Rejection(503, "the answer could not be made: see the proxy's log")
 
 _TAG = re.compile(rb'"[^"]*"|\*')
 
+
+class Waiting(NamedTuple):
+    """What the work of an answer waits for."""
+
+    over: Deferred[Any]
+    """It fires at some time, and has no error."""
+    rejection: Rejection
+    """The answer if its place is needed meanwhile."""
+
+
 Work: TypeAlias = "Generator[None, None, Sequence[bytes] | Rejection]"
 """Makes an answer, and yields after each step of it. The result is the answer's bytes, in pieces:
 references to what is in memory anyway."""
+
+WaitingWork: TypeAlias = "Generator[Waiting | None, None, Sequence[bytes] | Rejection]"
+"""The same. It may wait."""
 
 
 @implementer(IPushProducer)
@@ -75,7 +91,7 @@ class Answer:
     def __init__(
         self,
         request: Request,
-        work: Work,
+        work: WaitingWork,
         find_block_bytes: Callable[[str], int],
         turns: Turns,
         clients: Clients,
@@ -102,6 +118,7 @@ class Answer:
         self._work = work
         self._find_block_bytes = find_block_bytes
         self._steps = self._run()
+        self._waiting: Waiting | None = None
         self._turns = turns
         self._clients = clients
         self._clock = clock
@@ -137,7 +154,7 @@ class Answer:
         if self._request.startedWriting or self._request.producer is not None:
             self.abort()
         else:
-            self._send_error(rejection)
+            self._send_error(rejection if self._waiting is None else self._waiting.rejection)
             self._finish()
 
     def stats(self) -> None:
@@ -173,7 +190,7 @@ class Answer:
         if self._has_ended or self._paused_at is not None:
             return
         try:
-            next(self._steps)
+            waiting = next(self._steps)
         except StopIteration:
             self._finish()
         except Exception:
@@ -184,10 +201,18 @@ class Answer:
                 self._send_error(FAILED)
                 self._finish()
         else:
-            if self._paused_at is None:
+            if waiting is not None:
+                self._waiting = waiting
+                waiting.over.addCallback(self._go_on)
+            elif self._paused_at is None:
                 self._turns.schedule(self._step, self.host)
 
-    def _run(self) -> Iterator[None]:
+    def _go_on(self, _: Any) -> None:
+        self._waiting = None
+        if not self._has_ended:
+            self._turns.schedule(self._step, self.host)
+
+    def _run(self) -> Iterator[Waiting | None]:
         pieces = yield from self._work
         if isinstance(pieces, Rejection):
             self._send_error(pieces)
@@ -205,7 +230,7 @@ class Answer:
         unwrap(self._transport).SEND_LIMIT = MAX_BLOCK_BYTES  # Twisted's is half as much
         for block in _blocks(pieces, lambda: self._find_block_bytes(self.host)):
             request.write(block)
-            yield
+            yield None
 
     def _is_known(self, pieces: Sequence[bytes]) -> Generator[None, None, bool]:
         """Set the tag of the answer; return whether its client has it, and gets 304 alone."""

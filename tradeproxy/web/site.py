@@ -312,7 +312,7 @@ class Root(Resource):
         query = _get_query(request)
         if destination.order_id is None:
             return render_import(request, book, query)
-        work = begin_assignment(request, book, destination.order_id, query)
+        work = begin_assignment(request, book, destination.order_id, query, self._clock)
         if isinstance(work, Rejection):
             return work
         if self._factory.clients.is_full:

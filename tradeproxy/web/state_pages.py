@@ -29,7 +29,7 @@ from tradeproxy.query.state import (
     parse_timeline_after,
 )
 from tradeproxy.query.strategies import parse_strategies_request
-from tradeproxy.web.answer import BLOCK_BYTES, MAX_BLOCK_BYTES, Answer, Work
+from tradeproxy.web.answer import BLOCK_BYTES, MAX_BLOCK_BYTES, Answer, WaitingWork, Work
 from tradeproxy.web.routes import StatePage
 from tradeproxy.web.strategy_page import catch_up, list_strategies
 from tradeproxy.web.turns import Turns
@@ -94,7 +94,7 @@ class StatePages:
         work = _find_work(book, page, order_id, query)
         return BUILDING if book.is_building else self.begin(request, work)
 
-    def begin(self, request: Request, work: Work) -> int | Rejection:
+    def begin(self, request: Request, work: WaitingWork) -> int | Rejection:
         """Answer an admitted request with what `work` makes, as `render` does."""
         answer = Answer(
             request,
@@ -165,7 +165,7 @@ def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) 
             return _list_events(book, parse_events_request(query, book.account.log.epoch))
 
 
-def _guard(work: Work) -> Work:
+def _guard(work: WaitingWork) -> WaitingWork:
     """Return the same work; it ends with a Rejection if the log or the book cannot be read."""
     try:
         return (yield from work)

@@ -123,17 +123,23 @@ class MessageQueue:
         Raises ReplacedLogError or UnreadableError. `take` must follow before the next call.
         """
         self._row, self.is_at_end = None, False
-        if self._reports and self._reports[0][0] <= self._tail.position:
-            return self._reports[0][1]
-        if not self._rows:
+        if not self._rows and not self._has_due_report:
             self._read()
-        while self._rows:
+        while not self._has_due_report:
+            if not self._rows:
+                return None
             row = self._rows.popleft()
             if (message := self._select(row)) is not None:
                 self._row = row
                 return message
             self._take_row(row)
-        return None
+        self.is_at_end = False
+        return self._reports[0][1]
+
+    @property
+    def _has_due_report(self) -> bool:
+        """Whether a report is next: all events before it are done."""
+        return bool(self._reports) and self._reports[0][0] <= self._tail.position
 
     def take(self, message: Message) -> None:
         """Continue after a message, which is done."""

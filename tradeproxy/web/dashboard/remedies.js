@@ -133,6 +133,14 @@ export const REMEDIES = [
     remedy: "wait some seconds",
   },
   {
+    id: "missing",
+    says: ["the journal is not durable: too many events are missing in it"],
+    cause:
+      "another program has removed over 100,000 entries from the log in Redis, or has changed " +
+      "its numbers",
+    remedy: "delete the key tradeproxy:{<account>}:stream: a new log begins",
+  },
+  {
     id: "storage",
     says: ["the journal is not durable: …"],
     cause:

@@ -1,7 +1,7 @@
 // The tab of the strategies: what each realised today as a line, and its positions.
 
 import { drawLine } from "./line.js";
-import { amount, make, moment, say, word } from "./text.js";
+import { amount, count, make, moment, say, word } from "./text.js";
 
 const HEAD = ["Symbol", "Quantity", "Avg price", "P&L today", "P&L"];
 const CLASSES = ["symbol", "qty", "price", "today", "total"];
@@ -24,11 +24,11 @@ export class Strategies {
 
   show(page) {
     this.page = page;
-    const { strategies, differences, notes, date, more } = page;
+    const { strategies, differences, notes, date } = page;
     this.cards.replaceChildren(...strategies.map((strategy) => this.#card(strategy)));
     this.nothing.hidden = strategies.length > 0;
     say(this.nothing, "No strategy has traded yet.");
-    say(this.summary, `${more ? `the first ${LIMIT}, ` : ""}trade date ${word(date)}`);
+    say(this.summary, `${describeExtent(page)}trade date ${word(date)}`);
     const now = this.clock();
     const lines = [
       ...differences.map(
@@ -89,6 +89,14 @@ export class Strategies {
     figure.append(drawLine(line, says), axis);
     return figure;
   }
+}
+
+/** Say how much a page has if it is not all: it may end within a strategy. */
+export function describeExtent({ strategies, more, next }) {
+  if (!more) return "";
+  const positions = strategies.at(-1)?.positions.length ?? 0;
+  const cut = word(next).includes("\t") ? `, of the last one ${count(positions)} positions` : "";
+  return `the first ${count(strategies.length)}${cut}, `;
 }
 
 function colour(element, text) {
