@@ -61,6 +61,13 @@ class Position(Struct, gc=False):
             self.document, self.is_moved = _render(self), False
         return self.document
 
+    def show(self) -> bytes:
+        """Return the same object, with `difference` if there is one."""
+        document = self.render()
+        if self.difference is None:
+            return document
+        return b'%b,"difference":%b}' % (document.rstrip()[:-1], encode(self.difference))
+
 
 class Move(Struct, frozen=True, gc=False):
     """What one event says of one symbol. Empty texts are not known."""
@@ -180,7 +187,7 @@ class Positions:
         if position is not None and (
             qty or (position.difference is not None and position.document)
         ):
-            self._open[symbol] = PositionView(symbol, position.render(), position.difference)
+            self._open[symbol] = PositionView(symbol, position.show())
         else:
             self._open.pop(symbol, None)
 

@@ -53,9 +53,10 @@ class PositionView(Struct, frozen=True, gc=False):
     symbol: str
     """As Alpaca's positions have it: BTCUSD for BTC/USD."""
     document: bytes
-    """Alpaca's position object as JSON. What a fill makes invalid is null until the next answer."""
-    difference: str | None
-    """What was wrong with it, if two comparisons in a row found that."""
+    """Alpaca's position object as JSON. What a fill makes invalid is null until the next answer.
+
+    It has `difference`, what was wrong with it, if two comparisons in a row found that.
+    """
 
 
 class FillView(Struct, frozen=True, gc=False):

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IReactorTime
 from tradeproxy.book.book import Book
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.snapshot import PendingSnapshot
-from tradeproxy.book.views import BookSnapshot, PositionView
+from tradeproxy.book.views import BookSnapshot
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import UnreadableError
@@ -167,14 +167,6 @@ def encode_compact(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def encode_position(position: PositionView) -> bytes:
-    """Return Alpaca's object of a position, with `difference` if there is one."""
-    if position.difference is None:
-        return position.document
-    difference = encode_compact(position.difference)
-    return position.document.rstrip()[:-1] + b',"difference":' + difference + b"}"
-
-
 def split(
     snapshot: BookSnapshot, account: str, wanted: Filter | None, limit: Callable[[], int]
 ) -> Iterator[Part | None]:
@@ -205,7 +197,7 @@ def _objects(snapshot: BookSnapshot, wanted: Filter | None) -> Iterator[tuple[st
         yield "orders", document, matches(b'{"data":{"order":%b}}' % document)
     for position in snapshot.positions:
         traits = EventTraits(frozenset({normalize_symbol(position.symbol)}), "", ())
-        yield "positions", encode_position(position), wanted is None or wanted.matches(traits)
+        yield "positions", position.document, wanted is None or wanted.matches(traits)
     for fill in snapshot.fills:
         yield "fills", fill.document, matches(b'{"data":%b}' % fill.document)
     for strategy in snapshot.strategies:

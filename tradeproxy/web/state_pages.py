@@ -15,7 +15,7 @@ from tradeproxy.book.book import Book
 from tradeproxy.book.views import EventQuery, TimelineEntry
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
-from tradeproxy.downstream.snapshot import encode_compact, encode_position
+from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
 from tradeproxy.query.state import (
@@ -191,7 +191,7 @@ def _show_state(book: Book) -> Work:
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
         *_array("orders", (order.document for order in snapshot.list_orders())),
         b",",
-        *_array("positions", map(encode_position, snapshot.positions)),
+        *_array("positions", [position.document for position in snapshot.positions]),
         b",",
         *_array("fills", [fill.document for fill in snapshot.fills]),
         b",",
@@ -208,7 +208,7 @@ def _list_positions(book: Book) -> Work:
         return BUILDING
     return [
         _head({"account": book.account.name}, book.is_complete),
-        *_array("positions", map(encode_position, book.positions())),
+        *_array("positions", [position.document for position in book.positions()]),
         b"}\n",
     ]
 
