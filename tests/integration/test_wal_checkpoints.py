@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
 
-EVENTS = 1_500
+EVENTS = 3_000
 """More than are due for a checkpoint, and too few for one in COMMIT."""
 
 

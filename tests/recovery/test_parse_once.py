@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import partial
 from types import FrameType
 
+from msgspec import Raw
 from msgspec.json import Decoder
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,7 +27,8 @@ SIX_TO_TEN = QuantityRange(Decimal(6), Decimal(10))
 def count_parses(function: Callable[[], object]) -> int:
     """Return how many JSON values `function` parses, as the interpreter's profiler sees it.
 
-    A frame that msgspec rejects, and the full parser then accepts, counts once.
+    A frame that msgspec rejects, and the full parser then accepts, counts once. A look whether a
+    stored row is JSON at all, which makes no values, does not count.
     """
     parser = json.JSONDecoder.raw_decode.__code__
     parses = 0
@@ -35,7 +37,7 @@ def count_parses(function: Callable[[], object]) -> int:
         nonlocal parses
         owner = getattr(argument, "__self__", None)
         if (event == "call" and frame.f_code is parser) or (
-            event == "c_return" and isinstance(owner, Decoder)
+            event == "c_return" and isinstance(owner, Decoder) and owner.type is not Raw
         ):
             parses += 1
 
