@@ -38,11 +38,7 @@ class FairQueue(Generic[Key, Item]):
             self._items.setdefault(key, OrderedDict())[item] = None
 
     def pop(self) -> Item:
-        """Remove and return the next item.
-
-        Raises:
-            KeyError: the queue is empty.
-        """
+        """Remove and return the next item. Raises KeyError if the queue is empty."""
         key, items = self._items.popitem(last=False)
         item, _ = items.popitem(last=self._newest_first)
         del self._keys[item]

@@ -47,8 +47,7 @@ class FairShare(Generic[Key, Item]):
     def get_oldest_of_most(self) -> Item:
         """Return the oldest item of the key with the most; of several, the first to have so many.
 
-        Raises:
-            KeyError: there are no items.
+        Raises KeyError if there are no items.
         """
         key = next(iter(self._keys_with[self.most]))
         return next(iter(self._items[key]))

@@ -6,25 +6,17 @@ from collections.abc import Callable
 from types import FrameType
 from typing import cast
 
-from twisted.internet.interfaces import (
-    IReactorCore,
-    IReactorFDSet,
-    IReactorPluggableNameResolver,
-    IReactorSSL,
-    IReactorTCP,
-    IReactorThreads,
-    IReactorTime,
-)
+from twisted.internet import interfaces
 
 
 class Reactor(
-    IReactorCore,
-    IReactorFDSet,
-    IReactorPluggableNameResolver,
-    IReactorSSL,
-    IReactorTCP,
-    IReactorThreads,
-    IReactorTime,
+    interfaces.IReactorCore,
+    interfaces.IReactorFDSet,
+    interfaces.IReactorPluggableNameResolver,
+    interfaces.IReactorSSL,
+    interfaces.IReactorTCP,
+    interfaces.IReactorThreads,
+    interfaces.IReactorTime,
 ):
     """What every reactor of Twisted provides on POSIX: sockets, timers, threads and names."""
 

@@ -39,9 +39,8 @@ class SystemdNotifier(Service):
     _log = Logger()
 
     def __init__(self, address: str, interval: float | None, clock: IReactorTime) -> None:
-        self._address = (
-            f"\0{address[1:]}" if address.startswith("@") else address
-        )  # "@" marks an abstract address
+        # "@" marks an abstract address.
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._interval = interval
         self._is_reachable = True
         self._watchdog = LoopingCall(self._notify, "WATCHDOG=1")
