@@ -18,13 +18,13 @@ from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
+from tradeproxy.query.parameters import read_parameters
 from tradeproxy.query.state import (
     EventsRequest,
     OrdersRequest,
     format_event_key,
     format_order_key,
     parse_events_request,
-    parse_no_parameters,
     parse_orders_request,
     parse_timeline_after,
 )
@@ -150,10 +150,10 @@ class StatePages:
 def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) -> Work:
     match page:
         case StatePage.STATE:
-            parse_no_parameters(query)
+            read_parameters(query, ())
             return _show_state(book)
         case StatePage.POSITIONS:
-            parse_no_parameters(query)
+            read_parameters(query, ())
             return _list_positions(book)
         case StatePage.STRATEGIES:
             return list_strategies(book, parse_strategies_request(query))
