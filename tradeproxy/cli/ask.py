@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.wire.printable import escape_unprintable
 
@@ -29,6 +28,13 @@ MAX_SECONDS = 10.0
 
 MAX_SIZE = 16 * 1024 * 1024
 """Bytes of an answer."""
+
+SHAPE_ERRORS: tuple[type[Exception], ...] = (
+    *(LookupError, TypeError, AttributeError),
+    *(ValueError, ArithmeticError),  # a text or a number that cannot be converted
+    RecursionError,  # a nesting that json reads, but neither writes nor formats
+)
+"""What reading JSON of another shape than expected may raise."""
 
 
 class AskError(Exception):
@@ -126,19 +132,13 @@ def call_within(seconds: float, function: Callable[[], _T]) -> _T:
 
     After that, `function` goes on in a thread that does not keep the process alive.
     """
-    results: SimpleQueue[_T | Exception] = SimpleQueue()
+    result: Future[_T] = Future()
 
     def run() -> None:
         try:
-            results.put(function())
+            result.set_result(function())
         except Exception as error:
-            results.put(error)
+            result.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    try:
-        result = results.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError from None
-    if isinstance(result, Exception):
-        raise result
-    return result
+    return result.result(timeout=seconds)

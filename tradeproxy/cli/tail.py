@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from argparse import ArgumentTypeError
+from functools import partial
 from stat import S_ISFIFO
 from typing import TYPE_CHECKING
 
@@ -113,9 +114,7 @@ def main(arguments: Namespace) -> None:
         accounts = proxy.list_accounts(url, token) if error.code == 404 else []
         return f"{error}; accounts here: {', '.join(accounts)}" if accounts else str(error)
 
-    task.react(
-        lambda reactor: Deferred.fromCoroutine(_follow(client, sink, notices, explain, reactor))
-    )
+    task.react(partial(_follow, client, sink, notices, explain))
 
 
 def _parse_count(text: str) -> int:

@@ -9,7 +9,7 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tradeproxy.cli.foreign import SHAPE_ERRORS
+from tradeproxy.cli.ask import SHAPE_ERRORS
 from tradeproxy.cli.terminal import Style, cut, has_colour, paint, width
 from tradeproxy.cli.times import format_local_time, parse_local_time
 from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
@@ -100,13 +100,9 @@ class Table(Sink):
         self._cells = FILE_CELLS
         if self._is_terminal:
             columns = get_terminal_size().columns
-            self._cells = (
-                WIDE_CELLS
-                if columns >= WIDE
-                else MEDIUM_CELLS
-                if columns >= MEDIUM
-                else NARROW_CELLS
-            )
+            self._cells = MEDIUM_CELLS if columns >= MEDIUM else NARROW_CELLS
+            if columns >= WIDE:
+                self._cells = WIDE_CELLS
             self._write({name: name for name in (*self._cells, "order")}, Style.BOLD)
 
     def show(self, update: Update) -> None:
@@ -327,17 +323,12 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
     """
     match status:
         case {"event": "hello", "upstream": {} as upstream, "journal": {} as journal}:
-            upstream_lines = (
-                format_status({"event": "upstream", **upstream})
-                if upstream.get("state") != "up"
-                else []
-            )
-            journal_lines = (
-                format_status({"event": "journal", **journal})
-                if journal.get("state") != "durable"
-                else []
-            )
-            return [*upstream_lines, *journal_lines]
+            lines = []
+            if upstream.get("state") != "up":
+                lines += format_status({"event": "upstream", **upstream})
+            if journal.get("state") != "durable":
+                lines += format_status({"event": "journal", **journal})
+            return lines
         case {"event": "connection", "state": "up"}:
             return ["connected to the proxy"]
         case {"event": "connection", "reason": reason}:
