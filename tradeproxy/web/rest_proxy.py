@@ -27,7 +27,7 @@ from zope.interface import implementer
 from tradeproxy.downstream.admission import Admission, Rejection
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.runtime.http_body import RequestBody, discard_body
-from tradeproxy.web.errors import render_error
+from tradeproxy.web.responses import render_error, send_body
 from tradeproxy.web.routes import RestRequest
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -140,12 +140,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
     grant = None  # the REST proxy is never on with tokens
     _log = Logger()
 
-    def __init__(
-        self,
-        request: Request,
-        clients: Clients,
-        clock: IReactorTime,
-    ) -> None:
+    def __init__(self, request: Request, clients: Clients, clock: IReactorTime) -> None:
         channel: Any = request.channel
         self.is_closed: Deferred[None] = Deferred()
         self._request = request
@@ -281,9 +276,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
             )
 
     def _send_error(self, status: int, message: str) -> None:
-        line = render_error(self._request, status, message)
-        self._request.setHeader(b"content-length", b"%d" % len(line))
-        self._request.write(line)
+        send_body(self._request, render_error(self._request, status, message))
         self._finish()
 
     def _finish(self) -> None:

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from tradeproxy.config.accounts import RESERVED_NAMES
@@ -136,21 +136,13 @@ def route(path: bytes) -> Route | None:
     return StreamRoute(account, ProtocolMode.ALPACA if match["alpaca"] else ProtocolMode.ORIGINAL)
 
 
-class Paths(NamedTuple):
-    """An account's paths: the original proxy's protocol, Alpaca's, and server-sent events.
+def find_path(account: str, suffix: str = "") -> str:
+    """Return the documented path of an account; the short form without "trade-updates-" works too.
 
-    The pages about its state are below the first two.
+    Without a suffix it has the original proxy's protocol; with "/stream", Alpaca's. The pages about
+    its state are below both.
     """
-
-    original: str
-    alpaca: str
-    events: str
-
-
-def account_paths(account: str) -> Paths:
-    """Return the documented paths of an account's stream; the short forms work too."""
-    path = f"/trade-updates-{account}"
-    return Paths(path, f"{path}/stream", f"{path}/v2/events/trades")
+    return f"/trade-updates-{account}{suffix}"
 
 
 _TARGET = re.compile(

@@ -97,12 +97,7 @@ class StatePages:
     def begin(self, request: Request, work: WaitingWork) -> int | Rejection:
         """Answer an admitted request with what `work` makes, as `render` does."""
         answer = Answer(
-            request,
-            _guard(work),
-            self._find_block_bytes,
-            self._turns,
-            self._clients,
-            self._clock,
+            request, _guard(work), self._find_block_bytes, self._turns, self._clients, self._clock
         )
         is_full = len(self._under_way) >= MAX_ANSWERS
         other = self._choose_other(answer.host) if is_full else None
