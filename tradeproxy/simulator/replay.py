@@ -20,7 +20,7 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 from tradeproxy.simulator.clock import nanoseconds, ulid_milliseconds
-from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.errors import bad_request
 from tradeproxy.simulator.history import EventHistory, EventRecord
 
 MILLISECOND = 1_000_000
@@ -63,19 +63,19 @@ def parse_event_range(fields: Mapping[str, str]) -> EventRange:
     parameters = {name: fields[name] for name in PARAMETERS if name in fields}
     for end, start in (("until", "since"), ("until_id", "since_id")):
         if end in parameters and start not in parameters:
-            raise _build_error(f"{end} needs {start}")
+            raise bad_request(f"{end} needs {start}", 40010001)
     if "since" in parameters and "since_id" in parameters:
-        raise _build_error("since and since_id exclude each other")
+        raise bad_request("since and since_id exclude each other", 40010001)
     times = {
         name: nanoseconds(text) for name, text in parameters.items() if not name.endswith("_id")
     }
     ids = {name: text.upper() for name, text in parameters.items() if name.endswith("_id")}
     for name, time in times.items():
         if time is None:
-            raise _build_error(f"{name} is not an RFC 3339 time")
+            raise bad_request(f"{name} is not an RFC 3339 time", 40010001)
     for name, event_id in ids.items():
         if ulid_milliseconds(event_id) is None:
-            raise _build_error(f"{name} is not a ULID")
+            raise bad_request(f"{name} is not a ULID", 40010001)
     return EventRange(
         times.get("since"), times.get("until"), ids.get("since_id"), ids.get("until_id")
     )
@@ -213,7 +213,3 @@ def _read_milliseconds(event_id: str) -> int:
     milliseconds = ulid_milliseconds(event_id)
     assert milliseconds is not None, "parse_event_range checks it"
     return milliseconds
-
-
-def _build_error(problem: str) -> ApiError:
-    return ApiError(400, 40010001, problem)

@@ -132,10 +132,7 @@ class Simulator:
         return result.orders
 
     def inject(self, fault: Fault) -> None:
-        """Inject a fault.
-
-        Without a client, only a lasting fault and new events remain.
-        """
+        """Inject a fault. Without a client, only a lasting fault and new events remain."""
         self._log.info("simulated Alpaca: the fault {fault} is injected", fault=fault.kind.value)
         match fault.kind, self._connection:
             case kind, connection if kind.lasting:

@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tradeproxy.simulator.completion import complete_event
-from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.errors import ApiError, bad_request
 from tradeproxy.simulator.faults import Fault, FaultKind, parse_fault, parse_kind
 from tradeproxy.simulator.orders import parse_price
 from tradeproxy.simulator.replay import Damage, parse_event_range
@@ -114,7 +114,7 @@ class Api(Resource):
 
     def _emit(self, data: Any) -> HttpResponse:
         if not isinstance(data, dict):
-            raise ApiError(400, 40010000, "the body is the event's data, a JSON object")
+            raise bad_request("the body is the event's data, a JSON object")
         event = complete_event(data, self._simulator.exchange)
         return 200, {"delivered": self._simulator.emit_stamped(event)}
 
@@ -228,7 +228,7 @@ def _json(request: Request, *, is_event: bool = False) -> Any:
     try:
         return json.loads(body.decode(), parse_constant=None if is_event else _reject_constant)
     except (ValueError, RecursionError):
-        raise ApiError(400, 40010000, "request body is not JSON") from None
+        raise bad_request("request body is not JSON") from None
 
 
 def _reject_constant(name: str) -> Any:
