@@ -7,24 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from twisted.internet.defer import Deferred
-
-from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError, ReplyTooLargeError
-from tradeproxy.cluster.scripts import (
-    APPEND_IMPORTS,
-    BEGIN_EPOCH,
-    CALL_ROLL,
-    KEYS,
-    LEASE,
-    READ_IMPORTS,
-    READ_STATE,
-    RELEASE,
-    TRIM,
-    WRITE,
-    Script,
-)
+from tradeproxy.cluster import scripts
+from tradeproxy.cluster.redis_client import NoScriptError, RedisClient, ReplyTooLargeError
 from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED, TRIM_KEYS, Metadata
 from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
@@ -47,16 +33,6 @@ ROLLED_BACK = "rolled back"
 
 CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK, "account_id")
 """The metadata that every check of the lease returns."""
-
-
-class CommandSender(Protocol):
-    """The part of cluster.redis_client.RedisClient that a RedisLog needs."""
-
-    def call(self, *command: str | bytes | int, timeout: float = ...) -> Deferred[Any]:
-        """Send Redis a command; see RedisClient.call."""
-
-    def refuse_reply(self) -> RedisUnavailableError:
-        """Abort the connection; see RedisClient.refuse_reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +123,7 @@ class EpochStart:
 
     @classmethod
     def parse(cls, text: bytes) -> EpochStart:
-        """Return what `encode` wrote.
-
-        Raises ValueError for anything else.
-        """
+        """Return what `encode` wrote. Raises ValueError for anything else."""
         match _load(text):
             case {
                 "epoch": str(epoch),
@@ -188,7 +161,7 @@ class RedisLog:
     A write with a token that is no longer the lease's changes nothing.
     """
 
-    def __init__(self, account: str, owner: str, redis: CommandSender) -> None:
+    def __init__(self, account: str, owner: str, redis: RedisClient) -> None:
         """`owner` is this node's name, unique to the process."""
         self.owner = owner
         self._redis = redis
@@ -196,10 +169,10 @@ class RedisLog:
         # With the owner's name a token stays unique even if Redis loses all its data.
         self._tokens = count(1)
         # Braces are a hash tag: a Redis Cluster keeps the keys of a script on one shard.
-        self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in KEYS]
-        self._stream = self._keys[KEYS.index("stream")]
+        self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in scripts.KEYS]
+        self._stream = self._keys[scripts.KEYS.index("stream")]
         self._metadata, self._imports = (
-            self._keys[KEYS.index(key)] for key in ("facts", "imports")
+            self._keys[scripts.KEYS.index(key)] for key in ("facts", "imports")
         )
 
     # The lease.
@@ -218,7 +191,7 @@ class RedisLog:
         """
         arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), epoch)
         lost = "" if lost_through is None else lost_through
-        reply = await self._run(LEASE, *arguments, lost, *CHECKED_KEYS)
+        reply = await self._run(scripts.LEASE, *arguments, lost, *CHECKED_KEYS)
         with self._reading():
             imports = int(reply.pop(7))
             fields = (None if each is None else each.decode() for each in reply)
@@ -240,7 +213,7 @@ class RedisLog:
 
     async def release(self, token: str) -> None:
         """Release the lease; does nothing if this node no longer has it."""
-        await self._run(RELEASE, self.owner, token)
+        await self._run(scripts.RELEASE, self.owner, token)
 
     # Only the leader may call these.
 
@@ -268,9 +241,8 @@ class RedisLog:
         """
         pairs = _flatten(metadata)
         encoded = [field for event in events for field in _encode(event)]
-        reply = await self._run(
-            WRITE, self.owner, token, now, read_to, stream_state, len(pairs), *pairs, *encoded
-        )
+        head = (self.owner, token, now, read_to, stream_state)
+        reply = await self._run(scripts.WRITE, *head, len(pairs), *pairs, *encoded)
         with self._reading():
             return None if reply is None else WriteResult(int(reply[0]), reply[1])
 
@@ -296,11 +268,11 @@ class RedisLog:
         pairs = _flatten(epoch_start.metadata)
         start: tuple[str | int, ...] = (last, now, epoch_start.encode(), len(pairs), *pairs)
         keys = map(_encode_key, delivered)
-        return await self._run(BEGIN_EPOCH, self.owner, token, *start, *keys) is not None
+        return await self._run(scripts.BEGIN_EPOCH, self.owner, token, *start, *keys) is not None
 
     async def trim(self, token: str, through: int, metadata: Mapping[str, str | None]) -> None:
         """Delete the events up to number `through`, and save metadata."""
-        await self._run(TRIM, self.owner, token, through, through + 1, *_flatten(metadata))
+        await self._run(scripts.TRIM, self.owner, token, through, through + 1, *_flatten(metadata))
 
     async def append_imports(self, token: str, count: int, elements: Sequence[bytes]) -> int | None:
         """Append elements to the list of imports if it has `count`; with 0, begin another list.
@@ -308,7 +280,7 @@ class RedisLog:
         Returns how many it has then: as many as before if it had another count. Returns None,
         without a change, if the token is no longer the lease's.
         """
-        reply = await self._run(APPEND_IMPORTS, self.owner, token, count, *elements)
+        reply = await self._run(scripts.APPEND_IMPORTS, self.owner, token, count, *elements)
         with self._reading():
             return None if reply is None else int(reply)
 
@@ -316,7 +288,7 @@ class RedisLog:
 
     async def read_state(self, seq: int) -> LogState:
         """Return the state of the log, with the payload of event `seq`."""
-        reply = await self._run(READ_STATE, seq)
+        reply = await self._run(scripts.READ_STATE, seq)
         with self._reading():
             pairs, [last, state, owner, epoch_start], entries = reply
             metadata = {
@@ -341,7 +313,7 @@ class RedisLog:
 
         All of them are deleted `milliseconds` after the last one, and when an epoch begins.
         """
-        reply = await self._run(CALL_ROLL, self.owner, report, milliseconds)
+        reply = await self._run(scripts.CALL_ROLL, self.owner, report, milliseconds)
         with self._reading():
             fields = [each.decode() for each in reply]
             return dict(zip(fields[::2], fields[1::2], strict=True))
@@ -368,7 +340,7 @@ class RedisLog:
         There are IMPORT_BYTES of them at most, but at least one. One that is larger than MAX_PAGE
         is empty.
         """
-        reply = await self._run(READ_IMPORTS, first, limit, IMPORT_BYTES)
+        reply = await self._run(scripts.READ_IMPORTS, first, limit, IMPORT_BYTES)
         with self._reading():
             count, elements = reply
             return max(int(count), 0), [bytes(element) for element in elements]
@@ -387,7 +359,7 @@ class RedisLog:
         except (AttributeError, LookupError, TypeError, ValueError):
             raise self._redis.refuse_reply() from None
 
-    async def _run(self, script: Script, *arguments: str | bytes | int) -> Any:
+    async def _run(self, script: scripts.Script, *arguments: str | bytes | int) -> Any:
         operands = (len(self._keys), *self._keys, *arguments)
         try:
             return await self._redis.call("EVALSHA", script.sha, *operands)
