@@ -8,14 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tradeproxy.recovery.delivered import find_unreadable, read_time
-from tradeproxy.recovery.reconcile import (
-    Document,
-    FillActivity,
-    expand,
-    is_id,
-    leg_ids,
-    read_fill,
-)
+from tradeproxy.recovery.reconcile import Document, FillActivity, expand, is_id, leg_ids, read_fill
 from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.upstream.rest import (
     RestClient,
