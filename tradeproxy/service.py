@@ -25,6 +25,7 @@ from tradeproxy.recovery.book_import import BookImport
 from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.reload.reload import Reload, ReloadTargets
 from tradeproxy.runtime import reuseport
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.gc_service import GcService
 from tradeproxy.runtime.signals import HangupService
@@ -298,16 +299,12 @@ class JournalService(Service):
             try:
                 account.close()
             except Exception:
-                self._log.failure(
-                    "{account}: the journal did not close cleanly", account=account.name
-                )
+                AccountLogger(self, account.name).failure("the journal did not close cleanly")
         self._log.info("stopped")
 
 
 class BookService(Service):
     """Starts the books once the journals are open, and has them write their state at the stop."""
-
-    _log = Logger()
 
     def __init__(self, books: Iterable[Book]) -> None:
         self._books = tuple(books)
@@ -325,9 +322,7 @@ class BookService(Service):
             try:
                 book.stop()
             except Exception:
-                self._log.failure(
-                    "{account}: the book did not close cleanly", account=book.account.name
-                )
+                AccountLogger(self, book.account.name).failure("the book did not close cleanly")
 
 
 class StartupLog(Service):
@@ -348,9 +343,8 @@ class StartupLog(Service):
         for url in self._urls:
             self._log.info("listening on {url}", url=url)
         for account in self._settings.accounts:
-            self._log.info(
-                "{account}: {stream} relays {upstream}; {original} speaks the original protocol",
-                account=account.name,
+            AccountLogger(self, account.name).info(
+                "{stream} relays {upstream}; {original} speaks the original protocol",
                 stream=self._base() + find_path(account.name, "/stream"),
                 upstream=account.base_url.stream,
                 original=self._base() + find_path(account.name),
@@ -358,9 +352,8 @@ class StartupLog(Service):
         proxy = self._settings.connect_proxy
         for account in self._settings.accounts:
             if proxy and proxy.serves(account.base_url.host, account.base_url.port):
-                self._log.info(
-                    "{account}: Alpaca is reached through the HTTP proxy {proxy} ({source})",
-                    account=account.name,
+                AccountLogger(self, account.name).info(
+                    "Alpaca is reached through the HTTP proxy {proxy} ({source})",
                     proxy=proxy.label,
                     source=proxy.source,
                 )
@@ -381,18 +374,13 @@ class StartupLog(Service):
             base=self._base("http"),
         )
         for account in self._settings.accounts:
+            log = AccountLogger(self, account.name)
             if self._settings.rest:
-                self._log.info(
-                    "{account}: its REST interface is passed through, at {url}/v2/",
-                    account=account.name,
-                    url=self._base("http") + find_path(account.name),
-                )
+                url = self._base("http") + find_path(account.name)
+                log.info("its REST interface is passed through, at {url}/v2/", url=url)
             if self._settings.demo:
-                self._log.info(
-                    "{account}: an embedded Alpaca takes orders at {url}",
-                    account=account.name,
-                    url=account.base_url.rest,
-                )
+                url = account.base_url.rest
+                log.info("an embedded Alpaca takes orders at {url}", url=url)
 
     def stopService(self) -> None:
         """Log that the stop begins. This service is the first one that stops."""

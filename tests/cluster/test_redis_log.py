@@ -12,8 +12,9 @@ from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
 from tests.support.nodes import METADATA_KEY, STATE_KEY, STREAM_KEY
 from tests.support.redislog import done
-from tradeproxy.cluster.redis_client import RedisClient, RedisUnavailableError, ReplyTooLargeError
+from tradeproxy.cluster.redis_client import RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.redis_log import (
+    CommandSender,
     EpochStart,
     EventEntry,
     InvalidEntry,
@@ -27,10 +28,10 @@ from tradeproxy.wire.event import MAX_TIME, OrderState
 NESTED = "[" * 100_000 + "]" * 100_000
 
 
-class NarrowRedis(RedisClient):
+class NarrowRedis:
     """Passes commands on; a reply of more than seven entries is too large."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: CommandSender) -> None:
         self._client = client
 
     def call(self, *command: str | bytes | int, timeout: float = 1.5) -> Deferred[Any]:

@@ -350,22 +350,22 @@ class RedisJournal(JournalBase):
     @property
     def is_current(self) -> bool:
         """Whether the whole log was read, and every event of this node is in it."""
-        return self.status.durable and self.last >= self.end and self.outbox.is_empty
+        return self.status.durable and self.last >= self.end and not self.outbox.events
 
     # Reading: the replica, with the events in the outbox, which are newer.
 
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""
-        return self.replica.contains(event) or self.outbox.has(event)
+        return self.replica.contains(event) or self.outbox.events.has(event)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order; None if no event had it."""
-        return self.outbox.find_order(order_id, self.replica.order(order_id))
+        return self.outbox.events.find_order(order_id, self.replica.order(order_id))
 
     def open_orders(self) -> Sequence[OrderState]:
         """Return every order that is open by its newest state."""
         states = {state.id: state for state in self.replica.open_orders()}
-        for order_id in self.outbox.orders:
+        for order_id in self.outbox.events.orders:
             if (newest := self.order(order_id)) is not None:
                 states[order_id] = newest
         return [state for state in states.values() if state.is_open]

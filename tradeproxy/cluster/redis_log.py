@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from twisted.internet.defer import Deferred
 
 from tradeproxy.cluster import scripts
-from tradeproxy.cluster.redis_client import NoScriptError, RedisClient, ReplyTooLargeError
+from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED, TRIM_KEYS, Metadata
 from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
@@ -33,6 +35,16 @@ ROLLED_BACK = "rolled back"
 
 CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK, "account_id")
 """The metadata that every check of the lease returns."""
+
+
+class CommandSender(Protocol):
+    """The part of cluster.redis_client.RedisClient that a RedisLog needs."""
+
+    def call(self, *command: str | bytes | int, timeout: float = ...) -> Deferred[Any]:
+        """Send Redis a command; see RedisClient.call."""
+
+    def refuse_reply(self) -> RedisUnavailableError:
+        """Abort the connection; see RedisClient.refuse_reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +173,7 @@ class RedisLog:
     A write with a token that is no longer the lease's changes nothing.
     """
 
-    def __init__(self, account: str, owner: str, redis: RedisClient) -> None:
+    def __init__(self, account: str, owner: str, redis: CommandSender) -> None:
         """`owner` is this node's name, unique to the process."""
         self.owner = owner
         self._redis = redis
