@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Unpack
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,7 +20,6 @@ from tradeproxy.client.base import (
     STATE_TIMEOUT,
     USER_AGENT,
     BaseClient,
-    ClientOptions,
     ConnectionClosedError,
     RefusedError,
     StateError,
@@ -43,9 +41,6 @@ class AsyncioClient(BaseClient):
 
     To stop, cancel the task or call `close`.
     """
-
-    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
-        super().__init__(url, options)
 
     async def _open(self, url: str) -> AsyncioConnection:
         try:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from random import random
 from types import TracebackType
-from typing import Protocol, Self, TypedDict
+from typing import Protocol, Self, TypedDict, Unpack
 from urllib.parse import urlencode, urlsplit
 
 from tradeproxy.client.resume import Item, PositionLostError, ResumeState, StatusData, Update
@@ -157,7 +157,7 @@ class BaseClient(ABC):
     ValueError for an invalid URL or option.
     """
 
-    def __init__(self, url: str, options: ClientOptions) -> None:
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         self._url = _check_url(url)
         self._query = _build_query(options)
         key, secret = (Secret(options.get("key", "any")), Secret(options.get("secret", "any")))

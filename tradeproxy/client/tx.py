@@ -70,7 +70,7 @@ class TwistedClient(BaseClient):
             endpoint: Replaces the URL's host and port, such as for a UNIX socket.
             options: See ClientOptions.
         """
-        super().__init__(url, options)
+        super().__init__(url, **options)
         self._reactor: IReactorTime = get_reactor() if reactor is None else reactor
         self._endpoint = _build_endpoint(url, self._reactor) if endpoint is None else endpoint
 

@@ -270,7 +270,7 @@ class Simulator:
 
     def _follow_fills(self, fault: Fault) -> None:
         fills = [json.loads(record.data) for record in self.history.last_fills(fault.count)]
-        events = follow_fills(fault, fills, self.exchange.stamp)
+        events = follow_fills(fault, fills, self.exchange.clock.stamp)
         self._publish([self._record(data) for data in events])
 
     def _record(self, data: Document) -> EventRecord:
