@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from tradeproxy.wire import event as events
 from tradeproxy.wire.amount import parse_amount
-from tradeproxy.wire.event import EXECUTION_KINDS, Number, OrderState, parse_time, read_event
+from tradeproxy.wire.event import EXECUTION_KINDS, Number, OrderState, read_event
 from tradeproxy.wire.frame import Recovered
 
 ZERO = Decimal(0)
@@ -142,10 +143,7 @@ def find_unreadable(document: Mapping[str, Any], *names: str) -> str | None:
 
 def read_time(text: Any) -> int:
     """Parse a time as microseconds since 1970; 0 for anything else."""
-    try:
-        return parse_time(text) if isinstance(text, str) else 0
-    except (ValueError, OverflowError):
-        return 0
+    return events.read_time(text) or 0
 
 
 def subtract(parts: Sequence[QuantityRange], removed: QuantityRange) -> list[QuantityRange]:

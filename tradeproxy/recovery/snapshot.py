@@ -24,7 +24,7 @@ FILLS_A_PAGE = 100
 MAX_LIST_SIZE = 64 * 1024 * 1024
 """Bytes of all pages of a list in memory, estimated by RestClient. An order has about 5,000."""
 
-_SHAPE = "an answer of another shape"
+SHAPE = "an answer of another shape"
 
 _TICK = 1
 """Microsecond, subtracted from `after`: Alpaca starts a page after that time, not at it.
@@ -127,7 +127,7 @@ async def read_named_orders(
             unknown.add(order_id)
         else:
             if not (orders := list(expand([answer.document]))):
-                raise RestUnavailableError(_SHAPE)
+                raise RestUnavailableError(SHAPE)
             found += orders
     return found
 
@@ -149,7 +149,7 @@ async def _read_orders(
         answer = await rest.get("/v2/orders", parameters)
         size = _add_size(size, answer)
         if unreadable is None:
-            page = _objects(answer.document)
+            page = read_objects(answer.document)
         else:
             page = _select(answer.document, "id", unreadable)
         orders = list(expand(page))
@@ -191,7 +191,7 @@ async def _add_fills(
     while True:
         answer = await rest.get("/v2/account/activities", parameters)
         size = _add_size(size, answer)
-        page = _objects(answer.document)
+        page = read_objects(answer.document)
         for activity in page:
             if (fill := read_fill(activity)) is not None:
                 snapshot.fills.append(fill)
@@ -219,7 +219,7 @@ def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
     Raises RestUnavailableError if it is no list.
     """
     if not isinstance(document, list):
-        raise RestUnavailableError(_SHAPE)
+        raise RestUnavailableError(SHAPE)
     found: list[Document] = []
     for each in document:
         is_named = isinstance(each, dict) and is_id(each.get(key))
@@ -227,11 +227,11 @@ def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
     return found
 
 
-def _objects(document: Any) -> list[Document]:
+def read_objects(document: Any) -> list[Document]:
     """Return a list of JSON objects.
 
     Raises RestUnavailableError for anything else: it must not count as an empty list.
     """
     if not isinstance(document, list) or not all(isinstance(each, dict) for each in document):
-        raise RestUnavailableError(_SHAPE)
+        raise RestUnavailableError(SHAPE)
     return document
