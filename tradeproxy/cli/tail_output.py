@@ -286,14 +286,10 @@ class Notices:
 
 
 class LastUpdates(Sink):
-    """Shows of a replay only the last updates, and then every update.
+    """Shows of a replay only the last updates, at most `count`, and then every update.
 
     The proxy counts the events of a replay before it filters them. So a filtered replay is
     requested from the beginning, and this keeps its end.
-
-    Args:
-        sink: shows the updates.
-        count: the most updates of the replay that are shown.
     """
 
     def __init__(self, sink: Sink, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from twisted.web.server import Request
@@ -52,3 +53,13 @@ def send_body(request: Request, body: bytes) -> None:
     """Write a whole body; of an answer to HEAD, Twisted sends only the head."""
     request.setHeader(b"content-length", b"%d" % len(body))
     request.write(body)
+
+
+def build_array(name: str, documents: Iterable[bytes]) -> Sequence[bytes]:
+    """Return the pieces of a member of a JSON object: a name, and an array of documents."""
+    pieces = [b'"%b":[' % name.encode()]
+    for document in documents:
+        pieces += (document, b",")
+    if len(pieces) > 1:
+        pieces.pop()
+    return [*pieces, b"]"]

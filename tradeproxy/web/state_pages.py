@@ -6,7 +6,7 @@ They are JSON, made of the account's book in steps. docs/state.md describes them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import NOT_DONE_YET, Request
@@ -30,6 +30,7 @@ from tradeproxy.query.state import (
 )
 from tradeproxy.query.strategies import parse_strategies_request
 from tradeproxy.web.answer import BLOCK_BYTES, MAX_BLOCK_BYTES, Answer, WaitingWork, Work
+from tradeproxy.web.responses import build_array
 from tradeproxy.web.routes import StatePage
 from tradeproxy.web.strategy_page import catch_up, list_strategies
 from tradeproxy.web.turns import Turns
@@ -184,13 +185,13 @@ def _show_state(book: Book) -> Work:
         yield
     return [
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
-        *_array("orders", (order.document for order in snapshot.list_orders())),
+        *build_array("orders", (order.document for order in snapshot.list_orders())),
         b",",
-        *_array("positions", [position.document for position in snapshot.positions]),
+        *build_array("positions", [position.document for position in snapshot.positions]),
         b",",
-        *_array("fills", [fill.document for fill in snapshot.fills]),
+        *build_array("fills", [fill.document for fill in snapshot.fills]),
         b",",
-        *_array("strategies", snapshot.strategies),
+        *build_array("strategies", snapshot.strategies),
         b"}\n",
     ]
 
@@ -203,7 +204,7 @@ def _list_positions(book: Book) -> Work:
         return BUILDING
     return [
         _head({"account": book.account.name}, book.is_complete),
-        *_array("positions", [position.document for position in book.positions()]),
+        *build_array("positions", [position.document for position in book.positions()]),
         b"}\n",
     ]
 
@@ -225,7 +226,7 @@ def _list_orders(book: Book, request: OrdersRequest) -> Work:
         yield
     return [
         _head({"account": book.account.name}, book.is_complete),
-        *_array("orders", documents),
+        *build_array("orders", documents),
         _tail(None if after is None else format_order_key(after)),
     ]
 
@@ -272,7 +273,7 @@ def _list_events(book: Book, request: EventsRequest) -> Work:
         total = yield from _count_rest(book, request.query, before, examined, len(documents))
     return [
         encode_compact({"account": book.account.name})[:-1] + b",",
-        *_array("events", documents),
+        *build_array("events", documents),
         b',"matched":%d,"total":%b' % (len(documents), encode_compact(total)),
         _tail(None if before is None else format_event_key(epoch, before)),
     ]
@@ -304,15 +305,6 @@ def _tail(cursor: str | None) -> bytes:
         encode_compact({"more": cursor is not None, "cursor": cursor}).replace(b"{", b",", 1)
         + b"\n"
     )
-
-
-def _array(name: str, documents: Iterable[bytes]) -> Sequence[bytes]:
-    pieces = [b'"%b":[' % name.encode()]
-    for document in documents:
-        pieces += (document, b",")
-    if len(pieces) > 1:
-        pieces.pop()
-    return [*pieces, b"]"]
 
 
 def _encode_entry(entry: TimelineEntry) -> bytes:
