@@ -40,12 +40,7 @@ class Dates:
     """The dates of one account. Seconds are Unix time; microseconds are since 1970."""
 
     def __init__(self, clock: Callable[[], float], own: Callable[[], float]) -> None:
-        """Begin without an estimate.
-
-        Args:
-            clock: seconds of the clock that measures intervals.
-            own: this machine's clock: Unix time in seconds.
-        """
+        """Begin without an estimate."""
         self.clock = clock
         """Seconds of the clock that measures intervals."""
         self.own = own
