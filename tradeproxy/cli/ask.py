@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -65,12 +64,8 @@ def ask_proxy(
     url = f"{base_url.replace('ws', 'http', 1)}{path.partition('?')[0]}"
 
     def send() -> tuple[int, bytes]:
-        connection = (
-            HTTPSConnection(host, port, timeout=TIMEOUT, context=ssl.create_default_context())
-            if parts.scheme == "wss"
-            else HTTPConnection(host, port, timeout=TIMEOUT)
-        )
-        with closing(connection):
+        kind = HTTPSConnection if parts.scheme == "wss" else HTTPConnection
+        with closing(kind(host, port, timeout=TIMEOUT)) as connection:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             connection.request(method, f"{parts.path}{path}", headers=headers)
             response = connection.getresponse()
@@ -80,11 +75,10 @@ def ask_proxy(
         status, body = call_within(max_seconds, send)
     except HTTPException:
         raise AskError(f"no proxy at {url}: the answer is not HTTP") from None
-    except (OSError, ValueError) as error:
-        cause = (
-            describe_connect_error(error) if isinstance(error, OSError) else "invalid URL or token"
-        )
-        raise AskError(f"no proxy at {url}: {cause}") from None
+    except OSError as error:
+        raise AskError(f"no proxy at {url}: {describe_connect_error(error)}") from None
+    except ValueError:
+        raise AskError(f"no proxy at {url}: invalid URL or token") from None
     if status == 401:
         raise AskError(f"{url}: {explain_rejected_token(token)}")
     try:

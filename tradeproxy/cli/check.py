@@ -47,12 +47,8 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
             hint = ": stop the proxy that runs there" if "is in use" in problem else ""
             line += f" ({problem}{hint})"
         yield CheckResult(line, not problems)
-    anyone = (
-        "any client on this machine"
-        if all(map(endpoints.is_local, settings.listen))
-        else "any client"
-    )
-    yield CheckResult(f"tokens: {len(settings.tokens) or f'none: {anyone} can connect'}")
+    place = " on this machine" if all(map(endpoints.is_local, settings.listen)) else ""
+    yield CheckResult(f"tokens: {len(settings.tokens) or f'none: any client{place} can connect'}")
     for kind, values in (
         ("additional hosts", settings.allowed_hosts),
         ("additional origins", settings.allowed_origins),

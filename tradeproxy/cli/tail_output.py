@@ -269,12 +269,8 @@ class Notices:
         self._gaps = {gap.get("begin"): gap.get("outcome") for gap in gaps}
         for gap in gaps:
             outcome = gap.get("outcome")
-            is_changed = (
-                outcome in ("pending", "open")
-                if known is None
-                else known.get(gap.get("begin")) != outcome
-            )
-            if is_changed:
+            is_open = outcome in ("pending", "open")
+            if is_open if known is None else known.get(gap.get("begin")) != outcome:
                 for line in format_status({"event": "gap", **gap}):
                     self.write(line)
 

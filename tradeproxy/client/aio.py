@@ -56,13 +56,11 @@ class AsyncioClient(BaseClient):
                 ping_timeout=PING_INTERVAL,
             )
         except InvalidStatus as error:
-            raise read_http_rejection(
-                error.response.status_code, bytes(error.response.body or b"")
-            ) from None
+            response = error.response
+            raise read_http_rejection(response.status_code, bytes(response.body or b"")) from None
         except (OSError, InvalidHandshake) as error:
-            raise ConnectionClosedError(
-                f"cannot connect: {describe_connect_error(error)}"
-            ) from None
+            reason = describe_connect_error(error)
+            raise ConnectionClosedError(f"cannot connect: {reason}") from None
         return AsyncioConnection(websocket)
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
@@ -143,8 +141,6 @@ def _fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
 
 
 def _build_closed_error(closed: ConnectionClosed) -> ConnectionClosedError:
-    if closed.rcvd is None:
+    if (frame := closed.rcvd) is None:
         return ConnectionClosedError("connection lost")
-    return ConnectionClosedError(
-        closed.rcvd.reason or f"closed with code {closed.rcvd.code}", closed.rcvd.code
-    )
+    return ConnectionClosedError(frame.reason or f"closed with code {frame.code}", frame.code)

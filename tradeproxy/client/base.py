@@ -294,14 +294,8 @@ class BaseClient(ABC):
         # Full jitter: after a restart of the proxy, clients must not reconnect all at once.
         delay = self._random() * self._ceiling
         self._ceiling = min(2 * self._ceiling, MAX_CEILING)
-        self._on_status(
-            {
-                "event": "connection",
-                "state": "down",
-                "reason": closed.reason,
-                "retry_in": round(delay, 1),
-            }
-        )
+        status = {"event": "connection", "state": "down", "reason": closed.reason}
+        self._on_status(status | {"retry_in": round(delay, 1)})
         await self._sleep(delay)
 
 

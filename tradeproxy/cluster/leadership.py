@@ -170,14 +170,11 @@ class Leadership(Service):
         return None
 
     def _may_acquire(self) -> bool:
-        is_free = (
-            self._clock.seconds() >= self._held_elsewhere_until and not self._account.has_failed
-        )
-        lease = self._lease_state
-        if not is_free or lease is None:
+        lease, now = self._lease_state, self._clock.seconds()
+        if lease is None or now < self._held_elsewhere_until or self._account.has_failed:
             return False
         if lease.epoch is None:
-            return self._roll_call.may_begin(self._clock.seconds())
+            return self._roll_call.may_begin(now)
         return self._journal.may_lead(lease)
 
     async def _call_roll(self, lease: LeaseState) -> None:

@@ -152,12 +152,8 @@ class Outbox:
         """Start a write, unless one is running or there is nothing to write."""
         if self.token is None or self._is_writing:
             return
-        if (
-            self._epoch_start is None
-            and not self._metadata
-            and not self._stream_state
-            and not self._next_events()
-        ):
+        has_others = self._epoch_start is not None or self._metadata or self._stream_state
+        if not has_others and not self._next_events():
             self._notify_waiter()
             self._confirm_saves(self._unsaved)
             return

@@ -159,12 +159,8 @@ class RedisJournal(JournalBase):
 
         What a node that lags behind gets from Alpaca may be in the log already.
         """
-        return (
-            self.is_connected
-            and self.is_loaded
-            and lease.epoch == self.epoch
-            and lease.last <= self.last
-        )
+        has_all = self.is_loaded and lease.epoch == self.epoch and lease.last <= self.last
+        return has_all and self.is_connected
 
     def observe_lease(self, lease: LeaseState, asked: frozenset[object], last: int) -> None:
         """Take over the end of the log from a check of the lease.

@@ -169,13 +169,8 @@ class LogTailer:
         if epoch != target.epoch or self._is_mismatched or not target.matches(log_state):
             self._is_mismatched, found = False, _Comparison.OTHER
             self._at = _BEGINNING
-            epoch_start = log_state.epoch_start
-            if (
-                epoch == target.epoch
-                or epoch_start is None
-                or epoch_start.epoch != epoch
-                or not target.continue_in_epoch(epoch_start)
-            ):
+            start = None if epoch == target.epoch else log_state.epoch_start
+            if start is None or start.epoch != epoch or not target.continue_in_epoch(start):
                 target.read_from_start(log_state)
         self._apply_status(log_state.stream_state, log_state.status_owner)
         self._end = log_state.last

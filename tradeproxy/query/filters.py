@@ -138,9 +138,8 @@ def _read_list(
 
 
 def _keep_objects(values: Any) -> list[dict[str, Any]]:
-    return (
-        [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-    )
+    listed = values if isinstance(values, list) else []
+    return [value for value in listed if isinstance(value, dict)]
 
 
 def _find_texts(name: str, objects: list[dict[str, Any]]) -> Iterator[str]:

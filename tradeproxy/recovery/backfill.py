@@ -206,9 +206,8 @@ class Backfill:
             )
         self._find_synthetic()
         # Once the orders are used, a history that answers slowly gets the time that it needs.
-        must_hurry = (
-            self._mode is not RecoveryMode.EVENTS and not self._slack and not self._has_used_orders
-        )
+        has_orders = self._mode is not RecoveryMode.EVENTS and not self._has_used_orders
+        must_hurry = has_orders and not self._slack
         await self._history.read(until, ORDERS_AFTER if must_hurry else PATIENCE)
         return BackfillResult(
             GapOutcome.RECOVERED, "", until, has_oversized=self._history.has_oversized

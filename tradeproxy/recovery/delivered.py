@@ -79,18 +79,17 @@ def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
         return None
     filled = parse_decimal(state.filled_qty) or ZERO
     kind = str(data.get("event"))
+    is_execution = kind in EXECUTION_KINDS
     is_synthetic = frame.get("recovered") == Recovered.ORDERS.value
     # A synthetic event has the order as it was when the event was made, maybe after more fills.
-    made_to = (
-        parse_decimal(data.get("cum_qty")) if is_synthetic and kind in EXECUTION_KINDS else None
-    )
+    made_to = parse_decimal(data.get("cum_qty")) if is_synthetic and is_execution else None
     filled = filled if made_to is None else made_to
-    qty = parse_decimal(data.get("qty")) if kind in EXECUTION_KINDS else None
+    qty = parse_decimal(data.get("qty")) if is_execution else None
     fill = None if qty is None or qty <= 0 else QuantityRange(max(filled - qty, ZERO), filled)
-    covers_all = is_synthetic and kind in EXECUTION_KINDS and made_to is None
+    covers_all = is_synthetic and is_execution and made_to is None
     time = read_time(data.get("timestamp")) or state.time
     unreadable = find_unreadable({"filled_qty": state.filled_qty}, "filled_qty")
-    if unreadable is None and kind in EXECUTION_KINDS:
+    if unreadable is None and is_execution:
         unreadable = find_unreadable(data, "qty", "cum_qty")
     fill = None if unreadable else fill
     return DeliveredEvent(kind, time, state, filled, fill, is_synthetic, covers_all, unreadable)

@@ -126,8 +126,6 @@ class Dates:
         return date + self.clock() - moment
 
     def _is_confirmed(self, date: float) -> bool:
-        return (
-            self._candidate is not None
-            and self.clock() - self._candidate[1] >= CONFIRM_AFTER
-            and abs(date - self._extrapolate(self._candidate)) <= AGREEMENT
-        )
+        if self._candidate is None or self.clock() - self._candidate[1] < CONFIRM_AFTER:
+            return False
+        return abs(date - self._extrapolate(self._candidate)) <= AGREEMENT

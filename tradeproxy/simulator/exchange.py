@@ -329,10 +329,8 @@ class Exchange:
 
     def _choose_qty(self, order: Order, remaining: Decimal) -> Decimal:
         """Return the quantity to fill now. An order gets at most one partial fill."""
-        untouched = order.status is OrderStatus.NEW
-        divisible = (
-            order.request.qty is not None and order.request.time_in_force != "fok" and remaining > 1
-        )
+        untouched, request = order.status is OrderStatus.NEW, order.request
+        divisible = request.qty is not None and request.time_in_force != "fok" and remaining > 1
         if untouched and divisible and self._random.random() < 0.5:
             return Decimal(self._random.randint(1, max(1, int(remaining) - 1)))
         return remaining

@@ -240,8 +240,6 @@ def _credentials(request: Request) -> Credentials:
     scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
     if scheme.lower() == "bearer":
         return OAuthToken(Secret(token))
-    key_id, secret_key = (
-        request.getHeader("apca-api-key-id"),
-        request.getHeader("apca-api-secret-key"),
-    )
-    return KeyPair(Secret(key_id or ""), Secret(secret_key or ""))
+    names = ("apca-api-key-id", "apca-api-secret-key")
+    key_id, secret_key = (Secret(request.getHeader(name) or "") for name in names)
+    return KeyPair(key_id, secret_key)

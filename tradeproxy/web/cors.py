@@ -22,9 +22,8 @@ PREFLIGHT_AGE = b"600"
 
 def is_shared(destination: Route | None) -> bool:
     """Return whether pages of allowed origins may read what is at this route."""
-    return (
-        isinstance(destination, StreamRoute | SseRoute | StateRoute) or destination in _SHARED_PAGES
-    )
+    is_of_account = isinstance(destination, StreamRoute | SseRoute | StateRoute)
+    return is_of_account or destination in _SHARED_PAGES
 
 
 def is_preflight(request: Request) -> bool:

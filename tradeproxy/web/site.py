@@ -163,9 +163,8 @@ class Root(Resource):
             return self._count(request, source)
         request.client = source.client  # what getClientAddress returns from here on
         info = _read_request_info(request, source, upgradable=isinstance(destination, StreamRoute))
-        if (
-            isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
-        ) and read_header(request, b"sec-fetch-mode") == "navigate":
+        is_dashboard = isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
+        if is_dashboard and read_header(request, b"sec-fetch-mode") == "navigate":
             # A user may open the dashboard from a link on any page. Embedding stays forbidden.
             info = replace(info, fetch_site=None)
         asks_first = is_shared(destination) and is_preflight(request)

@@ -301,10 +301,8 @@ def _head(members: dict[str, str | None], is_complete: bool) -> bytes:
 
 
 def _tail(cursor: str | None) -> bytes:
-    return (
-        encode_compact({"more": cursor is not None, "cursor": cursor}).replace(b"{", b",", 1)
-        + b"\n"
-    )
+    members = encode_compact({"more": cursor is not None, "cursor": cursor})
+    return b",%b\n" % members[1:]
 
 
 def _encode_entry(entry: TimelineEntry) -> bytes:
