@@ -136,9 +136,8 @@ async def check_login(
         problem = await _log_in(account, Account(account.name, journal, reactor), reactor, proxy)
     finally:
         journal.close()
-    return CheckResult(
-        f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}", problem is None
-    )
+    line = f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}"
+    return CheckResult(line, problem is None)
 
 
 async def _log_in(

@@ -164,9 +164,8 @@ class BaseClient(ABC):
         self._login = Authenticate(self._keys, Dialect.AUTHENTICATE)
         self._on_status = options.get("on_status") or (lambda _: None)
         self._random = options.get("random", random)
-        self._resume = ResumeState(
-            _read_start(options), wants_snapshot=options.get("snapshot", False)
-        )
+        snapshot = options.get("snapshot", False)
+        self._resume = ResumeState(_read_start(options), wants_snapshot=snapshot)
         self._ceiling = INITIAL_CEILING
         self._connection: WebSocketConnection | None = None
         self._up_since: float | None = None

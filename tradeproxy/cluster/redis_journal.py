@@ -397,9 +397,8 @@ class RedisJournal(JournalBase):
 
     def _save_without(self, keys: Sequence[str]) -> None:
         if self.outbox.is_leading:
-            self.outbox.save_metadata(
-                {key: value for key, value in self.encode().items() if key not in keys}
-            )
+            metadata = self.encode().items()
+            self.outbox.save_metadata({key: text for key, text in metadata if key not in keys})
 
     def _start_epoch(self) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
@@ -411,9 +410,8 @@ class RedisJournal(JournalBase):
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
-        self.outbox.begin_epoch(
-            self.last, epoch_start, self.replica.list_delivered(self.dedup_horizon)
-        )
+        delivered = self.replica.list_delivered(self.dedup_horizon)
+        self.outbox.begin_epoch(self.last, epoch_start, delivered)
 
     # Trimming.
 
@@ -431,8 +429,7 @@ class RedisJournal(JournalBase):
         # before that would overwrite newer values.
         token = self.outbox.token
         if count and token is not None and not self._is_starting_epoch:
-            trimmed = Deferred.fromCoroutine(
-                self.redis_log.trim(token, self.first - 1, self.encode())
-            )
+            trimming = self.redis_log.trim(token, self.first - 1, self.encode())
+            trimmed = Deferred.fromCoroutine(trimming)
             trimmed.addErrback(lambda failure: failure.trap(RedisUnavailableError))
         return count == TRIM_STEP

@@ -129,9 +129,8 @@ class EpochStart:
 
     def encode(self) -> str:
         """Return the JSON text that an entry has."""
-        return json.dumps(
-            {"epoch": self.after_epoch, "after": self.after, "facts": dict(self.metadata)}
-        )
+        metadata = dict(self.metadata)
+        return json.dumps({"epoch": self.after_epoch, "after": self.after, "facts": metadata})
 
     @classmethod
     def parse(cls, text: bytes) -> EpochStart:

@@ -47,9 +47,8 @@ def read_parameters(query: bytes, names: tuple[str, ...]) -> Query:
     """
     given: Query = {}
     try:
-        pairs = parse_qsl(
-            query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
-        )
+        text = query.decode("latin-1")
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise QueryError(f"the query has more than {MAX_PARAMETERS} parameters") from None
     for name, value in pairs:

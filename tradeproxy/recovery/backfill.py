@@ -168,9 +168,8 @@ class Backfill:
         except RestRefusedError as error:
             if failure is not None:
                 raise failure from None
-            return BackfillResult(
-                GapOutcome.LOST, f"{reason}, the orders are too: {error.reason}", now
-            )
+            reason = f"{reason}, the orders are too: {error.reason}"
+            return BackfillResult(GapOutcome.LOST, reason, now)
         if failure is None:
             return BackfillResult(GapOutcome.ORDERS, reason, through)
         if not self._slack and self._failed_for < GIVE_UP_AFTER:

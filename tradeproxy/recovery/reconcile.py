@@ -98,9 +98,8 @@ def _legs(order: Document) -> list[Any]:
 def read_order_state(order: Document) -> OrderState:
     """Return the state of an order. Its time is `updated_at`."""
     filled = parse_decimal(order.get("filled_qty")) or ZERO
-    return OrderState(
-        order["id"], str(order.get("status")), f"{filled:f}", read_time(order.get("updated_at"))
-    )
+    time = read_time(order.get("updated_at"))
+    return OrderState(order["id"], str(order.get("status")), f"{filled:f}", time)
 
 
 def last_change(order: Document, fills: Iterable[FillActivity]) -> int:
@@ -166,9 +165,8 @@ def _missed_fills(
         if any(part.start <= fill.span.start and fill.span.end <= part.end for part in missing):
             missing = subtract(missing, fill.span)
             is_whole = False
-            event = _build_event(
-                fill.event, fill.time, order, fill.span.end - fill.span.start, fill.price
-            )
+            qty = fill.span.end - fill.span.start
+            event = _build_event(fill.event, fill.time, order, qty, fill.price)
             yield event | {"cum_qty": f"{fill.span.end:f}"}
     for part in missing:
         # The average price is the price of this event only if the event covers the whole quantity.

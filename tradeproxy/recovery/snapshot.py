@@ -196,9 +196,8 @@ async def _add_fills(
             if (fill := read_fill(activity)) is not None:
                 snapshot.fills.append(fill)
             elif unreadable is not None and (name := find_unreadable(activity, "qty", "cum_qty")):
-                unreadable.report(
-                    str(activity.get("order_id"))[:MAX_WORD_LENGTH], f"{name} of a fill"
-                )
+                order_id = str(activity.get("order_id"))[:MAX_WORD_LENGTH]
+                unreadable.report(order_id, f"{name} of a fill")
         last = page[-1].get("id") if page else None
         if len(page) < FILLS_A_PAGE or not is_id(last) or last == parameters.get("page_token"):
             return

@@ -88,9 +88,8 @@ def whole_number(fields: Mapping[str, str], name: str, most: int) -> int:
 
 
 def _within(page: ActivityQuery, fill: FillRecord) -> bool:
-    return (page.after is None or fill.time > page.after) and (
-        page.until is None or fill.time < page.until
-    )
+    is_after = page.after is None or fill.time > page.after
+    return is_after and (page.until is None or fill.time < page.until)
 
 
 def _document(fill: FillRecord, data: Document) -> Document:

@@ -283,9 +283,8 @@ class Exchange:
             self._next[order.id] = UNTRADED[request.time_in_force]
         else:
             self._resting[request.symbol][order.id] = None
-        return ExchangeResult(
-            (order,), (self._event("new", order, execution_id=random_uuid(self._random)),)
-        )
+        event = self._event("new", order, execution_id=random_uuid(self._random))
+        return ExchangeResult((order,), (event,))
 
     def _fill(self, order: Order) -> ExchangeResult:
         request = order.request
@@ -318,9 +317,8 @@ class Exchange:
         price, resting = self.portfolio.instrument(symbol).price, self._resting[symbol]
         reached = []
         for order_id in tuple(resting):
-            order = self._orders[order_id] = self._open[order_id] = self._orders[
-                order_id
-            ].at_market(price)
+            order = self._orders[order_id].at_market(price)
+            self._orders[order_id] = self._open[order_id] = order
             if order.trades_at(price):
                 del resting[order_id]
                 self._next[order_id] = OrderStatus.FILLED

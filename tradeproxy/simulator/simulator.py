@@ -144,9 +144,8 @@ class Simulator:
             case kind, _ if kind in FILL_FAULTS:
                 self._follow_fills(fault)
             case FaultKind.REPEAT, _:
-                self._send(
-                    [(record.payload, self.binary) for record in self.history.last(fault.count)]
-                )
+                records = self.history.last(fault.count)
+                self._send([(record.payload, self.binary) for record in records])
             case FaultKind.GARBAGE, _:
                 self._send(list(islice(cycle(GARBAGE), fault.count)))
             case FaultKind.SILENCE | FaultKind.MUTE, connection if connection is not None:

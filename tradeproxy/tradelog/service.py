@@ -299,9 +299,8 @@ class TradeLogService(Service):
         if (count := through - after) > 0:
             self._declared = self._account.log.epoch, through
             self._state.missing += count
-            self._log.warn(
-                "the trade log lacks {rows}, which {why}", rows=plural(count, "row"), why=why
-            )
+            rows = plural(count, "row")
+            self._log.warn("the trade log lacks {rows}, which {why}", rows=rows, why=why)
 
     def _report(self, reason: str | None) -> None:
         notices, self._state.is_failing = self._account.notices, reason is not None

@@ -115,9 +115,8 @@ class RestProxy:
         if not round_trip.reserve_sockets():
             request.setHeader(b"retry-after", b"5")
             return render_error(request, 503, "no connection is free")
-        round_trip.start(
-            self._agent.request(request.method, url, headers, RequestBody(body) if body else None)
-        )
+        producer = RequestBody(body) if body else None
+        round_trip.start(self._agent.request(request.method, url, headers, producer))
         return NOT_DONE_YET
 
 

@@ -272,9 +272,8 @@ class Root(Resource):
             return BOOK_OFF
         if (rejection := self._find_obstacle(request, book.account)) is not None:
             return rejection
-        return self._state.render(
-            request, book, destination.page, destination.order_id, _get_query(request)
-        )
+        page, order_id = destination.page, destination.order_id
+        return self._state.render(request, book, page, order_id, _get_query(request))
 
     def _render_strategy(
         self, request: Request, destination: StrategyRoute, info: RequestInfo
