@@ -89,11 +89,8 @@ class Options(usage.Options):
             self.settings = self.source.read()
         except SettingsError as error:
             raise SystemExit(str(error)) from None
-        problems = [
-            *self._address_problems(),
-            *journal_problems(self.settings),
-            *self._twistd_problems(),
-        ]
+        problems = [*self._address_problems(), *journal_problems(self.settings)]
+        problems += self._twistd_problems()
         if problems:
             raise SystemExit("\n".join(problems))
         self._warn(*journal_warnings(self.settings))

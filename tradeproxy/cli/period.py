@@ -26,11 +26,7 @@ class Period:
     _tzinfo: tzinfo | None = None
 
     def __str__(self) -> str:
-        begin, end = (
-            times.format_moment(times.from_microseconds(time, self._tzinfo))
-            for time in (self.begin, self.end)
-        )
-        return f"from {begin} to {end} ({self.zone})"
+        return f"from {self.format(self.begin)} to {self.format(self.end)} ({self.zone})"
 
     def format(self, time: int) -> str:
         """Return a time (microseconds since 1970) in the zone of this period."""

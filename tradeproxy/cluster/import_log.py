@@ -134,10 +134,8 @@ class RedisImportLog:
     def _is_own(self) -> bool:
         """Whether the copy is this account's, as far as is known."""
         header = self._header
-        return header is not None and (header.base_url, header.account_id) == (
-            self._metadata.base_url,
-            self._metadata.account_id,
-        )
+        own = (self._metadata.base_url, self._metadata.account_id)
+        return header is not None and (header.base_url, header.account_id) == own
 
     async def _sync(self) -> None:
         for _ in range(MAX_STEPS):

@@ -188,11 +188,9 @@ class Leadership(Service):
         # All three are taken before the request: its reply is true of a later moment.
         journal = self._journal
         sent, asked, read = self._clock.seconds(), journal.replica.missing.asked, journal.last
+        lost = journal.replica.lost_through
         lease = await journal.redis_log.query_lease(
-            round(LEASE * 1000),
-            acquire=acquire,
-            epoch=journal.epoch,
-            lost_through=journal.replica.lost_through,
+            round(LEASE * 1000), acquire=acquire, epoch=journal.epoch, lost_through=lost
         )
         self._lease_state = lease
         if lease.epoch is not None:

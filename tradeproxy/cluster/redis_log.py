@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, AnyStr, NamedTuple, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
@@ -302,10 +302,7 @@ class RedisLog:
         reply = await self._run(scripts.READ_STATE, seq)
         with self._reading():
             pairs, [last, state, owner, epoch_start], entries = reply
-            metadata = {
-                key.decode(): value.decode()
-                for key, value in zip(pairs[::2], pairs[1::2], strict=True)
-            }
+            metadata = _pair([text.decode() for text in pairs])
             if metadata:
                 Metadata("").load(metadata, None)  # nodes do so after they have dropped their rows
             return LogState(
@@ -314,9 +311,7 @@ class RedisLog:
                 None if state is None else state.decode(),
                 "" if owner is None else owner.decode(),
                 None if epoch_start is None else EpochStart.parse(epoch_start),
-                dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p")
-                if entries
-                else None,
+                _pair(entries[0][1]).get(b"p") if entries else None,
             )
 
     async def call_roll(self, report: str, milliseconds: int) -> dict[str, str]:
@@ -326,8 +321,7 @@ class RedisLog:
         """
         reply = await self._run(scripts.CALL_ROLL, self.owner, report, milliseconds)
         with self._reading():
-            fields = [each.decode() for each in reply]
-            return dict(zip(fields[::2], fields[1::2], strict=True))
+            return _pair([each.decode() for each in reply])
 
     async def read_entries(self, after: bytes) -> list[LogEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.
@@ -391,6 +385,11 @@ def _load(text: bytes) -> Any:
         raise ValueError from error
 
 
+def _pair(texts: Sequence[AnyStr]) -> dict[AnyStr, AnyStr]:
+    """Return the fields of a reply: a name, its value, the next name. Raises ValueError."""
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
 def _flatten(metadata: Mapping[str, str | None]) -> list[str]:
     return [text for key, value in metadata.items() for text in (key, value or "")]
 
@@ -413,15 +412,11 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> LogEntry:
     """Return what an entry says. Raises ValueError if its id is none of a stream's."""
     number, part = map(int, entry_id.split(b"-"))
     try:
-        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        fields = _pair(pairs)
         if part == 0:
-            return EventEntry(
-                entry_id,
-                number,
-                _decode_event(fields),
-                fields[b"e"].decode(),
-                _read_number(fields[b"r"].decode()),
-            )
+            received = _read_number(fields[b"r"].decode())
+            event, epoch = _decode_event(fields), fields[b"e"].decode()
+            return EventEntry(entry_id, number, event, epoch, received)
         if b"b" in fields:
             return StatusEntry(entry_id, epoch_start=EpochStart.parse(fields[b"b"]))
         return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())

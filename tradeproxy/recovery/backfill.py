@@ -196,13 +196,8 @@ class Backfill:
         if not self._failures:
             self._tried_at = self._clock.seconds()
         if self._history is None:
-            self._history = HistoryReader(
-                self._rest,
-                self._clock,
-                self._since,
-                self._deliver_from_history,
-                self._account.drop_frame,
-            )
+            take, drop = self._deliver_from_history, self._account.drop_frame
+            self._history = HistoryReader(self._rest, self._clock, self._since, take, drop)
         self._find_synthetic()
         # Once the orders are used, a history that answers slowly gets the time that it needs.
         has_orders = self._mode is not RecoveryMode.EVENTS and not self._has_used_orders

@@ -129,10 +129,8 @@ def find_missed_events(
         now.time < since or (dedup_horizon is not None and now.time <= dedup_horizon)
     ):
         return []
-    events = [
-        *_missed_fills(order, now, delivered, fills, since),
-        *_missed_status(order, now, delivered),
-    ]
+    events = list(_missed_fills(order, now, delivered, fills, since))
+    events += _missed_status(order, now, delivered)
     if delivered.state is None and dedup_horizon is not None:
         return [event for event in events if read_time(event["timestamp"]) > dedup_horizon]
     return events

@@ -100,12 +100,10 @@ class FaultKind(Enum):
         return self not in _ONCE
 
 
-_ONCE = frozenset(
-    {
-        *(FaultKind.DROP, FaultKind.RESET, FaultKind.CLOSE, FaultKind.SILENCE, FaultKind.MUTE),
-        *(FaultKind.REPEAT, FaultKind.GARBAGE, FaultKind.BURST),
-        *(FaultKind.REISSUE, FaultKind.CORRECT, FaultKind.BUST_CORRECT),
-    }
+_ONCE = (
+    *(FaultKind.DROP, FaultKind.RESET, FaultKind.CLOSE, FaultKind.SILENCE, FaultKind.MUTE),
+    *(FaultKind.REPEAT, FaultKind.GARBAGE, FaultKind.BURST),
+    *(FaultKind.REISSUE, FaultKind.CORRECT, FaultKind.BUST_CORRECT),
 )
 
 

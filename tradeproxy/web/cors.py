@@ -28,11 +28,8 @@ def is_shared(destination: Route | None) -> bool:
 
 def is_preflight(request: Request) -> bool:
     """Return whether a browser asks what a page may send. It asks without a token."""
-    return (
-        request.method == b"OPTIONS"
-        and request.requestHeaders.hasHeader(b"origin")
-        and request.requestHeaders.hasHeader(b"access-control-request-method")
-    )
+    has = request.requestHeaders.hasHeader
+    return request.method == b"OPTIONS" and has(b"origin") and has(b"access-control-request-method")
 
 
 def allow_reading(request: Request, origin: str) -> None:

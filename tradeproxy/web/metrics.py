@@ -160,8 +160,8 @@ class ProxyCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
         values = [([account.name], _read_account(account)) for account in self._accounts]
-        yield from _build_gauges(ACCOUNT_GAUGES, ["account"], values)
-        yield from _build_counters(ACCOUNT_COUNTERS, ["account"], values)
+        yield from _build(GaugeMetricFamily, ACCOUNT_GAUGES, ["account"], values)
+        yield from _build(CounterMetricFamily, ACCOUNT_COUNTERS, ["account"], values)
         for name, text in HISTOGRAMS.items():
             family = HistogramMetricFamily(f"tradeproxy_{name}", text, labels=["account"])
             for account in self._accounts:
@@ -175,12 +175,10 @@ class ProxyCollector(Collector):
                     counter.add_metric([account.name, label_value], count)
             yield counter
         yield from self._collect_clients()
-        webhooks = [
-            ([stats.webhook, stats.account], _read_webhook(stats))
-            for stats in self._list_webhooks()
-        ]
-        yield from _build_counters(WEBHOOK_COUNTERS, ["webhook", "account"], webhooks)
-        yield from _build_gauges(WEBHOOK_GAUGES, ["webhook", "account"], webhooks)
+        labels, all_stats = ["webhook", "account"], self._list_webhooks()
+        webhooks = [([each.webhook, each.account], _read_webhook(each)) for each in all_stats]
+        yield from _build(CounterMetricFamily, WEBHOOK_COUNTERS, labels, webhooks)
+        yield from _build(GaugeMetricFamily, WEBHOOK_GAUGES, labels, webhooks)
 
     def _collect_clients(self) -> Iterator[Metric]:
         clients, rejections = self._clients, self._clients.rejections.counts
@@ -291,25 +289,20 @@ def _read_webhook(stats: DeliveryStats) -> Values:
     }
 
 
-def _build_gauges(
-    texts: Mapping[str, str], labels: list[str], values: Iterable[tuple[list[str], Values]]
+def _build(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    texts: Mapping[str, str],
+    labels: list[str],
+    values: Iterable[tuple[list[str], Values]],
 ) -> Iterator[Metric]:
+    """Yield a family for each metric. Without a value a counter is 0, and a gauge has no sample."""
     for name, text in texts.items():
-        gauge = GaugeMetricFamily(f"tradeproxy_{name}", text, labels=labels)
+        family = kind(f"tradeproxy_{name}", text, labels=labels)
         for label_values, found in values:
-            if (value := found.get(name)) is not None:
-                gauge.add_metric(label_values, value)
-        yield gauge
-
-
-def _build_counters(
-    texts: Mapping[str, str], labels: list[str], values: Iterable[tuple[list[str], Values]]
-) -> Iterator[Metric]:
-    for name, text in texts.items():
-        counter = CounterMetricFamily(f"tradeproxy_{name}", text, labels=labels)
-        for label_values, found in values:
-            counter.add_metric(label_values, found.get(name) or 0)
-        yield counter
+            value = found.get(name)
+            if value is not None or kind is CounterMetricFamily:
+                family.add_metric(label_values, value or 0)
+        yield family
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

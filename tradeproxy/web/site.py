@@ -248,11 +248,8 @@ class Root(Resource):
     def _render_events(self, request: Request, account: Account, info: RequestInfo) -> Answer:
         if (read_header(request, b"upgrade") or "").lower() == "websocket":
             return NO_WEBSOCKET
-        query = parse_history_query(
-            _get_query(request),
-            read_header(request, b"last-event-id"),
-            account.dates.since_limit(),
-        )
+        last_id, limit = read_header(request, b"last-event-id"), account.dates.since_limit()
+        query = parse_history_query(_get_query(request), last_id, limit)
         book = self._factory.books.get(account.name) if query.snapshot else None
         if query.snapshot and book is None:
             return BOOK_OFF
@@ -362,10 +359,8 @@ def _redirect_to_root(request: Request) -> bytes:
 
 def _is_public(destination: Route | None) -> bool:
     """Return whether a route needs no token: health and the dashboard's files are public."""
-    return isinstance(destination, PageRoute | AssetRoute) and destination not in (
-        PageRoute.STATUS,
-        PageRoute.METRICS,
-    )
+    is_private = destination in (PageRoute.STATUS, PageRoute.METRICS)
+    return isinstance(destination, PageRoute | AssetRoute) and not is_private
 
 
 def _read_request_info(request: Request, source: RequestSource, *, upgradable: bool) -> RequestInfo:
