@@ -127,21 +127,18 @@ def build_service(
     upstream.setServiceParent(proxy)
     keys = [AccountKeys(account, source.read_accounts_again) for account in settings.accounts]
     for account, own_keys in zip(settings.accounts, keys, strict=True):
-        dates = accounts[account.name].dates
-        rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
+        own = accounts[account.name]
+        rest = RestClient(agent, account.base_url.rest, own_keys, reactor, own.dates)
         if (book := books.get(account.name)) is not None:
             book.importer = BookImport(book, rest, reactor)
-        make = partial(
-            _upstream_service, own_keys, accounts[account.name], rest, settings, reactor, book
-        )
-        service = make() if node is None else node.leadership(accounts[account.name], make)
+        make = partial(_upstream_service, own_keys, own, rest, settings, reactor, book)
+        service = make() if node is None else node.leadership(own, make)
         service.setServiceParent(upstream)
     webhooks.setServiceParent(proxy)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
-        reuseport.build_listener(description, site, reactor, settings.reuse_port).setServiceParent(
-            proxy
-        )
+        listener = reuseport.build_listener(description, site, reactor, settings.reuse_port)
+        listener.setServiceParent(proxy)
     StartupLog(settings).setServiceParent(proxy)
     targets = ReloadTargets(
         tokens,

@@ -69,9 +69,8 @@ class AsyncioClient(BaseClient):
         except OSError as error:
             raise StateError(f"cannot connect: {describe_connect_error(error)}") from None
         except (HTTPException, ValueError):  # not quoted: it may contain the token
-            raise StateError(
-                "the answer is not HTTP, or the token has invalid characters"
-            ) from None
+            reason = "the answer is not HTTP, or the token has invalid characters"
+            raise StateError(reason) from None
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

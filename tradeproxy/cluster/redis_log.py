@@ -182,9 +182,7 @@ class RedisLog:
         # Braces are a hash tag: a Redis Cluster keeps the keys of a script on one shard.
         self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in scripts.KEYS]
         self._stream = self._keys[scripts.KEYS.index("stream")]
-        self._metadata, self._imports = (
-            self._keys[scripts.KEYS.index(key)] for key in ("facts", "imports")
-        )
+        self._metadata = self._keys[scripts.KEYS.index("facts")]
 
     # The lease.
 

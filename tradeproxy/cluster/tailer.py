@@ -220,7 +220,8 @@ class LogTailer:
                 rest = entries[index:]
                 break
             if isinstance(entry, StatusEntry):
-                self._apply_batch(batch)
+                if batch:
+                    self._target.apply_events(batch)
                 batch = []
                 self._apply_status(entry.stream_state, entry.status_owner)
             elif isinstance(entry, EventEntry) and follows:
@@ -230,7 +231,8 @@ class LogTailer:
                 if _find_seq(entry) == last + 1:
                     batch.append(self._make_hole(entry.id, last + 1))
             self._at = entry.id
-        self._apply_batch(batch)
+        if batch:
+            self._target.apply_events(batch)
         return rest
 
     def _follows(self, entry: LogEntry, last: int) -> bool:
@@ -280,10 +282,6 @@ class LogTailer:
                 id=entry.id.decode(),
                 count=self._invalid,
             )
-
-    def _apply_batch(self, batch: list[EventEntry]) -> None:
-        if batch:
-            self._target.apply_events(batch)
 
     def _apply_status(self, state: str | None, owner: str) -> None:
         """Pass on a stream state, but not this node's own: the log has an older one than itself."""

@@ -105,7 +105,5 @@ def parse_time(name: str, text: str) -> tuple[int, bool]:
             text = f"{head}+{offset}"
         return parse_time_down(text)
     except ValueError:
-        example = "2026-01-31T14:30:00Z"
-        raise QueryError(
-            f"{name}: is not a time with its offset from UTC, such as {example}"
-        ) from None
+        expected = "a time with its offset from UTC, such as 2026-01-31T14:30:00Z"
+        raise QueryError(f"{name}: is not {expected}") from None

@@ -133,9 +133,8 @@ def parse_history_query(
         # A browser repeats the same URL when it reconnects, so the URL has the older position
         # (WHATWG HTML, 9.2.3).
         position = AfterId(check_id("Last-Event-ID", last_event_id))
-    return HistoryQuery(
-        position, until, filters.read_filter(given), _parse_client_name(given), snapshot
-    )
+    wanted, name = filters.read_filter(given), _parse_client_name(given)
+    return HistoryQuery(position, until, wanted, name, snapshot)
 
 
 def _parse_client_name(given: Query) -> str:

@@ -67,9 +67,8 @@ class SystemdNotifier(Service):
                 teller.sendto(state.encode(), self._address)
         except OSError as error:
             if self._is_reachable:
-                self._log.warn(
-                    "NOTIFY_SOCKET: cannot tell the supervisor: {reason}", reason=error.strerror
-                )
+                reason = error.strerror
+                self._log.warn("NOTIFY_SOCKET: cannot tell the supervisor: {reason}", reason=reason)
             self._is_reachable = False
         else:
             self._is_reachable = True

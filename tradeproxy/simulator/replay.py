@@ -76,9 +76,8 @@ def parse_event_range(fields: Mapping[str, str]) -> EventRange:
     for name, event_id in ids.items():
         if ulid_milliseconds(event_id) is None:
             raise bad_request(f"{name} is not a ULID", 40010001)
-    return EventRange(
-        times.get("since"), times.get("until"), ids.get("since_id"), ids.get("until_id")
-    )
+    since, until = times.get("since"), times.get("until")
+    return EventRange(since, until, ids.get("since_id"), ids.get("until_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +186,13 @@ def _resolve_range(
     history: EventHistory, event_range: EventRange
 ) -> tuple[int, int | None, EventRange]:
     """Return the start, the stop (exclusive), and the range that each event must still match."""
-    if event_range.since is None and event_range.since_id is None:
+    since_id, until_id = event_range.since_id, event_range.until_id
+    if event_range.since is None and since_id is None:
         return history.end, None, event_range
     start, stop = history.first, None
-    if (
-        event_range.since_id is not None
-        and (position := history.position_of(event_range.since_id)) is not None
-    ):
+    if since_id is not None and (position := history.position_of(since_id)) is not None:
         start, event_range = position + 1, replace(event_range, since_id=None)
-    if (
-        event_range.until_id is not None
-        and (position := history.position_of(event_range.until_id)) is not None
-    ):
+    if until_id is not None and (position := history.position_of(until_id)) is not None:
         stop, event_range = position + 1, replace(event_range, until_id=None)
     return start, stop, event_range
 

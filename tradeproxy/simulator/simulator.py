@@ -80,7 +80,7 @@ class Simulator:
         self.handshakes = 0
         self.last_close: CloseFrame | None = None
         self.reactor = reactor
-        self._wall_clock = wall_clock
+        self.wall_clock = wall_clock
         self._credentials = credentials
         self._connection: StreamConnection | None = None
         self._steps: dict[str, IDelayedCall] = {}
@@ -237,17 +237,13 @@ class Simulator:
         """
         return chain(self.history, self._unreported)
 
-    def now(self) -> float:
-        """Return the Unix time in seconds."""
-        return self._wall_clock()
-
     def date(self) -> float:
         """Return the Unix time for the Date header of one response, in seconds.
 
         A DATE_SHIFT fault makes it wrong.
         """
         shift = self.fault(FaultKind.DATE_SHIFT)
-        return self._wall_clock() + (shift.offset if shift else 0)
+        return self.wall_clock() + (shift.offset if shift else 0)
 
     def fault(self, kind: FaultKind) -> Fault | None:
         """Return the lasting fault of a kind if it applies now.
@@ -258,7 +254,7 @@ class Simulator:
         return lasting.fault if lasting and lasting.applies(self.reactor.seconds()) else None
 
     def _now(self) -> int:
-        return int(self._wall_clock() * 1e9)
+        return int(self.wall_clock() * 1e9)
 
     def _is_reported(self, data: Document) -> bool:
         """Whether a change of an order has an event. One that has none is recorded apart."""

@@ -191,9 +191,8 @@ class ApiSite(Site):
     ) -> None:
         stream = StreamFactory(simulator)
         stream.protocol = protocol
-        super().__init__(
-            Api(simulator, stream), requestFactory=_BoundedRequest, reactor=simulator.reactor
-        )
+        api = Api(simulator, stream)
+        super().__init__(api, requestFactory=_BoundedRequest, reactor=simulator.reactor)
 
     def log(self, request: Any) -> None:
         """Log nothing: a request is not a state change."""
