@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SIGNALLED = 128
 """The exit status after signal N is this plus N, as POSIX shells report it: 130 for ^C."""
 
-
 MAX_REPLAY = 1_000_000
 """Events: the most that the proxy replays, as in docs/protocol.md."""
 

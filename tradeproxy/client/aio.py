@@ -31,7 +31,6 @@ from tradeproxy.runtime.connect_errors import describe_connect_error
 
 __all__ = ["AccountSnapshot", "Client", "PositionLostError", "RefusedError", "StateError", "Update"]
 
-
 MAX_FRAGMENTS = 1000
 """The maximum number of a message's fragments. The proxy sends a message in one."""
 

@@ -106,7 +106,6 @@ _ONCE = (
     *(FaultKind.REISSUE, FaultKind.CORRECT, FaultKind.BUST_CORRECT),
 )
 
-
 _Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 # A line break would begin another header.
 _HeaderText: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT, pattern=r"^[ -~]*\Z")]
