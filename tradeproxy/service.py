@@ -25,7 +25,6 @@ from tradeproxy.recovery.book_import import BookImport
 from tradeproxy.recovery.recovery import Recovery
 from tradeproxy.reload.reload import Reload, ReloadTargets
 from tradeproxy.runtime import reuseport
-from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.gc_service import GcService
 from tradeproxy.runtime.signals import HangupService
@@ -296,12 +295,16 @@ class JournalService(Service):
             try:
                 account.close()
             except Exception:
-                AccountLogger(self, account.name).failure("the journal did not close cleanly")
+                self._log.failure(
+                    "{account}: the journal did not close cleanly", account=account.name
+                )
         self._log.info("stopped")
 
 
 class BookService(Service):
     """Starts the books once the journals are open, and has them write their state at the stop."""
+
+    _log = Logger()
 
     def __init__(self, books: Iterable[Book]) -> None:
         self._books = tuple(books)
@@ -319,7 +322,9 @@ class BookService(Service):
             try:
                 book.stop()
             except Exception:
-                AccountLogger(self, book.account.name).failure("the book did not close cleanly")
+                self._log.failure(
+                    "{account}: the book did not close cleanly", account=book.account.name
+                )
 
 
 class StartupLog(Service):
@@ -340,8 +345,9 @@ class StartupLog(Service):
         for url in self._urls:
             self._log.info("listening on {url}", url=url)
         for account in self._settings.accounts:
-            AccountLogger(self, account.name).info(
-                "{stream} relays {upstream}; {original} speaks the original protocol",
+            self._log.info(
+                "{account}: {stream} relays {upstream}; {original} speaks the original protocol",
+                account=account.name,
                 stream=self._base() + find_path(account.name, "/stream"),
                 upstream=account.base_url.stream,
                 original=self._base() + find_path(account.name),
@@ -349,8 +355,9 @@ class StartupLog(Service):
         proxy = self._settings.connect_proxy
         for account in self._settings.accounts:
             if proxy and proxy.serves(account.base_url.host, account.base_url.port):
-                AccountLogger(self, account.name).info(
-                    "Alpaca is reached through the HTTP proxy {proxy} ({source})",
+                self._log.info(
+                    "{account}: Alpaca is reached through the HTTP proxy {proxy} ({source})",
+                    account=account.name,
                     proxy=proxy.label,
                     source=proxy.source,
                 )
@@ -371,13 +378,18 @@ class StartupLog(Service):
             base=self._base("http"),
         )
         for account in self._settings.accounts:
-            log = AccountLogger(self, account.name)
             if self._settings.rest:
-                url = self._base("http") + find_path(account.name)
-                log.info("its REST interface is passed through, at {url}/v2/", url=url)
+                self._log.info(
+                    "{account}: its REST interface is passed through, at {url}/v2/",
+                    account=account.name,
+                    url=self._base("http") + find_path(account.name),
+                )
             if self._settings.demo:
-                url = account.base_url.rest
-                log.info("an embedded Alpaca takes orders at {url}", url=url)
+                self._log.info(
+                    "{account}: an embedded Alpaca takes orders at {url}",
+                    account=account.name,
+                    url=account.base_url.rest,
+                )
 
     def stopService(self) -> None:
         """Log that the stop begins. This service is the first one that stops."""
