@@ -23,7 +23,6 @@ from tradeproxy.journal.connection import DamageError, is_damage
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
-from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.reader import RowReader
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
@@ -96,11 +95,11 @@ class SqliteJournal(JournalBase):
         self._announcing: IDelayedCall | None = None
         self._trimmer = Trimmer(clock, self._trim_step)
         file = None if path is None else JournalFile(path)
-        spool = None if path is None else Spool(find_spool(path), full_sync=full_sync)
+        spool = None if path is None else find_spool(path)
         self._disk = Disk(
             name,
             file,
-            OptionalSpool(name, spool, lambda: self.epoch, max_spooled),
+            Spool(name, spool, lambda: self.epoch, max_spooled, full_sync=full_sync),
             clock,
             dates.own,
             self._backlog,
