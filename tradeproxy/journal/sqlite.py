@@ -254,7 +254,9 @@ class SqliteJournal(JournalBase):
         if not self.status.durable:
             self._disk.retry_now()
         received, began = round(self.dates.own() * SECOND), self._clock.seconds()
-        new = self._without_duplicates(events)
+        # The first half is nearly always all.
+        is_new = len(events) == 1 and self._disk.claim(events[0])
+        new = events if is_new else self._without_duplicates(events)
         if not new:
             return
         entries, rows = self._number(new, received)
@@ -302,8 +304,6 @@ class SqliteJournal(JournalBase):
                 self.on_committed(Batch(tuple(rows), is_overflow))
 
     def _without_duplicates(self, events: Sequence[Event]) -> Sequence[Event]:
-        if len(events) == 1 and self._disk.claim(events[0]):
-            return events  # nearly always
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
             key = event.key
