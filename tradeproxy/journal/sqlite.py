@@ -254,7 +254,7 @@ class SqliteJournal(JournalBase):
         if not self.status.durable:
             self._disk.retry_now()
         received, began = round(self.dates.own() * SECOND), self._clock.seconds()
-        # The first half is nearly always all.
+        # Nearly always it is one, and surely new.
         is_new = len(events) == 1 and self._disk.claim(events[0])
         new = events if is_new else self._without_duplicates(events)
         if not new:

@@ -50,7 +50,7 @@ from tradeproxy.upstream.session import (
 from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport, describe_tls_failure
 from tradeproxy.upstream.tunnel import build_endpoint
 from tradeproxy.upstream.whole_frames import read_whole_frames
-from tradeproxy.wire.event_fields import parse_event
+from tradeproxy.wire.event import parse_event
 from tradeproxy.wire.messages import encode
 
 CONNECT_TIMEOUT = 15.0
