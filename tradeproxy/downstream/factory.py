@@ -13,19 +13,19 @@ from twisted.web.server import Request
 
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream import autobahn_slim, encoder
+from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.admission import Grant, Rejection
 from tradeproxy.downstream.client_info import read_client_info
 from tradeproxy.downstream.client_log import ClientLog
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
+from tradeproxy.downstream.encoder import cursor_encoder, encode_text, plain_encoder
 from tradeproxy.downstream.handshake import read_key
 from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
-from tradeproxy.downstream.text_frame import encode_text
 from tradeproxy.downstream.tls_handshakes import TlsHandshakes
 from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.hub.account import Account
@@ -99,14 +99,12 @@ class DownstreamFactory(WebSocketServerFactory):
         self.frame_throttle = HandshakeThrottle(reactor)
         self.tls_handshakes = TlsHandshakes(self.clients.sockets, reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
-        plain = encoder.plain_encoder(encode_text)
+        plain = plain_encoder(encode_text)
         self._context = ConnectionContext(
             clock=reactor,
             limits=limits,
             clients=self.clients,
-            encoders=SharedEncoders(
-                encode_text, plain, encoder.cursor_encoder(encode_text), LogReader()
-            ),
+            encoders=SharedEncoders(encode_text, plain, cursor_encoder(encode_text), LogReader()),
             encode_reply=cache(_encode_reply),  # about a dozen different replies exist
             send_groups=SendGroups(plain, reactor),
             throttle=self.throttle,
