@@ -25,7 +25,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
-from tradeproxy.runtime.log_context import drop_log_context
+from tradeproxy.runtime.reactor import drop_log_context
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.session import StreamListener
