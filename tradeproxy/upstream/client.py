@@ -156,39 +156,30 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read what the socket or one TLS record has brought."""
+        """Read what the socket or one TLS record has brought.
+
+        Whole frames are read here. The rest is left to Autobahn, or to the next turn. Abort if the
+        handshake's answer is too long: Autobahn collects it without a limit.
+        """
         self._account.begin_read()
         try:
-            self._read(data)
+            count = 0
+            if self._next_turn is None:
+                data, count = read_whole_frames(self, data, FRAMES_PER_TURN)
+            if data and (self._next_turn is not None or count == FRAMES_PER_TURN):
+                self.data += data
+                self.on_frames_left()
+            elif data:
+                super().dataReceived(data)
+                if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
+                    self._failure_reason = "the answer to the handshake is too long"
+                    self.abort()
         finally:
             transport = self.transport
             if not (isinstance(transport, TlsTransport) and transport.is_reading):
                 self.read_ended()
 
-    def _read(self, data: bytes) -> None:
-        """Read whole frames, and leave the rest to Autobahn, or to the next turn.
-
-        Abort if the handshake's answer is too long: Autobahn collects it without a limit.
-        """
-        count = 0
-        if self._next_turn is None:
-            data, count = read_whole_frames(self, data, FRAMES_PER_TURN)
-        if not data:
-            return
-        if self._next_turn is not None or count == FRAMES_PER_TURN:
-            self.data += data
-            self._wait()
-            return
-        super().dataReceived(data)
-        if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
-            self._failure_reason = "the answer to the handshake is too long"
-            self.abort()
-
     def on_frames_left(self) -> None:
-        """Let the other frames wait for the next turn."""
-        self._wait()
-
-    def _wait(self) -> None:
         """Read nothing more until the next turn. A lost connection drops what is left."""
         if self._next_turn is None:
             self.transport.pauseProducing()
