@@ -21,12 +21,11 @@ from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
 from tradeproxy.downstream.encoder import cursor_encoder, encode_text, plain_encoder
 from tradeproxy.downstream.handshake import read_key
-from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
+from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle, TlsHandshakes
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
-from tradeproxy.downstream.tls_handshakes import TlsHandshakes
 from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.hub.account import Account
 from tradeproxy.query.stream import SubscribeOptions
