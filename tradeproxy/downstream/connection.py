@@ -19,8 +19,7 @@ from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.admission import Grant
-from tradeproxy.downstream.client_info import ClientInfo
-from tradeproxy.downstream.client_log import DROPPED, LOST, describe_end
+from tradeproxy.downstream.client_log import DROPPED, LOST, ClientInfo, describe_end
 from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.direct_write import DirectWriter, find_writer, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN, AuthDeadlines, HandshakeThrottle

@@ -15,8 +15,7 @@ from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.admission import Grant, Rejection
-from tradeproxy.downstream.client_info import read_client_info
-from tradeproxy.downstream.client_log import ClientLog
+from tradeproxy.downstream.client_log import ClientLog, read_client_info
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
 from tradeproxy.downstream.encoder import cursor_encoder, encode_text, plain_encoder

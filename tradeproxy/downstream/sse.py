@@ -14,8 +14,7 @@ from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import encoder
 from tradeproxy.downstream.admission import Grant
-from tradeproxy.downstream.client_info import read_client_info
-from tradeproxy.downstream.client_log import DROPPED, LOST
+from tradeproxy.downstream.client_log import DROPPED, LOST, read_client_info
 from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_range import LogRange
