@@ -20,8 +20,7 @@ from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from tradeproxy.runtime.fair_queue import FairQueue
-from tradeproxy.runtime.peer import get_peer_key
+from tradeproxy.runtime.peer import FairQueue, get_peer_key
 from tradeproxy.runtime.socket_limit import SocketLimit, unwrap
 
 PER_TURN = 32
