@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim
-from tradeproxy.downstream.admission import Grant
+from tradeproxy.downstream.admission import Grant, WrongTokens
 from tradeproxy.downstream.client_log import DROPPED, LOST, ClientInfo, describe_end
 from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.direct_write import DirectWriter, find_writer, write_direct
@@ -35,7 +35,6 @@ from tradeproxy.downstream.session import (
     SetStatus,
 )
 from tradeproxy.downstream.subscription import SharedEncoders, Subscription
-from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.hub.account import Account
 from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.runtime.auto_ping import AutoPingMixin

@@ -14,7 +14,7 @@ from twisted.web.server import Request
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim
-from tradeproxy.downstream.admission import Grant, Rejection
+from tradeproxy.downstream.admission import Grant, Rejection, WrongTokens
 from tradeproxy.downstream.client_log import ClientLog, read_client_info
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
@@ -25,7 +25,6 @@ from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
-from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.hub.account import Account
 from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.runtime.peer import format_peer
