@@ -13,9 +13,8 @@ from typing import TypeVar
 
 from dotenv.parser import parse_stream
 
-from tradeproxy.config.files import open_text, read_text
+from tradeproxy.config.files import find_distrust, find_weakness, open_text, read_text
 from tradeproxy.config.setting import ListSetting, flag
-from tradeproxy.config.trust import find_distrust, find_weakness
 from tradeproxy.wire.quote import hide_keys
 
 T = TypeVar("T")
