@@ -37,9 +37,12 @@ from tradeproxy.downstream.session import (
 from tradeproxy.downstream.subscription import SharedEncoders, Subscription
 from tradeproxy.hub.account import Account
 from tradeproxy.query.stream import SubscribeOptions
-from tradeproxy.runtime.auto_ping import AutoPingMixin
-from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
-from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin
+from tradeproxy.runtime.websocket_limits import (
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FragmentLimitMixin,
+    FrameBudgetMixin,
+)
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.messages import Sendable
 

@@ -25,11 +25,15 @@ from tradeproxy.config.accounts import BaseUrl
 from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.runtime.account_log import AccountLogger
-from tradeproxy.runtime.auto_ping import AutoPingMixin
-from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
-from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin, PongLimitMixin
 from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.socket_limit import unwrap
+from tradeproxy.runtime.websocket_limits import (
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FragmentLimitMixin,
+    FrameBudgetMixin,
+    PongLimitMixin,
+)
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
 from tradeproxy.upstream.http_date import parse_date
