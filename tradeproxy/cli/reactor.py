@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tradeproxy.runtime.monotonic import use_monotonic_clock
-from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.reactor import Reactor, use_monotonic_clock
 from tradeproxy.runtime.stop_signals import watch_stop_signals
 
 T = TypeVar("T")
