@@ -43,8 +43,8 @@ SETTLE = 2.0
 ORDERS_A_TURN = 200
 """Orders that are compared in one turn of the reactor, in about ten milliseconds."""
 
-EVENTS_A_TURN = 1000
-"""Events that are delivered in one turn, in a tenth of a second."""
+EVENTS_A_TURN = 200
+"""Events that are delivered in one turn, and read again in the log: about 50 milliseconds."""
 
 CLOCK_STEP = 1.0
 """Seconds: the resolution of Alpaca's Date header. After them, the second that it named is over."""
