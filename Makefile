@@ -5,7 +5,7 @@ VENV := .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: demo run test integration lint types coverage check attacks audit chaos kill \
+.PHONY: demo run test integration lint types coverage check properties attacks audit chaos kill \
 	webhooks joins cluster handover conformance interop formats mutants deploy dashboard promtool \
 	bench bench-tls latency stalled soak versions packages release settings clean
 
@@ -48,6 +48,11 @@ coverage: $(VENV)/.development
 	$(BIN)/coverage run $(TRIAL) tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Ten times as many examples for each property that the tests check, and others at each run.
+properties: $(VENV)/.development
+	TEST_EXAMPLES=10 $(TRIAL) $(subst /,.,$(basename \
+		$(shell grep -rl --include='test_*.py' 'import examples' tests)))
 
 # Known weaknesses of the installed libraries, by pip-audit. It asks PyPI, or else osv.dev.
 audit: $(VENV)/.development .audit/.pip-audit
