@@ -28,7 +28,7 @@ PURE = (
     "tradeproxy.query",
     "tradeproxy.client.resume",
     "tradeproxy.client.aio",
-    "tradeproxy.config.values",
+    "tradeproxy.config.setting",
     "tradeproxy.journal.backlog",
     "tradeproxy.journal.metadata",
     "tradeproxy.runtime.stats",
