@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.web.routes import (
     AssetRoute,
@@ -174,7 +175,7 @@ class RouteTests(SynchronousTestCase):
         ):
             self.assertIsNone(route(path), path)
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.binary() | st.binary().map(lambda tail: b"/trade-updates-" + tail))
     def test_any_bytes_are_a_valid_route_or_none(self, path: bytes) -> None:
         """A request line may have any bytes."""
