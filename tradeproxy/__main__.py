@@ -160,9 +160,7 @@ def _make_parser() -> ArgumentParser:
     )
     notify.add_arguments(commands.add_parser("notify", help="send a test message to a webhook"))
     state.add_orders_arguments(commands.add_parser("orders", help="list an account's orders"))
-    state.add_positions_arguments(
-        commands.add_parser("positions", help="list an account's positions")
-    )
+    state.add_arguments(commands.add_parser("positions", help="list an account's positions"))
     state.add_order_arguments(
         commands.add_parser("order", help="show an order and everything that happened to it")
     )
@@ -234,8 +232,7 @@ def _serve(arguments: Namespace, rest: Sequence[str]) -> None:
 
 def _simulate(port: int) -> None:
     from tradeproxy import logs
-    from tradeproxy.runtime.monotonic import use_monotonic_clock
-    from tradeproxy.runtime.reactor import get_reactor
+    from tradeproxy.runtime.reactor import get_reactor, use_monotonic_clock
     from tradeproxy.runtime.stop_signals import watch_stop_signals
     from tradeproxy.simulator.service import Simulator, SimulatorService
 
@@ -257,7 +254,7 @@ def _simulate(port: int) -> None:
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         await Deferred()
 
-    task.react(lambda reactor: Deferred.fromCoroutine(serve(reactor)))
+    task.react(serve)
 
 
 def _check(env_file: str | None) -> None:

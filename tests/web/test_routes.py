@@ -14,7 +14,7 @@ from tradeproxy.web.routes import (
     StatePage,
     StateRoute,
     StreamRoute,
-    account_paths,
+    find_path,
     route,
 )
 
@@ -190,7 +190,8 @@ class RouteTests(SynchronousTestCase):
         """The announced paths are those of the documentation."""
         own = "/trade-updates-paper"
         alpacas, events = f"{own}/stream", f"{own}/v2/events/trades"
-        self.assertEqual(account_paths("paper"), (own, alpacas, events))
+        self.assertEqual(find_path("paper"), own)
+        self.assertEqual(find_path("paper", "/stream"), alpacas)
         self.assertEqual(route(own.encode()), StreamRoute("paper", ORIGINAL))
         self.assertEqual(route(alpacas.encode()), StreamRoute("paper", ALPACA))
         self.assertEqual(route(events.encode()), SseRoute("paper"))

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tradeproxy.recovery.delivered import find_unreadable, read_time
-from tradeproxy.recovery.reconcile import (
-    Document,
-    FillActivity,
-    expand,
-    is_id,
-    leg_ids,
-    read_fill,
-)
+from tradeproxy.recovery.reconcile import Document, FillActivity, expand, is_id, leg_ids, read_fill
 from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.upstream.rest import (
     RestClient,
@@ -31,7 +24,9 @@ FILLS_A_PAGE = 100
 MAX_LIST_SIZE = 64 * 1024 * 1024
 """Bytes of all pages of a list in memory, estimated by RestClient. An order has about 5,000."""
 
-_SHAPE = "an answer of another shape"
+_T = TypeVar("_T")
+
+SHAPE = "an answer of another shape"
 
 _TICK = 1
 """Microsecond, subtracted from `after`: Alpaca starts a page after that time, not at it.
@@ -84,8 +79,8 @@ async def take_snapshot(
         unreadable: reports the orders of fills that have an amount which is no number. These fills
             are left out: the order shows how much is filled, but not its price.
     """
-    orders = await _read_orders(rest, "all", since)
-    orders |= await read_open_orders(rest)
+    orders = await _read_orders(rest, "all", since, _keep_all)
+    orders |= await read_open_orders(rest, _keep_all)
     snapshot = Snapshot(orders)
     await add_named(rest, snapshot, open_orders, unknown)
     # Fills come after the orders. A fill that is newer than its order's answer is outside the
@@ -99,13 +94,14 @@ async def take_snapshot(
 
 
 async def read_open_orders(
-    rest: RestClient, unreadable: list[Any] | None = None
-) -> dict[str, Document]:
-    """Return the open orders by id. Raises RestRefusedError or RestUnavailableError.
+    rest: RestClient, keep: Callable[[Document], _T], unreadable: list[Any] | None = None
+) -> dict[str, _T]:
+    """Return what `keep` makes of each open order, by id: a document takes 5 KB.
 
-    What is no order is added to `unreadable`; without it, one is RestUnavailableError.
+    What is no order is added to `unreadable`; without it, one is RestUnavailableError. Raises
+    RestRefusedError or RestUnavailableError.
     """
-    return await _read_orders(rest, "open", None, unreadable)
+    return await _read_orders(rest, "open", None, keep, unreadable)
 
 
 async def read_positions(rest: RestClient, unreadable: list[Any]) -> list[Document]:
@@ -134,15 +130,23 @@ async def read_named_orders(
             unknown.add(order_id)
         else:
             if not (orders := list(expand([answer.document]))):
-                raise RestUnavailableError(_SHAPE)
+                raise RestUnavailableError(SHAPE)
             found += orders
     return found
 
 
+def _keep_all(order: Document) -> Document:
+    return order
+
+
 async def _read_orders(
-    rest: RestClient, status: str, after: int | None, unreadable: list[Any] | None = None
-) -> dict[str, Document]:
-    found: dict[str, Document] = {}
+    rest: RestClient,
+    status: str,
+    after: int | None,
+    keep: Callable[[Document], _T],
+    unreadable: list[Any] | None = None,
+) -> dict[str, _T]:
+    found: dict[str, _T] = {}
     size = 0
     parameters = {
         "status": status,
@@ -156,12 +160,12 @@ async def _read_orders(
         answer = await rest.get("/v2/orders", parameters)
         size = _add_size(size, answer)
         if unreadable is None:
-            page = _objects(answer.document)
+            page = read_objects(answer.document)
         else:
             page = _select(answer.document, "id", unreadable)
         orders = list(expand(page))
         new = {order["id"] for order in orders} - found.keys()
-        found.update((order["id"], order) for order in orders)
+        found.update((order["id"], keep(order)) for order in orders)
         # A page is the last one if it has no new order. Its length does not show that: Alpaca may
         # count nested legs in the limit.
         if not new:
@@ -198,14 +202,13 @@ async def _add_fills(
     while True:
         answer = await rest.get("/v2/account/activities", parameters)
         size = _add_size(size, answer)
-        page = _objects(answer.document)
+        page = read_objects(answer.document)
         for activity in page:
             if (fill := read_fill(activity)) is not None:
                 snapshot.fills.append(fill)
             elif unreadable is not None and (name := find_unreadable(activity, "qty", "cum_qty")):
-                unreadable.report(
-                    str(activity.get("order_id"))[:MAX_WORD_LENGTH], f"{name} of a fill"
-                )
+                order_id = str(activity.get("order_id"))[:MAX_WORD_LENGTH]
+                unreadable.report(order_id, f"{name} of a fill")
         last = page[-1].get("id") if page else None
         if len(page) < FILLS_A_PAGE or not is_id(last) or last == parameters.get("page_token"):
             return
@@ -226,7 +229,7 @@ def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
     Raises RestUnavailableError if it is no list.
     """
     if not isinstance(document, list):
-        raise RestUnavailableError(_SHAPE)
+        raise RestUnavailableError(SHAPE)
     found: list[Document] = []
     for each in document:
         is_named = isinstance(each, dict) and is_id(each.get(key))
@@ -234,11 +237,11 @@ def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
     return found
 
 
-def _objects(document: Any) -> list[Document]:
+def read_objects(document: Any) -> list[Document]:
     """Return a list of JSON objects.
 
     Raises RestUnavailableError for anything else: it must not count as an empty list.
     """
     if not isinstance(document, list) or not all(isinstance(each, dict) for each in document):
-        raise RestUnavailableError(_SHAPE)
+        raise RestUnavailableError(SHAPE)
     return document

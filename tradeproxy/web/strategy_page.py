@@ -13,6 +13,7 @@ from tradeproxy.book.strategy_views import (
     Document,
     describe_position,
     describe_sums,
+    draw_line,
     is_listed,
     list_differences,
     list_holdings,
@@ -23,6 +24,7 @@ from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.query.strategies import SEPARATOR, StrategiesRequest
 from tradeproxy.web.answer import Work
+from tradeproxy.web.responses import build_array
 
 MAX_BYTES = 256 * 1024
 """Bytes of the strategies on one page. A page with more ends early, with a cursor."""
@@ -87,7 +89,9 @@ class _Page:
         if after:
             head = encode_compact({"name": name, "continued": True})
         else:
-            sums = describe_sums(name, list_holdings(book, name), day, lots=request.lots)
+            sums = describe_sums(name, list_holdings(book, name), day)
+            if request.lots:
+                sums["line"] = yield from draw_line(list_holdings(book, name), day)
             head = encode_compact(sums)
         self.documents.append(b'%b,"positions":[%b]}' % (head[:-1], b",".join(positions)))
         self._size += len(head)
@@ -143,10 +147,8 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
         "more": bool(page.next),
         "next": page.next or None,
     }
-    pieces = [encode_compact(head)[:-1], b',"strategies":[']
-    for number, each in enumerate(page.documents):
-        pieces += ([b","] if number else []) + [each]
-    return [*pieces, b"],", encode_compact(tail)[1:], b"\n"]
+    array = build_array("strategies", page.documents)
+    return [encode_compact(head)[:-1], b",", *array, b",", encode_compact(tail)[1:], b"\n"]
 
 
 def _behind(names: list[str], after: str) -> list[str]:
