@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -9,7 +10,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import order, read, report_fill
-from tests.book.support import BookCase
+from tests.book.support import BookCase, make_snapshot
 from tests.support.holdings import group_holdings
 from tradeproxy.book.importing import ImportPage
 
@@ -125,3 +126,21 @@ class SharedPagesTests(BookCase):
         del self.answers[:]
         self.ask()
         self.assertEqual(self.answers, [False])
+
+
+class ShownTests(BookCase):
+    """What a snapshot has of a page."""
+
+    def test_page_with_newer_fills_changes_the_next_snapshot(self) -> None:
+        """It had the sums from before the page until the next event came."""
+        strategies = self.book.strategies
+        assert strategies is not None
+        for minute, quantity in enumerate(["1", "2", "3"]):
+            about = order("old", "old-1")
+            event = read(report_fill(about, f"x {minute}", "1", "2", minute=minute))
+            strategies.take_page(ImportPage(event.orders, event.executions))
+            self.book.save()
+            self.clock.advance(0)
+            [document] = make_snapshot(self.book).strategies
+            [position] = json.loads(document)["positions"]
+            self.assertEqual(position["qty"], quantity)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tests.book.support import BookCase, make_snapshot, parse
 from tests.support.state import order_event
 from tradeproxy.book.book import PREPARE_TIME, PREPARED
+from tradeproxy.book.fill_records import Opening
+from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
 from tradeproxy.book.snapshot import GROUP_NUMS, Renderings
 from tradeproxy.book.strategy_documents import LISTED_POSITIONS
 from tradeproxy.journal.base import UnreadableError
@@ -68,6 +70,19 @@ class ManyPositionsTests(BookCase):
         self.assertEqual(steps, 13)  # of two kinds; the last step of one begins the other
         self.publish(order_event(900, "900", "fill", symbol="S001"))
         self.assertTrue(self.book.prepare())
+
+    def test_snapshot_of_strategies_that_are_computed_meanwhile_renders_none(self) -> None:
+        """The question that finished the computation rendered all of them in one step."""
+        strategies = self.book.strategies
+        assert strategies is not None
+        no_fill = FillKey(OPENING, "", "", "")
+        strategies.book.set_openings(
+            [Opening(s, "", ONE, ONE, ONE, no_fill, ZERO) for s in self.symbols]
+        )
+        self.assertTrue(self.book.prepare())
+        self.assertEqual(make_snapshot(self.book).strategies, ())
+        self.ticks.tick = PREPARE_TIME
+        self.assertFalse(self.book.prepare())
 
     def test_snapshot_without_steps_has_all_of_them(self) -> None:
         """Of the account and of the strategy, by symbol."""

@@ -9,6 +9,7 @@ import sqlite3
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -255,8 +256,8 @@ class ExportCommandTests(JournalCase):
 
     def setUp(self) -> None:
         super().setUp()
-        journal = self.open()
-        journal.append(
+        self.journal = self.open()
+        self.journal.append(
             [event(1), event(2, event="fill", price="1.50"), event(3, event="trade_bust")]
         )
         self.environ = {"PROXY_DATA_DIR": str(self.path.parent.resolve())}
@@ -358,6 +359,17 @@ class ExportCommandTests(JournalCase):
         path = Path(self.path.with_name("desk.sqlite3"))
         path.write_bytes(b"this is no database" * 100)
         self.assertTrue(self.run_failing("desk").startswith(f"{path.resolve()}: "))
+
+    def test_row_that_is_no_event_is_named(self) -> None:
+        """The proxy has not read it yet, or has set the file aside. It was a traceback."""
+        self.journal.close()
+        for spoiled in ("x'7b'", "x'7bff7d'", "x''", "'{}'", "5"):
+            with closing(sqlite3.connect(self.path)) as connection, connection:
+                connection.execute(f"UPDATE events SET payload = {spoiled} WHERE seq = 2")
+            self.assertEqual(
+                self.run_failing("--from", format_time(FIRST_AT)),
+                f"{self.path.resolve()}: cannot be read: event 2 is no event",
+            )
 
 
 class ParquetTests(JournalCase):

@@ -20,6 +20,7 @@ from tradeproxy.tradelog.lines import LineFormat
 from tradeproxy.tradelog.service import (
     NOTICE,
     RETRY_INTERVAL,
+    STEP,
     STOP_TIMEOUT,
     TradeLogService,
 )
@@ -362,6 +363,23 @@ class TradeLogTests(TradeLogCase):
         self.clock.pump([RETRY_INTERVAL] * 2)
         self.assert_numbers(1, 2, 5)
         self.assertEqual(self.count_logged("the trade log lacks 1 row, which could not"), 1)
+
+    def test_holes_that_follow_each_other_are_declared_together(self) -> None:
+        """Redis can lose 100,000 events: each was a line in the log."""
+        self.kill()
+        connections = Connections()
+        self.start(connect=connections, max_spooled=0)
+        self.publish(*range(1, 3 * STEP))
+        for holes in (f"2 AND {2 * STEP}", f"{2 * STEP + 2} AND {3 * STEP - 1}"):
+            connections.execute(
+                "UPDATE events SET identity = NULL, digest = NULL, payload = NULL"
+                f" WHERE seq BETWEEN {holes}"
+            )
+        self.write()
+        self.assert_numbers(1, 2 * STEP + 1)
+        assert self.account.trade_log is not None
+        self.assertEqual(self.account.trade_log.missing, 3 * STEP - 3)
+        self.assertEqual(self.count_logged("the trade log lacks"), 2)
 
     def test_rows_that_are_not_durable_wait(self) -> None:
         """A crash would take them back, and give their numbers to others."""

@@ -19,6 +19,7 @@ from tradeproxy.hub.log_tail import LogTail
 from tradeproxy.journal.base import Row, UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.runtime.dates import Dates
+from tradeproxy.webhooks.delivery import REST
 from tradeproxy.webhooks.positions import read_positions
 from tradeproxy.webhooks.queue import UNWANTED_ROWS
 from tradeproxy.webhooks.sender import ReceiverAnswer
@@ -67,10 +68,12 @@ class WebhookTestCase(AccountTestCase):
         self.webhooks = self.start()
 
     def publish_now(self, *numbers: int, **fields: Any) -> None:
-        """Receive events from Alpaca, each in a batch of its own."""
+        """Receive events from Alpaca, each in a batch of its own; several until all are sent."""
         for n in numbers:
             self.account.publish(event(n, **fields))
             self.advance(0.01)
+        if len(numbers) > 1:
+            self.advance(REST)
 
     def advance(self, seconds: float, step: float = 0.5) -> None:
         """Let time pass, as a reactor does."""
@@ -102,6 +105,24 @@ class OrderTests(WebhookTestCase):
         self.receiver.default = None
         self.publish_now(1, 2)
         self.assert_sent(1)
+
+    def test_lone_event_is_sent_at_once(self) -> None:
+        """A person waits for it."""
+        self.publish_now(1)
+        self.assert_sent(1)
+        self.advance(REST + LOOK_INTERVAL)
+        self.publish_now(2)
+        self.assert_sent(1, 2)
+
+    def test_events_right_after_a_message_are_sent_together(self) -> None:
+        """Each message leaves cold caches to the next event; a second later is soon enough."""
+        self.publish_now(1)
+        for n in (2, 3, 4):
+            self.publish_now(n)
+        self.assert_sent(1)
+        self.clock.advance(LOOK_INTERVAL)
+        self.advance(0.01)
+        self.assert_sent(1, 2, 3, 4)
 
     def test_unwanted_events_are_left_out(self) -> None:
         """By kind, symbol and the beginning of client_order_id."""
@@ -143,7 +164,7 @@ class RetryTests(WebhookTestCase):
             self.receiver.requests.clear()
             self.receiver.answers = [failure]
             self.publish_now(len(self.journal_ids()) + 1)
-            self.advance(1.5)
+            self.advance(1.5 + REST)
             first, second = self.receiver.requests
             self.assertEqual(first.body, second.body)
 
@@ -236,9 +257,11 @@ class PositionTests(WebhookTestCase):
     def test_killed_process_loses_nothing(self) -> None:
         """Its last events are sent again: at least once."""
         self.publish_now(1)
-        self.advance(LOOK_INTERVAL)
+        self.advance(REST)
         self.receiver.answers = [OK, None]
-        self.publish_now(2, 3)
+        self.account.publish(event(2))
+        self.account.publish(event(3))
+        self.advance(0.01)
         self.kill()
         self.webhooks = self.start()
         self.advance(0.01)
@@ -293,7 +316,8 @@ class PositionTests(WebhookTestCase):
         """The rows of the account before are set aside; one that is being sent stays."""
         self.account.identify("one")
         self.receiver.answers = [LOST]
-        self.publish_now(1, 2)
+        self.publish_now(1)
+        self.publish_now(2)
         self.account.identify("another")
         self.publish_now(3)
         self.advance(5)
@@ -419,7 +443,7 @@ class SkippedTests(WebhookTestCase):
             found = event(n)
             marked = with_mark(found.payload, Recovered.EVENTS)
             self.account.publish_recovered(replace_fields(found, payload=marked))
-            self.advance(0.01)
+            self.advance(REST)
             document = self.receiver.documents[-1]
             self.assertEqual((document["recovered"], document["late"]), ("events", is_late))
 

@@ -156,6 +156,13 @@ class Strategies:
         return False
 
     @property
+    def _is_computed(self) -> bool:
+        """Whether nothing is left to compute."""
+        text = self._account.log.get_metadata(ASSIGNMENTS) or ""
+        is_assigned = text == self._assigned and not self.records.get_meta(_BEGUN)
+        return is_assigned and self.is_imported and self.book.is_current
+
+    @property
     def is_imported(self) -> bool:
         """Whether every page of the imports that nodes share is applied."""
         log = self._account.import_log
@@ -182,7 +189,7 @@ class Strategies:
             account: what the account has of each symbol.
             revision: grows with every change of the account's state.
         """
-        if not self.is_current():
+        if not self._is_computed:  # no work here: `prepare` has not seen what it would change
             return ()
         day = self.today
         key = revision, self.book.version, day

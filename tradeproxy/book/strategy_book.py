@@ -72,7 +72,7 @@ class StrategyBook:
         """Between these times (microseconds since 1970), fills settle what was held at the start:
         Alpaca's answer may have them or not."""
         self.version = 0
-        """It grows whenever a holding is computed again; a row of the log may change others."""
+        """It grows with every fill that changes a holding, and whenever one is computed again."""
         self.changed: dict[tuple[str, str], None] = {}
         """The places whose holding has changed since they were taken from here."""
         self._sorted: list[tuple[str, str]] = []
@@ -220,6 +220,7 @@ class StrategyBook:
             self._make_stale(fill.place)
         elif fill.place not in self._stale:  # else `work` will come to it
             holding.apply(_trade(fill))
+            self.version += 1
             self.changed[fill.place] = None
         self._settle(new, fill)
         self._amend_later(fill)

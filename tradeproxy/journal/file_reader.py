@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tradeproxy.journal.backlog import Entry
+from tradeproxy.journal.connection import DamageError
 from tradeproxy.journal.schema import (
     MIGRATIONS,
     Header,
@@ -21,6 +22,7 @@ from tradeproxy.journal.schema import (
     refuse_code,
 )
 from tradeproxy.journal.spool import find_spool, read_spool
+from tradeproxy.wire.frame import is_frame
 
 PAGE_SIZE = 500
 """Rows per query.
@@ -104,7 +106,9 @@ def read_payloads(
         # Before the page: rows that come after this query may be missing in the page.
         [last] = connection.execute(_LAST_QUERY).fetchone()
         page = connection.execute(_PAGE_QUERY, (seq, last, begin, end, PAGE_SIZE)).fetchall()
-        for _, payload in page:
+        for row, payload in page:
+            if not is_frame(payload):
+                raise DamageError(f"event {row} is no event")
             yield payload
         if page and newest > first:
             on_progress(min((page[-1][0] - first) / (newest - first), 1.0))

@@ -93,6 +93,7 @@ class TradeLogService(Service):
         # Of the last row that was taken. An event without a time is filed under the time before it.
         self._newest: Checkpoint
         self._declared = ("", 0)  # the epoch and the last row that was declared as missing
+        self._holes = 0  # that were taken last, and are not declared yet
         self._pause: Deferred[None] | None = None
         self._running: Deferred[None] | None = None
 
@@ -221,6 +222,7 @@ class TradeLogService(Service):
     async def _write_round(self) -> bool:
         """Write the next rows, and a checkpoint. Return whether there may be more."""
         is_replaced = False
+        self._holes = 0
         lines: list[Line] = []
         size = 0
         if self._may_write and not self._is_in_log():
@@ -236,6 +238,7 @@ class TradeLogService(Service):
                 await deferLater(self._clock, 0)  # one step for each turn of the reactor
         except ReplacedLogError:
             is_replaced = True
+        self._declare_holes(self._tail.position)
         await self._write(lines)
         if is_replaced:
             await self._find_position()
@@ -263,6 +266,7 @@ class TradeLogService(Service):
             rows = self._tail.read(STEP)
         except TrimmedError:
             before = self._tail.position
+            self._declare_holes(before)
             self._tail.skip_trimmed()
             self._declare(before, self._tail.position, "were trimmed before they could be written")
             rows = self._tail.read(STEP)
@@ -280,13 +284,19 @@ class TradeLogService(Service):
         assert cursor is not None, "the row is durable"
         self._newest = Checkpoint(cursor, time)
         if row.payload is None:
-            self._declare(row.seq - 1, row.seq, "could not be stored in the journal")
+            self._holes += 1
             return None
+        self._declare_holes(row.seq - 1)
         try:
             return self._format.make_line(row, time, str(cursor))
         except (ValueError, RecursionError):
             self._declare(row.seq - 1, row.seq, "cannot be formatted")
             return None
+
+    def _declare_holes(self, last: int) -> None:
+        """Declare the holes up to row `last` together: there may be 100,000 of them in a row."""
+        self._declare(last - self._holes, last, "could not be stored in the journal")
+        self._holes = 0
 
     def _declare(self, after: int, through: int, why: str) -> None:
         """Count and log once, also if a later error has the rows read again, what is missing."""
