@@ -24,7 +24,7 @@ from tradeproxy.book.book import Book
 from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.sqlite import SqliteJournal
-from tradeproxy.wire.event_fields import parse_event
+from tradeproxy.wire.event import parse_event
 
 BATCH = 500
 """Events of one commit while the journal is made."""

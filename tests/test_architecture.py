@@ -27,7 +27,7 @@ PURE = (
     "tradeproxy.query",
     "tradeproxy.client.resume",
     "tradeproxy.client.aio",
-    "tradeproxy.config.values",
+    "tradeproxy.config.setting",
     "tradeproxy.journal.backlog",
     "tradeproxy.journal.metadata",
     "tradeproxy.runtime.stats",

@@ -13,8 +13,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tradeproxy.config.setting import flag
 from tradeproxy.config.settings import SECTIONS
-from tradeproxy.config.values import flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

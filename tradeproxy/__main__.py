@@ -234,8 +234,7 @@ def _serve(arguments: Namespace, rest: Sequence[str]) -> None:
 
 def _simulate(port: int) -> None:
     from tradeproxy import logs
-    from tradeproxy.runtime.monotonic import use_monotonic_clock
-    from tradeproxy.runtime.reactor import get_reactor
+    from tradeproxy.runtime.reactor import get_reactor, use_monotonic_clock
     from tradeproxy.runtime.stop_signals import watch_stop_signals
     from tradeproxy.simulator.service import Simulator, SimulatorService
 

@@ -28,7 +28,7 @@ from twisted.logger import (
 from tradeproxy.config.env import Environment, Findings
 from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
 from tradeproxy.runtime.log_throttle import OURS, is_library_information
-from tradeproxy.wire.proxy_status import format_seconds
+from tradeproxy.wire.event import format_time
 
 LONGEST = 1000
 """Characters of a message or of one of its values. Our own messages are shorter."""
@@ -87,7 +87,7 @@ def as_json(event: LogEvent) -> str | None:
     if message is None:
         return None
     document: dict[str, Any] = {
-        "time": format_seconds(event["log_time"]),
+        "time": format_time(round(event["log_time"] * 1_000_000)),
         "level": event["log_level"].name,
         "logger": event["log_namespace"],
         "message": _cut(message),

@@ -77,7 +77,7 @@ def build_service(
 
     Args:
         settings: the accounts, the addresses and the limits.
-        reactor: sockets, timers and intervals; see runtime.monotonic.use_monotonic_clock.
+        reactor: sockets, timers and intervals; see runtime.reactor.use_monotonic_clock.
         sockets: the limit of sockets.
         source: reads the settings again, for a reload or a refused login.
         set_log_level: sets the lowest level of the log, for a reload.

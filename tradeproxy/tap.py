@@ -16,10 +16,8 @@ from tradeproxy.config.source import SettingsSource
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
 from tradeproxy.reload.reload import ignore_level
-from tradeproxy.runtime.log_context import drop_log_context
 from tradeproxy.runtime.log_throttle import LogThrottleService
-from tradeproxy.runtime.monotonic import use_monotonic_clock
-from tradeproxy.runtime.reactor import get_reactor
+from tradeproxy.runtime.reactor import drop_log_context, get_reactor, use_monotonic_clock
 from tradeproxy.runtime.rlimits import (
     count_free_files,
     forbid_core_dumps,

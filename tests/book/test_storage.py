@@ -10,12 +10,15 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from tests.book.strategy_frames import order, report_fill
 from tests.book.support import BookCase, make_snapshot, parse
 from tests.support.journals import Connections, memory_journal
 from tests.support.trading import Trading
+from tradeproxy.book import positions
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.book.executions import OrderLinks
+from tradeproxy.book.store import load_positions
 from tradeproxy.book.views import EventQuery, OrderQuery, OrderScope
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import APPLICATION_ID, BOOK_TABLES, MIGRATIONS
@@ -100,6 +103,41 @@ class LogTests(BookCase):
             connection.commit()
         self.start()
         self.assert_is_account()
+
+
+class AnswerTests(BookCase):
+    """Alpaca's answer about many positions, which took a second of one turn with 10,000."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(positions, "SAVED_ANSWERS", 2)
+        seed = self.book.seeding.begin()
+        assert seed is not None
+        documents = [(f"S{n}", b'{"symbol":"S%d","qty":"5"}' % n) for n in range(5)]
+        self.book.seeding.take_positions(seed, documents)
+
+    def read_stored(self) -> dict[str, str]:
+        """Return the quantities that a crash now would leave."""
+        tables = self.journal.tables
+        assert tables is not None
+        return {each.symbol: each.qty for each in tables.run(load_positions)}
+
+    def test_answer_is_written_in_parts(self) -> None:
+        """Clients read all of it at once."""
+        counts = [len(self.book.positions())]
+        for _ in range(4):
+            counts.append(len(self.read_stored()))
+            self.clock.advance(WRITE_EVERY)
+            self.clock.advance(0)
+        self.assertEqual(counts, [5, 2, 4, 5, 5])
+
+    def test_position_that_an_event_moves_is_written_with_its_row(self) -> None:
+        """The row is not applied again after a crash."""
+        waiting = next(f"S{n}" for n in range(5) if f"S{n}" not in self.read_stored())
+        self.publish(report_fill(order("1", symbol=waiting), "e1", "1", "7"))
+        self.book.catch_up()
+        self.book.save()
+        self.assertEqual(self.read_stored()[waiting], "6")
 
 
 class FailureTests(BookCase):

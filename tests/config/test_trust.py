@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.config.trust: files of settings that others can change."""
+"""Tests for tradeproxy.config.files: files of settings that others can change."""
 
 from __future__ import annotations
 

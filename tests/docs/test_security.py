@@ -36,7 +36,7 @@ OTHERS = {
     "tradeproxy.cluster.replica:MAX_DELIVERED",
     "tradeproxy.downstream.feed:MAX_DIRECT_BYTES",
     "tradeproxy.downstream.send_group:MAX_GROUP_SIZE",
-    "tradeproxy.downstream.tls_sender:MAX_PLAINTEXT",
+    "tradeproxy.downstream.direct_write:MAX_PLAINTEXT",
     "tradeproxy.journal.base:MAX_DEVIATION",
     "tradeproxy.journal.spool:MAX_ROWS",
     "tradeproxy.journal.spool:MAX_SIZE",

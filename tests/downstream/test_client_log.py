@@ -13,8 +13,7 @@ from tests.support.frames import AUTH, FILL, LISTEN
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import SendGroupTestCase
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream.client_info import ClientInfo
-from tradeproxy.downstream.client_log import LOST, MAX_ANONYMOUS, MAX_LINES, ClientLog
+from tradeproxy.downstream.client_log import LOST, MAX_ANONYMOUS, MAX_LINES, ClientInfo, ClientLog
 from tradeproxy.downstream.factory import PING_INTERVAL, PONG_TIMEOUT
 from tradeproxy.wire.close_codes import CloseCode
 

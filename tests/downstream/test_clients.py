@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH, FILL
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.client_info import user_agent
+from tradeproxy.downstream.client_log import user_agent
 from tradeproxy.downstream.clients import ClientLabels, DownstreamService, RejectionCounter
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Secret

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.handshake, through the site."""
+"""Tests for the opening handshake, through the site."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 
 from tests.support.memory import CLIENT
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.proxy_header import MAX_HEADER
+from tradeproxy.downstream.handshake_limits import MAX_HEADER
 
 V1 = b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 8099\r\n"
 V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11%b\xc0\0\2\7\xc0\0\2\x08\xc3\x50\x1f\xa3"

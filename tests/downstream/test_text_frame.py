@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.text_frame."""
+"""The frame of a text: that of tradeproxy.downstream.encoder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.text_frame import encode_text
+from tradeproxy.downstream.encoder import encode_text
 
 
 class TextFrameTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.tls_handshakes: the site over Twisted's TLS, in memory."""
+"""Tests for tradeproxy.downstream.handshake_limits: the site over Twisted's TLS, in memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ from tests.support.sockets import SocketTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
-from tradeproxy.downstream.handshake_limits import PER_TURN, ROOM_RETRY
-from tradeproxy.downstream.tls_handshakes import HELLOS_PER_TURN, MAX_HANDSHAKE
+from tradeproxy.downstream.handshake_limits import (
+    HELLOS_PER_TURN,
+    MAX_HANDSHAKE,
+    PER_TURN,
+    ROOM_RETRY,
+)
 from tradeproxy.runtime import socket_limit
 from tradeproxy.web.site import build_site
 

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.tls_sender, on Twisted's real transports and real sockets."""
+"""Direct writes over TLS, on Twisted's real transports and real sockets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.downstream.test_direct_write import Connection, RecordingProtocol, Wr
 from tests.support.certificates import Authority, Identity
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
-from tradeproxy.downstream import tls_sender
+from tradeproxy.downstream import direct_write
 from tradeproxy.downstream.direct_write import find_writer, write_direct
 
 reactor: Any = chosen
@@ -47,7 +47,7 @@ def make_options(identity: Identity) -> CertificateOptions:
 def import_with(names: dict[str, Any]) -> Any:
     """Return another copy of the module, imported while pyOpenSSL has these names."""
     patcher = MonkeyPatcher(*((SSL, name, value) for name, value in names.items()))
-    found = find_spec(tls_sender.__name__)
+    found = find_spec(direct_write.__name__)
     assert found is not None
     assert found.loader is not None
     module = module_from_spec(found)
@@ -267,7 +267,7 @@ class TlsSenderTests(SynchronousTestCase):
             sender = import_with(names)
             self.assertFalse(sender.IS_SUPPORTED)
             self.assertIsNone(sender.find_target(self.tls))
-            self.patch(tls_sender, "find_target", sender.find_target)
+            self.patch(direct_write, "find_target", sender.find_target)
             self.assertFalse(self.write(b"by the queue"))
             self.assertEqual(self.received(), b"by the queue")
 

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.downstream.wrong_tokens, and for the answers to wrong tokens."""
+"""Tests for tradeproxy.downstream.admission, and for the answers to wrong tokens."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTHENTICATED
 from tests.support.proxy import Client, ProxyTestCase, RawClient
-from tradeproxy.downstream import wrong_tokens
-from tradeproxy.downstream.wrong_tokens import MAX_WRONG, WrongTokens
+from tradeproxy.downstream import admission
+from tradeproxy.downstream.admission import MAX_WRONG, WrongTokens
 
 TOKEN = "a-token-of-some-length"
 AUTH = b'{"action":"auth","key":"%s","secret":""}'
@@ -45,7 +45,7 @@ class WrongTokensTests(SynchronousTestCase):
 
     def test_table_is_bounded(self) -> None:
         """An attacker may have as many addresses as it likes, with IPv6."""
-        self.patch(wrong_tokens, "MAX_ADDRESSES", 3)
+        self.patch(admission, "MAX_ADDRESSES", 3)
         self.record(10)
         for n in range(3):
             self.record(10, f"2001:db8:{n}::1")

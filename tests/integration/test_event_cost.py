@@ -16,6 +16,7 @@ from twisted.internet.tcp import Server
 from twisted.python import log
 from twisted.trial.unittest import SynchronousTestCase
 
+import tradeproxy
 from tests.support.frames import AUTH, AUTHORIZED, LISTENING
 from tests.support.impostors import UPGRADED, accept_key
 from tests.support.journals import dates_of, event, journal_at
@@ -25,7 +26,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
-from tradeproxy.runtime.log_context import drop_log_context
+from tradeproxy.runtime.reactor import drop_log_context
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.session import StreamListener
@@ -51,6 +52,8 @@ class CallCounter:
         """The functions in Python that were called."""
         self.builtins: list[str] = []
         """The built-in functions that were called."""
+        self.files: list[str] = []
+        """The files of the functions in Python."""
 
     def count(self, action: Callable[[], object]) -> None:
         """Call `action`."""
@@ -65,6 +68,7 @@ class CallCounter:
             return
         if kind == "call":
             self.functions.append(frame.f_code.co_qualname)
+            self.files.append(frame.f_code.co_filename)
         elif kind == "c_call":
             self.builtins.append(function.__qualname__)
         elif (
@@ -72,7 +76,7 @@ class CallCounter:
             and "socket.recv" not in self.builtins
             and (function.__qualname__ == "epoll.poll")
         ):
-            self.functions, self.builtins = [], []
+            self.functions, self.builtins, self.files = [], [], []
 
 
 class EventCostTests(SynchronousTestCase):
@@ -180,14 +184,25 @@ class EventCostTests(SynchronousTestCase):
         self.assertLessEqual(builtins, limit[1])
 
     def test_new_order_event_takes_few_calls(self) -> None:
-        """33 functions in Python and 45 built-in ones; 149 and 105 at first."""
-        self.assert_cost((38, 52), event(10).payload)
+        """31 functions in Python and 45 built-in ones; 149 and 105 at first."""
+        self.assert_cost((36, 52), event(10).payload)
 
     def test_fill_takes_few_calls(self) -> None:
-        """34 functions in Python and 48 built-in ones; 159 and 129 at first."""
+        """32 functions in Python and 48 built-in ones; 159 and 129 at first."""
         fields = {"execution_id": "e", "price": "100.5", "qty": "10"}
         fill = event(10, event="fill", status="filled", filled_qty="10", **fields)
-        self.assert_cost((39, 55), fill.payload)
+        self.assert_cost((37, 55), fill.payload)
+
+    def test_files_of_event_are_those_of_the_architecture(self) -> None:
+        """A reader follows an event with that page alone."""
+        text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+        way = text.split("## The way of an event\n")[1].split("Beside this way")[0]
+        counter = CallCounter()
+        counter.count(lambda: self.publish(event(10).payload))
+        package = f"{Path(tradeproxy.__file__).parent}/"
+        files = {file.removeprefix(package) for file in counter.files if file.startswith(package)}
+        self.assertEqual([file for file in sorted(files) if f"`{file}`" not in way], [])
+        self.assertEqual(len(files), 16)
 
     def test_webhook_takes_no_call_before_the_send(self) -> None:
         """Its work begins once the clients have the event."""

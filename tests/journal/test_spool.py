@@ -28,9 +28,14 @@ class SpoolFileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
-        self.spool = Spool(self.path, full_sync=True)
-        self.spool.open(EPOCH)
-        self.addCleanup(self.spool.close)
+        self.epoch = EPOCH
+        self.spool = self.build()
+        self.spool.restart()
+
+    def build(self) -> Spool:
+        spool = Spool("paper", self.path, lambda: self.epoch, MAX_ROWS, full_sync=True)
+        self.addCleanup(spool.close)
+        return spool
 
     def test_rows_come_back_with_all_fields(self) -> None:
         """A recovered event has a time of its own, and a hole has no event."""
@@ -42,7 +47,7 @@ class SpoolFileTests(SynchronousTestCase):
     def test_rewound_file_has_the_new_rows_only(self) -> None:
         """What is left behind them has a lower number."""
         self.spool.write(entries(1, 2, 3))
-        self.spool.rewind()
+        self.spool.restart()
         self.assertEqual(read_spool(self.path, EPOCH), entries(1, 2, 3))
         self.spool.write(entries(4))
         self.assertEqual(read_spool(self.path, EPOCH), entries(4))
@@ -56,14 +61,16 @@ class SpoolFileTests(SynchronousTestCase):
             Entry(2, event(2).with_time(far), time_of(2), 2),
             Entry(2, None, time_of(2), -far // 2),
         ):
-            self.spool.rewind()
+            self.spool.restart()
             self.spool.write([*entries(1), row, *entries(3)])
             self.assertEqual(read_spool(self.path, EPOCH), entries(1))
 
     def test_rows_of_another_epoch_do_not_count(self) -> None:
         """Their numbers have another meaning."""
         self.spool.write(entries(1, 2))
-        self.spool.open("another")
+        self.epoch = "another"
+        self.spool.close()
+        self.spool.restart()
         self.spool.write(entries(3))
         self.assertEqual(read_spool(self.path, EPOCH), [])
         self.assertEqual(read_spool(self.path, "another"), entries(3))
@@ -83,7 +90,7 @@ class SpoolFileTests(SynchronousTestCase):
     def test_damaged_byte_ends_the_rows_before_it(self, at: int, change: int) -> None:
         """No damaged row comes back, and no row behind it."""
         self.path.unlink()
-        self.spool.open(EPOCH)
+        self.spool.restart()
         self.spool.write(entries(1, 2, 3))
         content = bytearray(self.path.read_bytes())
         content[at % len(content)] ^= change
@@ -104,8 +111,9 @@ class SpoolFileTests(SynchronousTestCase):
         """It is not ours to overwrite."""
         self.path.write_bytes(b"precious")
         self.spool.close()
-        other = Spool(self.path, full_sync=False)
-        self.assertRaises(FileExistsError, other.open, EPOCH)
+        other = self.build()
+        other.restart()
+        self.assertFalse(other.write(entries(1)))
         self.assertEqual(self.path.read_bytes(), b"precious")
 
     def test_is_full_after_128_rows_or_a_mebibyte(self) -> None:
@@ -114,7 +122,7 @@ class SpoolFileTests(SynchronousTestCase):
         self.assertFalse(self.spool.is_full)
         self.spool.write(entries(MAX_ROWS))
         self.assertTrue(self.spool.is_full)
-        self.spool.rewind()
+        self.spool.restart()
         self.assertFalse(self.spool.is_full)
         half = event(1, note="x" * (MAX_SIZE // 2))
         for is_full in (False, True):
@@ -129,8 +137,9 @@ class SpoolFileTests(SynchronousTestCase):
 
     def test_file_that_another_process_writes_to_is_refused(self) -> None:
         """Two writers would destroy each other's rows."""
-        other = Spool(self.path, full_sync=False)
-        self.assertRaises(BlockingIOError, other.open, EPOCH)
+        other = self.build()
+        other.restart()
+        self.assertFalse(other.write(entries(1)))
 
 
 class SpooledJournalTests(SpooledCase):

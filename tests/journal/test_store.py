@@ -19,7 +19,7 @@ from tests.support.journals import (
     order_id_of,
     time_of,
 )
-from tradeproxy.journal import key_filter
+from tradeproxy.journal import stored_keys
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import UnreadableError, max_optional
 from tradeproxy.journal.connection import DamageError
@@ -326,7 +326,7 @@ class KeyFilterTests(SynchronousTestCase):
     def test_scan_on_disk_that_cannot_be_read_begins_again(self) -> None:
         """Whatever else cannot be read then. Until the scan is complete, the tables are asked."""
         fill = event(1, **EXECUTION)
-        self.patch(key_filter, "MIN_KEYS", 2)
+        self.patch(stored_keys, "MIN_KEYS", 2)
         store = self.open()
         store.commit([Entry(1, fill, None, 1), Entry(2, event(2), None, 1)], {})
         self.assertTrue(store.must_prepare)  # two keys fill it
@@ -363,7 +363,7 @@ class KeyFilterTests(SynchronousTestCase):
         """Each is in two tables, but takes one place: a full filter is made anew."""
         fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in range(1, 9)]
         self.store.commit([Entry(n, each, None, 1) for n, each in enumerate(fills, 1)], {})
-        self.patch(key_filter, "MIN_KEYS", 8)
+        self.patch(stored_keys, "MIN_KEYS", 8)
         store = self.open()
         self.assertFalse(store.must_prepare)
         store.commit([Entry(9, event(9), None, 1)], {})

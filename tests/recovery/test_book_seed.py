@@ -201,7 +201,7 @@ class ComparisonTests(BookCase):
             try:
                 next(work)
             except StopIteration as ended:
-                [found] = [piece for piece in ended.value if b'"difference"' in piece]
+                [found] = [piece for piece in ended.value.pieces if b'"difference"' in piece]
                 assert isinstance(found, bytes)
                 return found
 

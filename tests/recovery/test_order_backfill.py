@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -143,6 +144,34 @@ class OrderBackfillTests(ScriptedCase):
         self.assertEqual(counts, [2])
         self.assertEqual(len(self.made), 5)
         self.successResultOf(running)
+
+    def test_event_that_comes_between_parts_is_not_made_again(self) -> None:
+        """An order was not compared again once the delivery of many events had begun.
+
+        What is left of it is made, and an order that clients got before is made once.
+        """
+        self.patch(order_backfill, "EVENTS_A_TURN", 2)
+        self.listed = [
+            build_order(10, id=f"order {number}", time=START + number) for number in range(6)
+        ]
+
+        def deliver(event: Event) -> None:
+            self.made.append(event)
+            self.log(event)
+
+        backfill = OrderBackfill(
+            self.account, self.rest, self.clock, self.open_orders, deliver, slack=0
+        )
+        running = self.run_with(backfill)
+        self.wires.advance(2.5)
+        whole = build_event(build_order(10, id="order 3", time=START + 3), qty=10)
+        partial = build_event(build_order(4, id="order 4", time=START + 3), qty=4)
+        self.clock.callLater(0.5, self.log, whole, partial)
+        self.wires.advance(0.5)
+        self.successResultOf(running)
+        made = [json.loads(event.payload)["data"] for event in self.made]
+        self.assertEqual([data["order"]["id"][-1] for data in made], ["0", "1", "2", "4", "5"])
+        self.assertEqual([data["qty"] for data in made], ["10", "10", "10", "6", "10"])
 
     def test_order_with_an_unreadable_amount_is_reported_once(self) -> None:
         """One line names the order and the field; the other orders are delivered."""

@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.runtime.fair_queue."""
+"""Tests for tradeproxy.runtime.peer."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.fair_queue import FairQueue
+from tradeproxy.runtime.peer import FairQueue
 
 
 def fill(queue: FairQueue[str, str], items: str) -> None:

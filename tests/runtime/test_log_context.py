@@ -9,7 +9,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.python import context, log
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.log_context import drop_log_context
+from tradeproxy.runtime.reactor import drop_log_context
 
 
 class Reader:

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.runtime.monotonic."""
+"""Tests for tradeproxy.runtime.reactor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import cast
 from twisted.internet.base import ReactorBase
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tradeproxy.runtime.monotonic import CLOCK, monotonic, use_monotonic_clock
-from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.reactor import CLOCK, Reactor, monotonic, use_monotonic_clock
 
 
 class MonotonicTests(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from socket import socketpair
 from typing import Any
 from weakref import ref
 
@@ -94,6 +95,31 @@ class KeptConnectionTests(SynchronousTestCase):
         self.assertFalse(lost.transport.disconnected)
         self.assertIsNot(self.answer(), lost)
 
+    def test_connection_with_bytes_behind_its_answer_is_not_kept(self) -> None:
+        """A second answer, or the beginning of one, was that to the next request."""
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n"
+        for head in (b"Content-Length: 2\r\n\r\n[]", b"Content-Length: 0\r\n\r\n", chunked):
+            for rest in (b"H", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"):
+                answered = self.agent.request(b"POST", URL)
+                protocol = self.host.protocols[-1]
+                protocol.dataReceived(b"HTTP/1.1 200 OK\r\n" + head + rest)
+                self.assertEqual(self.successResultOf(answered).code, 200)
+                self.assertFalse(protocol.transport.connected, head)
+        self.assertEqual(len(self.host.protocols), 6)
+
+    def test_connection_with_unread_bytes_is_not_used(self) -> None:
+        """A second answer that came before the next request was the answer to that one."""
+        kept = self.answer()
+        here, there = socketpair()
+        self.addCleanup(here.close)
+        self.addCleanup(there.close)
+        here.setblocking(False)
+        kept.transport.socket = here
+        self.assertIs(self.answer(), kept)
+        there.send(b"H")
+        self.assertIsNot(self.answer(), kept)
+        self.assertTrue(kept.transport.disconnected)
+
     def test_head_of_each_answer_may_have_64_kib(self) -> None:
         """The limits are those of one answer, not of all on a connection."""
         lines = b"a: ".ljust(128, b"y") + b"\r\n"
@@ -181,6 +207,20 @@ class HttpConnectionTests(SynchronousTestCase):
         self.assertTrue(transport.connected)
         protocol.dataReceived(b"[]")
         self.assertTrue(transport.disconnected)
+
+    def test_answer_with_two_lengths_fails(self) -> None:
+        """One program would read it in another way than the next: as two answers."""
+        chunked, length = b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n"
+        for headers in (
+            chunked + length,
+            length + chunked,
+            chunked + b"transfer-encoding: identity\r\n",
+            length * 2,
+        ):
+            protocol, answered = self.request()
+            protocol.dataReceived(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n0\r\n\r\n")
+            self.failureResultOf(answered, ResponseFailed)
+            self.assertFalse(protocol.transport.connected)
 
     def test_body_does_not_count_as_head(self) -> None:
         """A list of orders has a megabyte."""

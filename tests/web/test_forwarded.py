@@ -12,7 +12,7 @@ from twisted.web.server import Request
 
 from tests.support.frames import AUTH
 from tests.support.proxy import ProxyTestCase
-from tradeproxy.downstream.wrong_tokens import MAX_WRONG
+from tradeproxy.downstream.admission import MAX_WRONG
 
 OWN = "https://desk.example"
 HEADERS = {"Host": "desk.example", "X_Forwarded_Proto": "https"}

@@ -6,7 +6,7 @@ import tracemalloc
 
 from tests.support.proxy import ProxyTestCase
 from tests.support.sse import PATH
-from tradeproxy.downstream.wrong_tokens import MAX_WRONG
+from tradeproxy.downstream.admission import MAX_WRONG
 
 COUNT = 20
 MANY = range(1200)

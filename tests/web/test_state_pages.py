@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from tests.support.sse import ClosingTransport
 from tests.support.state import BlockedStateCase, StateTestCase, order_event
 from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.config.settings import Limits
+from tradeproxy.web import answer as answers
 from tradeproxy.web import state_pages
 from tradeproxy.web.answer import BLOCK_BYTES, MAX_BLOCK_BYTES, READ_TIMEOUT, STALL_TIMEOUT
 from tradeproxy.web.state_pages import YIELD_AFTER
@@ -413,6 +415,22 @@ class EtagTests(StateTestCase):
         self.assertEqual((head.status, head.body), (200, ""))
         self.assertIn(b"Content-Length: %d\r\n" % len(answer.body), head.received)
         self.assertEqual(self.request("/paper/orders/7", "HEAD").body, "")
+
+    def test_state_is_hashed_once_for_all_clients_of_a_moment(self) -> None:
+        """100 clients of one address delayed their next answer, of 30 MB, by ten seconds."""
+        digests: list[object] = []
+
+        def count(**options: Any) -> Any:
+            digests.append(options)
+            return blake2b(**options)
+
+        self.patch(answers, "blake2b", count)
+        self.trade("1")
+        tags = {self.tag("/state") for _ in range(5)}
+        self.assertEqual((len(tags), len(digests)), (1, 1))
+        self.trade("2")
+        self.assertNotIn(self.tag("/state"), tags)
+        self.assertEqual(len(digests), 2)
 
     def test_answer_may_be_stored_by_its_client_alone(self) -> None:
         """A shared cache would give it to others."""

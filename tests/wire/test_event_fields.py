@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.wire.event_fields: an event is the same as with the full parser."""
+"""Tests for tradeproxy.wire.event: an event is the same as with the full parser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import FRAMES, TRADE_UPDATES
 from tests.support.journals import event
 from tradeproxy.wire import messages
-from tradeproxy.wire.event_fields import MAX_OPENED, parse_event
+from tradeproxy.wire.event import MAX_OPENED, parse_event
 from tradeproxy.wire.messages import NOT_JSON, Malformed, ServerMessage, TradeUpdate, parse_server
 
 FILL = event(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -15,7 +16,11 @@ from tradeproxy.wire.amount import normalize_amount
 from tradeproxy.wire.event import EXECUTION_KINDS, MAX_WORD_LENGTH
 
 MAX_POSITIONS = 10_000
-"""Symbols of one account. An answer with so many takes a quarter of a second in one turn."""
+"""Symbols of one account. An answer with so many takes a tenth of a second in one turn."""
+
+SAVED_ANSWERS = 500
+"""Positions of an answer that one write saves: 15 ms. A crash loses the others, and the next start
+asks Alpaca again."""
 
 SLACK = 2_000_000
 """Microseconds before a request for which an event may not be in its answer: clocks differ."""
@@ -133,8 +138,9 @@ class Positions:
 
     def __init__(self) -> None:
         self._positions: dict[str, Position] = {}
-        self.dirty: set[str] = set()
-        """The symbols that changed since this was cleared."""
+        self._moved: set[str] = set()
+        # What answers changed is written later: no row is applied to it again after a crash.
+        self._answered: dict[str, None] = {}
         self.amounts: dict[str, Decimal] = {}
         """What is held of each symbol, signed, as far as its view is made and it is a number."""
         self._open: dict[str, PositionView] = {}
@@ -193,9 +199,19 @@ class Positions:
         else:
             self._open.pop(symbol, None)
 
-    def _mark(self, symbol: str) -> None:
-        self.dirty.add(symbol)
-        self._stale[symbol] = None
+    def _mark_answered(self, symbol: str) -> None:
+        self._answered[symbol] = self._stale[symbol] = None
+
+    def list_dirty(self) -> set[str]:
+        """Return the symbols that changed since `clear_dirty`, and SAVED_ANSWERS of an answer."""
+        return self._moved.union(islice(self._answered, SAVED_ANSWERS))
+
+    def clear_dirty(self) -> bool:
+        """Forget what `list_dirty` returns; return whether anything is left."""
+        for symbol in self.list_dirty():
+            self._answered.pop(symbol, None)
+        self._moved.clear()
+        return bool(self._answered)
 
     def list_moved(self, since: int) -> list[Position]:
         """Return the positions that an event behind row `since` moved, closed ones too."""
@@ -228,7 +244,8 @@ class Positions:
         if time > known.time:
             known.time = time
         self._positions[move.symbol] = known
-        self._mark(move.symbol)
+        self._moved.add(move.symbol)
+        self._stale[move.symbol] = None
 
     # Alpaca's answers.
 
@@ -267,19 +284,19 @@ class Positions:
             elif symbol in self._positions or len(self._positions) < MAX_POSITIONS:
                 known.differs, known.compared = theirs, asked
                 self._positions[symbol] = known
-                self._mark(symbol)
+                self._mark_answered(symbol)
         return corrected
 
     def _forget_comparison(self, position: Position) -> None:
         if position.differs:
             position.differs = ""
-            self._mark(position.symbol)
+            self._mark_answered(position.symbol)
 
     def _replace(
         self, symbol: str, document: bytes | None, difference: str | None, time: int
     ) -> None:
         known = self._positions.pop(symbol, None)
-        self._mark(symbol)
+        self._mark_answered(symbol)
         if document is not None:
             if known is None and len(self._positions) >= MAX_POSITIONS:
                 return

@@ -134,8 +134,7 @@ class BookState:
         self.revision += 1
 
     def clear_changes(self) -> None:
-        """Forget what changed: the store has it."""
+        """Forget what was written."""
         self.orders.clear_dirty()
-        self.positions.dirty.clear()
         self.events.clear()
-        self.has_changes = False
+        self.has_changes = self.positions.clear_dirty()

@@ -52,14 +52,14 @@ def load_meta(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def save(connection: sqlite3.Connection, state: BookState, cursor: str) -> None:
-    """Write all that changed, and the cursor of the last row."""
+    """Write what changed, and the cursor of the last row. See Positions.list_dirty."""
     orders = state.orders
     connection.executemany(
         _SAVE_ORDER,
         [_encode_order(entry, orders.is_in_open_family(entry)) for entry in orders.dirty.values()],
     )
     connection.executemany(_SAVE_EVENT, state.events)
-    for symbol in state.positions.dirty:
+    for symbol in state.positions.list_dirty():
         position = state.positions.get(symbol)
         if position is None:
             connection.execute("DELETE FROM book_positions WHERE symbol = ?", (symbol,))

@@ -102,4 +102,4 @@ class StrategyDocuments:
                 if name in missing:
                     missing[name].append((symbol, holding))
         for name, own in missing.items():
-            self._sums[name] = encode(describe_sums(name, own, day, lots=False))
+            self._sums[name] = encode(describe_sums(name, own, day))

@@ -6,9 +6,10 @@ Amounts are text, as Alpaca writes them. docs/strategies.md has the fields.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Context, Decimal
+from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -24,6 +25,9 @@ MAX_LOTS = 100
 
 MAX_POINTS = 240
 """Points of a strategy's line of the day."""
+
+STEP_MARKS = 1_000
+"""Closing fills that one step of a strategy's line adds up: an account may have 100,000 a day."""
 
 STEP_SYMBOLS = 1_000
 """Symbols that one step compares."""
@@ -66,18 +70,34 @@ def sort_names(names: Collection[str]) -> list[str]:
     return [*sorted(name for name in names if name not in special), *special]
 
 
-def describe_sums(name: str, own: Holdings, day: date, *, lots: bool) -> Document:
-    """Return a strategy without its positions.
+def describe_sums(name: str, own: Holdings, day: date) -> Document:
+    """Return a strategy without its positions and its line.
 
     Args:
         name: the strategy's.
         own: its holdings, from `list_holdings`.
         day: the current trade date.
-        lots: whether it has its line of the day.
     """
-    holdings = [holding for _, holding in own]
-    line = {"line": _draw_line(holdings, day)} if lots else {}
-    return {"name": name, **_sums(holdings, day), **line}
+    return {"name": name, **_sums([holding for _, holding in own], day)}
+
+
+def draw_line(own: Holdings, day: date) -> Generator[None, None, list[list[str]]]:
+    """Return times of the day, each with what a strategy realised up to it: its `line`.
+
+    Each None ends a step of a few milliseconds. The arguments are those of `describe_sums`.
+    """
+    marks = [holding.marks_on(day) for _, holding in own]
+    left = sum(map(len, marks))
+    # Every point is right: it has all gains before it. The last one is always there.
+    step = max(-(-left // MAX_POINTS), 1)
+    total, line = ZERO, list[list[str]]()
+    for time, gain in merge(*marks):
+        total, left = EXACT.add(total, gain), left - 1
+        if left % step == 0:
+            line.append([format_time(time), format_amount(total)])
+        if left % STEP_MARKS == 0:
+            yield
+    return line
 
 
 def is_listed(holding: Holding, day: date) -> bool:
@@ -179,18 +199,6 @@ def _sums(holdings: list[Holding], day: date) -> Document:
         "fees": format_amount(_sum(holding.fees for holding in holdings)),
         "fills": sum(holding.fills for holding in holdings),
     }
-
-
-def _draw_line(holdings: list[Holding], day: date) -> list[list[str]]:
-    """Return times of the day, each with what was realised up to it."""
-    total, points = ZERO, []
-    for time, gain in sorted(mark for holding in holdings for mark in holding.marks_on(day)):
-        total = EXACT.add(total, gain)
-        points.append((time, total))
-    # Every point is right: it has all gains before it. The last one is always there.
-    step = -(-len(points) // MAX_POINTS)
-    chosen = points[::-1][:: max(step, 1)][::-1]
-    return [[format_time(time), format_amount(gain)] for time, gain in chosen]
 
 
 def _describe_note(note: Execution) -> Document:

@@ -69,7 +69,7 @@ class BookWriter:
         return what is not None and (what.state.has_changes or what.strategies.records.has_changes)
 
     def write(self) -> bool:
-        """Write what changed, with the cursor; return whether the store has everything now."""
+        """Write what changed, with the cursor; return whether that is done. See Positions."""
         what = self._changing
         if what is None or not self.has_changes:
             return True

@@ -27,8 +27,8 @@ from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.terminal import exit_on_broken_pipe
 from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
+from tradeproxy.config.setting import flag
 from tradeproxy.config.storage import read_journal
-from tradeproxy.config.values import flag
 from tradeproxy.journal.access import check_access
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.file_reader import find_newest_time, open_read_only, read_payloads

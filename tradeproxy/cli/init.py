@@ -18,7 +18,7 @@ from tradeproxy.config.accounts import AccountSettings, BaseUrl, prefix_variable
 from tradeproxy.config.command import name_command
 from tradeproxy.config.connect_proxy import ConnectProxy, read_connect_proxy
 from tradeproxy.config.env import Environment, Findings, is_quoted
-from tradeproxy.config.values import is_visible_ascii
+from tradeproxy.config.setting import is_visible_ascii
 from tradeproxy.wire.credentials import KeyPair, Secret
 from tradeproxy.wire.messages import Dialect
 

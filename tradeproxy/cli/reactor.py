@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from tradeproxy.runtime.monotonic import use_monotonic_clock
-from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.reactor import Reactor, use_monotonic_clock
 from tradeproxy.runtime.stop_signals import watch_stop_signals
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.cli.tail_output import JsonLines, LastUpdates, Notices, Sink, Table
 from tradeproxy.cli.terminal import PipeWatch, exit_on_broken_pipe
 from tradeproxy.cli.times import parse_time_argument
-from tradeproxy.runtime.monotonic import use_monotonic_clock
+from tradeproxy.runtime.reactor import use_monotonic_clock
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.printable import escape_unprintable
 

@@ -34,12 +34,11 @@ from tradeproxy.client.base import (
     read_http_rejection,
 )
 from tradeproxy.client.snapshot import MAX_STATE_SIZE
-from tradeproxy.runtime.auto_ping import AutoPingMixin
 from tradeproxy.runtime.connect_errors import describe_connect_error
-from tradeproxy.runtime.frame_limits import FragmentLimitMixin, PongLimitMixin
 from tradeproxy.runtime.http_body import BodyError, read_body
 from tradeproxy.runtime.reactor import get_reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
+from tradeproxy.runtime.websocket_limits import AutoPingMixin, FragmentLimitMixin, PongLimitMixin
 
 MAX_UNREAD = 256
 """The maximum of unread messages.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from tradeproxy.config.addresses import Addresses
 from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.env import Environment
-from tradeproxy.config.setting import ListSetting, Setting
-from tradeproxy.config.values import flag, is_visible_ascii
+from tradeproxy.config.setting import ListSetting, Setting, flag, is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.quote import hide_keys

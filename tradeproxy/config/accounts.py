@@ -9,7 +9,7 @@ from itertools import combinations
 
 from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
-from tradeproxy.config.values import get_default_port, is_visible_ascii, split_url
+from tradeproxy.config.setting import get_default_port, is_visible_ascii, split_url
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import Dialect

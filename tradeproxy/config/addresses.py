@@ -14,8 +14,7 @@ from tradeproxy.config.endpoints import (
     loopback_descriptions,
 )
 from tradeproxy.config.env import Environment
-from tradeproxy.config.setting import ListSetting, Setting
-from tradeproxy.config.values import flag
+from tradeproxy.config.setting import ListSetting, Setting, flag
 from tradeproxy.wire import hosts
 
 
@@ -102,10 +101,10 @@ def read_addresses(
         if port is not None:
             env.findings.problem("--port: --listen is given too, and contains the port")
     elif port is None and env.get(LISTEN.name):
-        source, descriptions = LISTEN.name, LISTEN.read_list(env)
+        source, descriptions = LISTEN.name, env.read_list(LISTEN)
         env.warn_unused((HOST.name, PORT.name), f"for listening, since {source} is set")
     else:
-        source, listen_hosts = HOST.name, HOST.read_list(env)
+        source, listen_hosts = HOST.name, env.read_list(HOST)
         descriptions = tuple(describe_tcp(host, number) for host in listen_hosts)
         if not descriptions:
             ipv6 = has_ipv6_loopback() if ipv6_loopback is None else ipv6_loopback

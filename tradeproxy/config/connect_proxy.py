@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
 from tradeproxy.config.env import Findings
-from tradeproxy.config.values import check_encoding, is_visible_ascii
+from tradeproxy.config.setting import check_encoding, is_visible_ascii
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 

@@ -13,9 +13,8 @@ from typing import TypeVar
 
 from dotenv.parser import parse_stream
 
-from tradeproxy.config.files import open_text, read_text
-from tradeproxy.config.trust import find_distrust, find_weakness
-from tradeproxy.config.values import flag
+from tradeproxy.config.files import find_distrust, find_weakness, open_text, read_text
+from tradeproxy.config.setting import ListSetting, flag
 from tradeproxy.wire.quote import hide_keys
 
 T = TypeVar("T")
@@ -128,11 +127,10 @@ class Environment:
         text = self.get(name)
         return default if text is None else self.findings.attempt(name, parse, text, default)
 
-    def parse_list(
-        self, name: str, parse: Callable[[str], str], separator: str | None = ","
-    ) -> tuple[str, ...]:
-        """Return the valid items of a list, parsed. A separator of None means white space."""
-        items = [item.strip() for item in self._variables.get(name, "").split(separator)]
+    def read_list(self, setting: ListSetting) -> tuple[str, ...]:
+        """Return the valid items of a list, parsed."""
+        name, parse = setting.name, setting.parse
+        items = [item.strip() for item in self._variables.get(name, "").split(setting.separator)]
         parsed = (self.findings.attempt(name, parse, item, "") for item in items if item)
         return tuple(item for item in parsed if item)
 

@@ -1,4 +1,7 @@
-"""Text files: `.env`, and those that hold a secret."""
+"""Text files: `.env`, and those that hold a secret. Whether others can set their content.
+
+A .env of another user could name the server that the keys of the environment are sent to.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +35,43 @@ def read_text(file: TextIO) -> str:
     if len(text) > MAX_SIZE:
         raise OSError(EFBIG, os.strerror(EFBIG))
     return text
+
+
+def find_distrust(path: Path) -> str | None:
+    """Return who else can set the content of a file, as a clause; None if only the user and root.
+
+    For a link, its owner and its target count, and both directories. Started as root, as with
+    sudo, the process trusts the owner of the file's directory too. Raises OSError.
+    """
+    users = {0, os.geteuid()}
+    if os.geteuid() == 0:
+        users.add(path.parent.stat().st_uid)
+    found = path.stat()
+    for owner in (path.lstat().st_uid, found.st_uid):
+        if owner not in users:
+            return f"another user (uid {owner}) owns it"
+    if is_writable_by_everyone(found):
+        return "everyone can write it"
+    # In a directory with the sticky bit, only its owner can replace a file.
+    directories = {path.parent, path.resolve().parent}
+    if any(
+        each.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH for each in directories
+    ):
+        return "everyone can replace it in its directory"
+    return None
+
+
+def is_writable_by_everyone(found: os.stat_result) -> bool:
+    """Whether every user can change the content. What is written to /dev/null is gone."""
+    return bool(found.st_mode & stat.S_IWOTH) and not stat.S_ISCHR(found.st_mode)
+
+
+def find_weakness(path: Path) -> str | None:
+    """Return why a file that the user has named needs a warning, as a clause; None if it is fine.
+
+    Raises OSError.
+    """
+    distrust = find_distrust(path)
+    if distrust is None and path.stat().st_mode & stat.S_IWGRP:
+        return "its group can write it"
+    return distrust

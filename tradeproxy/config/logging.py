@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tradeproxy.config.env import Environment
-from tradeproxy.config.setting import read_fields, setting
-from tradeproxy.config.values import choice
+from tradeproxy.config.setting import choice, read_fields, setting
 
 
 class LogFormat(Enum):

@@ -1,12 +1,18 @@
-"""One setting: its variable, parser and default, and what the two pages say about it.
+"""One setting: its variable, its parser, its default, and what the two pages say about it.
 
-`.env.example` and the tables of docs/configuration.md are written from these values.
+`.env.example` and the tables of docs/configuration.md are written from these values. Parsers that
+several settings share are here too.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from tradeproxy.wire import hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,10 +20,9 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-    from tradeproxy.config.env import Environment
-
 T = TypeVar("T")
 D = TypeVar("D", bound="DataclassInstance")
+E = TypeVar("E", bound=Enum)
 
 _KEY = "settings"
 
@@ -76,10 +81,6 @@ class ListSetting(Setting[str]):
 
     separator: str | None = ","
 
-    def read_list(self, env: Environment) -> tuple[str, ...]:
-        """Return the valid items. Each problem of another goes to `env.findings`."""
-        return env.parse_list(self.name, self.parse, self.separator)
-
 
 def setting(
     name: str,
@@ -120,3 +121,92 @@ def read_fields(kind: type[D], reader: Reader, **others: object) -> D:
         if part.name not in others and (made := settings_in(part))
     }
     return kind(**read, **others)
+
+
+# Parsers.
+
+
+def whole_number(text: str) -> int:
+    """Parse a whole number of at least 1. Raises ValueError with a reason for the user."""
+    # The pattern bounds the length: int() of thousands of digits raises an error of its own.
+    # It also excludes "1_000" and the digits of other scripts, which int() accepts.
+    if re.fullmatch(r"[0-9]{1,18}", text) and int(text) >= 1:
+        return int(text)
+    raise ValueError(f"{text!r} is not a whole number (1 or more)")
+
+
+def seconds(text: str) -> float:
+    """Parse a number of seconds above 0. Raises ValueError with a reason for the user."""
+    # float() also accepts "nan", "inf" and "1e999", which no timer can use.
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) and float(text) > 0:
+        return float(text)
+    raise ValueError(f"{text!r} is not a number of seconds (more than 0)")
+
+
+def flag(text: str) -> bool:
+    """Parse yes or no, in any case. Raises ValueError with a reason for the user."""
+    try:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+            text.lower()
+        ]
+    except KeyError:
+        raise ValueError(f"{text!r} is neither yes (1, true) nor no (0, false)") from None
+
+
+def choice(kind: type[E], *, any_case: bool = False) -> Callable[[str], E]:
+    """Return a parser of the values of an enum, which raises ValueError with all of them."""
+
+    def parse(text: str) -> E:
+        try:
+            return kind(text.lower() if any_case else text)
+        except ValueError:
+            known = [str(each.value) for each in kind]
+            expected = (
+                f"neither {' nor '.join(known)}"
+                if len(known) == 2
+                else f"not one of {', '.join(known)}"
+            )
+            raise ValueError(f"{text!r} is {expected}") from None
+
+    return parse
+
+
+def is_visible_ascii(text: str) -> bool:
+    """Whether all characters are visible ASCII, as in keys, tokens and URLs."""
+    return all("!" <= character <= "~" for character in text)
+
+
+def split_url(
+    text: str, schemes: Mapping[str, bool], reason: str
+) -> tuple[SplitResult, bool, str, int]:
+    """Split a URL. Return its parts, whether it uses TLS, its canonical host, and its port.
+
+    Args:
+        text: the URL.
+        schemes: whether each scheme that is allowed uses TLS.
+        reason: the text of the ValueError for any other URL. It does not quote the URL, which may
+            contain a password.
+    """
+    if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
+        raise ValueError(reason)
+    try:
+        parts = urlsplit(text)
+        secure = schemes[parts.scheme]
+        host = hosts.canonicalize(parts.hostname or "")
+        port = get_default_port(secure) if parts.port is None else parts.port
+    except (ValueError, KeyError):
+        raise ValueError(reason) from None
+    if not port:
+        raise ValueError(reason)
+    return parts, secure, host, port
+
+
+def check_encoding(text: str) -> None:
+    """Raise ValueError, with a reason for the user, if a part of a URL is not percent-encoded."""
+    if re.search("%(?![0-9A-Fa-f]{2})", text):
+        raise ValueError("contains a % that starts no percent-encoded character; write %25 for a %")
+
+
+def get_default_port(secure: bool) -> int:
+    """Return the port of https and wss, or that of http and ws."""
+    return 443 if secure else 80

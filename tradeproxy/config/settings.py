@@ -22,8 +22,17 @@ from tradeproxy.config.connect_proxy import (
 )
 from tradeproxy.config.env import ALLOW_FOREIGN, Environment
 from tradeproxy.config.logging import LogSettings, read_log
-from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
-from tradeproxy.config.values import choice, flag, seconds, whole_number
+from tradeproxy.config.setting import (
+    Setting,
+    choice,
+    flag,
+    list_settings,
+    made_of,
+    read_fields,
+    seconds,
+    setting,
+    whole_number,
+)
 from tradeproxy.config.webhooks import WebhookSettings, is_webhook_variable, read_webhooks
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import Dialect
@@ -263,9 +272,9 @@ def read_settings(
         listen_source=listening.source,
         reuse_port=addresses.read_reuse_port(env, demo=demo),
         tokens=tokens,
-        allowed_origins=access.ALLOWED_ORIGINS.read_list(env),
-        allowed_hosts=(*access.ALLOWED_HOSTS.read_list(env), *listening.names),
-        trusted_proxies=access.TRUSTED_PROXIES.read_list(env),
+        allowed_origins=env.read_list(access.ALLOWED_ORIGINS),
+        allowed_hosts=(*env.read_list(access.ALLOWED_HOSTS), *listening.names),
+        trusted_proxies=env.read_list(access.TRUSTED_PROXIES),
         listen_names=listening.names,
         limits=read_fields(Limits, env),
         journal=storage.read_journal(env, in_memory=demo),

@@ -10,8 +10,15 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from tradeproxy.config.env import Environment
-from tradeproxy.config.setting import Setting, made_of, read_fields, setting
-from tradeproxy.config.values import check_encoding, is_visible_ascii, whole_number
+from tradeproxy.config.setting import (
+    Setting,
+    check_encoding,
+    is_visible_ascii,
+    made_of,
+    read_fields,
+    setting,
+    whole_number,
+)
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 

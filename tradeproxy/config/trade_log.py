@@ -7,9 +7,8 @@ from enum import Enum
 from pathlib import Path
 
 from tradeproxy.config.env import Environment
-from tradeproxy.config.setting import Setting
+from tradeproxy.config.setting import Setting, choice
 from tradeproxy.config.storage import expand_path
-from tradeproxy.config.values import choice
 
 
 class TradeLogFormat(Enum):

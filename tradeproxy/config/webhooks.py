@@ -15,8 +15,18 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from tradeproxy.config.env import Environment
-from tradeproxy.config.setting import Setting, list_settings, made_of, read_fields, setting
-from tradeproxy.config.values import choice, flag, is_visible_ascii, seconds, split_url
+from tradeproxy.config.setting import (
+    Setting,
+    choice,
+    flag,
+    is_visible_ascii,
+    list_settings,
+    made_of,
+    read_fields,
+    seconds,
+    setting,
+    split_url,
+)
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.event import EVENT_KINDS

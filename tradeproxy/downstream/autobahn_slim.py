@@ -6,6 +6,8 @@ each connection costs more memory and time. Autobahn parses the frames in both c
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any, TypeVar
 
 from autobahn._version import __version__
@@ -21,9 +23,13 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.web.http_headers import Headers
 from twisted.web.server import NOT_DONE_YET, Request
 
-from tradeproxy.downstream.handshake import VERSION, choose_subprotocol, compute_accept
-
 T = TypeVar("T", bound="WebSocketServerProtocol")
+
+VERSION = b"13"
+"""That of WebSocket (RFC 6455)."""
+
+MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""The GUID that RFC 6455, 1.3 defines for every server."""
 
 IS_SUPPORTED = __version__.startswith("26.10.")
 """Whether the adjustments of this module apply to the installed version."""
@@ -129,15 +135,23 @@ def init_connection(connection: WebSocketServerProtocol) -> None:
         WebSocketServerProtocol.__init__(connection)
 
 
-def take_over(request: Request, connection: WebSocketServerProtocol, key: bytes) -> bytes | int:
+def compute_accept(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept value for `key` (RFC 6455, 4.2.2)."""
+    # The RFC prescribes SHA-1. It proves that the server read the key; it protects nothing.
+    return base64.b64encode(hashlib.sha1(key + MAGIC).digest())  # noqa: S324  # see above
+
+
+def take_over(
+    request: Request, connection: WebSocketServerProtocol, key: bytes, subprotocol: bytes | None
+) -> bytes | int:
     """Turn a valid WebSocket request into `connection`, and return a result for Resource.render.
 
     Args:
         request: the request, admitted and checked. Its transport moves to the connection.
         connection: the new connection; its `factory` is set.
         key: the value of Sec-WebSocket-Key.
+        subprotocol: the one that the answer names, if any.
     """
-    subprotocol = choose_subprotocol(request)
     if not IS_SUPPORTED:
         # Autobahn parses the request again, by different rules. So it gets only the headers that it
         # needs. They contain no credentials.

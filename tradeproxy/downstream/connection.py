@@ -18,9 +18,8 @@ from twisted.logger import Logger
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim
-from tradeproxy.downstream.admission import Grant
-from tradeproxy.downstream.client_info import ClientInfo
-from tradeproxy.downstream.client_log import DROPPED, LOST, describe_end
+from tradeproxy.downstream.admission import Grant, WrongTokens
+from tradeproxy.downstream.client_log import DROPPED, LOST, ClientInfo, describe_end
 from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.direct_write import DirectWriter, find_writer, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN, AuthDeadlines, HandshakeThrottle
@@ -36,12 +35,14 @@ from tradeproxy.downstream.session import (
     SetStatus,
 )
 from tradeproxy.downstream.subscription import SharedEncoders, Subscription
-from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.hub.account import Account
 from tradeproxy.query.stream import SubscribeOptions
-from tradeproxy.runtime.auto_ping import AutoPingMixin
-from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
-from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin
+from tradeproxy.runtime.websocket_limits import (
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FragmentLimitMixin,
+    FrameBudgetMixin,
+)
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.messages import Sendable
 

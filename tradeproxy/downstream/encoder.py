@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from weakref import WeakValueDictionary
 
 from tradeproxy.hub.account import Account
@@ -11,6 +12,11 @@ from tradeproxy.query.filters import Filter
 from tradeproxy.wire.frame import Recovered, extract_data, with_cursor
 
 MARKS = tuple(mark.value for mark in Recovered)
+
+_FIRST = 0x81
+"""The first byte of a frame: the last one of a message, without an extension, of a text."""
+
+_pack_short, _pack_medium, _pack_long = (Struct(">" + form).pack for form in ("BB", "BBH", "BBQ"))
 
 
 class FrameEncoder:
@@ -65,6 +71,19 @@ class FrameEncoder:
             frames.append(self._message(payload))
         encoded = batch.encoded[self] = b"".join(frames)
         return encoded
+
+
+def encode_text(payload: bytes) -> bytes:
+    """Return `payload`, which is UTF-8, as a whole WebSocket message in one frame (RFC 6455, 5.2).
+
+    Without compression the frame is the same for all clients, so it is encoded once.
+    """
+    size = len(payload)
+    if size < 126:
+        return _pack_short(_FIRST, size) + payload
+    if size < 65_536:
+        return _pack_medium(_FIRST, 126, size) + payload
+    return _pack_long(_FIRST, 127, size) + payload
 
 
 def plain_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
@@ -13,21 +14,17 @@ from twisted.web.server import Request
 
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream import autobahn_slim, encoder
-from tradeproxy.downstream.admission import Grant, Rejection
-from tradeproxy.downstream.client_info import read_client_info
-from tradeproxy.downstream.client_log import ClientLog
+from tradeproxy.downstream import autobahn_slim
+from tradeproxy.downstream.admission import Grant, Rejection, WrongTokens
+from tradeproxy.downstream.client_log import ClientLog, read_client_info
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
-from tradeproxy.downstream.handshake import read_key
-from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle
+from tradeproxy.downstream.encoder import cursor_encoder, encode_text, plain_encoder
+from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle, TlsHandshakes
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.downstream.session import ClientSession, ProtocolMode
 from tradeproxy.downstream.subscription import SharedEncoders
-from tradeproxy.downstream.text_frame import encode_text
-from tradeproxy.downstream.tls_handshakes import TlsHandshakes
-from tradeproxy.downstream.wrong_tokens import WrongTokens
 from tradeproxy.hub.account import Account
 from tradeproxy.query.stream import SubscribeOptions
 from tradeproxy.runtime.peer import format_peer
@@ -46,6 +43,8 @@ this timeout longer too."""
 
 _DIALECTS = {ProtocolMode.ORIGINAL: "WebSocket", ProtocolMode.ALPACA: "WebSocket, as Alpaca's"}
 
+SUBPROTOCOL = b"tradeproxy"
+"""The subprotocol that is chosen if a client offers it. A browser that offers some needs one."""
 
 REPLACED = "closed for a newer connection: no place was free"
 TOO_MUCH = "closed: the unfinished requests of all connections were too large"
@@ -99,14 +98,12 @@ class DownstreamFactory(WebSocketServerFactory):
         self.frame_throttle = HandshakeThrottle(reactor)
         self.tls_handshakes = TlsHandshakes(self.clients.sockets, reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
-        plain = encoder.plain_encoder(encode_text)
+        plain = plain_encoder(encode_text)
         self._context = ConnectionContext(
             clock=reactor,
             limits=limits,
             clients=self.clients,
-            encoders=SharedEncoders(
-                encode_text, plain, encoder.cursor_encoder(encode_text), LogReader()
-            ),
+            encoders=SharedEncoders(encode_text, plain, cursor_encoder(encode_text), LogReader()),
             encode_reply=cache(_encode_reply),  # about a dozen different replies exist
             send_groups=SendGroups(plain, reactor),
             throttle=self.throttle,
@@ -142,7 +139,7 @@ class DownstreamFactory(WebSocketServerFactory):
         Returns:
             A rejection if the handshake is invalid. Then `request` is unchanged.
         """
-        key = read_key(request)
+        key = _read_key(request)
         if isinstance(key, Rejection):
             return key
         session = ClientSession(mode, grant.admit, status=options.status)
@@ -157,8 +154,43 @@ class DownstreamFactory(WebSocketServerFactory):
         book = self.books.get(account.name)
         client = self._client(self._context, account, session, options, info, grant, book)
         client.factory = self
-        return autobahn_slim.take_over(request, client, key)
+        return autobahn_slim.take_over(request, client, key, _choose_subprotocol(request))
 
 
 def _encode_reply(message: Sendable) -> bytes:
     return encode_text(encode(message))
+
+
+def _read_key(request: Request) -> bytes | Rejection:
+    """Return the client's Sec-WebSocket-Key, or why the opening handshake fails (RFC 6455, 4.2.1).
+
+    The caller has already checked that the request asks for an upgrade to WebSocket.
+    """
+    headers = request.requestHeaders
+    if request.method != b"GET" or request.clientproto != b"HTTP/1.1":
+        return Rejection(400, "a WebSocket begins with GET and HTTP/1.1")
+    if any(b"msgpack" in each.lower() for each in headers.getRawHeaders(b"content-type", ())):
+        return Rejection(415, "the messages are JSON; there is no application/msgpack here")
+    connection = b",".join(headers.getRawHeaders(b"connection", ()))
+    if b"upgrade" not in (token.strip() for token in connection.lower().split(b",")):
+        return Rejection(400, "a WebSocket begins with the header Connection: Upgrade")
+    if headers.getRawHeaders(b"sec-websocket-version") != [autobahn_slim.VERSION]:
+        return Rejection(426, "this speaks version 13 of WebSocket")
+    match headers.getRawHeaders(b"sec-websocket-key"):
+        case [key] if _is_key(key):
+            return key
+    return Rejection(400, "Sec-WebSocket-Key is to be 16 bytes in base64")
+
+
+def _choose_subprotocol(request: Request) -> bytes | None:
+    """Return SUBPROTOCOL if the client offers it. What else it offers may be a secret."""
+    offers = b",".join(request.requestHeaders.getRawHeaders(b"sec-websocket-protocol", ()))
+    offered = SUBPROTOCOL in (offer.strip() for offer in offers.split(b","))
+    return SUBPROTOCOL if offered else None
+
+
+def _is_key(text: bytes) -> bool:
+    try:
+        return len(binascii.a2b_base64(text, strict_mode=True)) == 16
+    except binascii.Error:
+        return False

@@ -20,8 +20,8 @@ from tradeproxy.journal.connection import (
 )
 from tradeproxy.journal.disk_status import DiskStatus
 from tradeproxy.journal.file import JournalFile
-from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.schema import SchemaError
+from tradeproxy.journal.spool import Spool
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.wal_checkpoints import InThread, WalCheckpoints
 from tradeproxy.runtime.account_log import AccountLogger
@@ -76,7 +76,7 @@ class Disk:
         self,
         name: str,
         file: JournalFile | None,
-        spool: OptionalSpool,
+        spool: Spool,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
         backlog: Backlog,
@@ -249,9 +249,7 @@ class Disk:
                 "closed with {count} event{s} not on the disk", count=count, s=plural_ending(count)
             )
         self._close_store()
-        if not self._backlog:
-            self._spool.clear()
-        self._spool.close()
+        self._spool.close(must_clear=not self._backlog)
         if self._file is not None:
             self._file.release()
 

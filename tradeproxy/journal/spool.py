@@ -11,8 +11,8 @@ one. So a few rows are written here first, and SQLite gets them later, many in o
     4       the CRC-32 of the epoch and the body
     size    the body: the Entry in MessagePack
 
-`rewind` lets the next row replace the first one. What is left behind it has a lower number, another
-epoch or a wrong checksum: the rows end there, as they do after a torn write.
+`restart` lets the next row replace the first one. What is left behind it has a lower number,
+another epoch or a wrong checksum: the rows end there, as they do after a torn write.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
@@ -31,6 +32,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.watch import identify
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.event import is_time
 
 MAGIC = b"tpspool1"
@@ -51,92 +53,139 @@ _decode = Decoder(Entry).decode
 
 
 class Spool:
-    """The spool of one journal: `<account>.spool`. Methods may raise OSError."""
+    """The spool of one account. While it is closed, the store gets every row at once.
 
-    def __init__(self, path: Path, *, full_sync: bool) -> None:
-        """Open nothing yet. With `full_sync`, every write is synced to the disk."""
-        self.path = path
+        state   event                                            next state
+        ------  -----------------------------------------------  -----------------------------
+        closed  `restart`: the store has every row               open
+        closed  the same, and the file cannot be made            closed; a warning
+        open    `restart`                                        open, from the beginning
+        open    a write fails                                    closed
+        open    `close`: the file is lost, or a new epoch began  closed
+
+    The spool of a journal in memory is always closed. No method but `read` raises an error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path | None,
+        epoch: Callable[[], str],
+        max_rows: int,
+        *,
+        full_sync: bool,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            name: the account, for the log.
+            path: the file, `<account>.spool`; None for a journal in memory.
+            epoch: returns the epoch of the next rows.
+            max_rows: the largest number of rows that are written together.
+            full_sync: whether every write is synced to the disk.
+        """
+        self._log = AccountLogger(self, name)
+        self._path = path
+        self._epoch = epoch
+        self._max_rows = max_rows
         self._full_sync = full_sync
         self._file: int | None = None
-        self._epoch = 0
-        self._end = 0
-        self._count = 0
+        self._seed = self._end = self._count = 0
+        self._problem = ""
         self.is_full = False
-        """Whether the database must get the rows now."""
+        """Whether the store must get the rows now."""
 
     @property
     def is_lost(self) -> bool:
         """Whether the open file is gone from its path, is another one there, or was cut off."""
-        if self._file is None:
+        if self._file is None or self._path is None:
             return False
-        held = os.fstat(self._file)
-        return identify(self.path) != (held.st_dev, held.st_ino) or held.st_size < self._end
-
-    def open(self, epoch: str) -> None:
-        """Open the file for the rows of an epoch, or make it. What is in it is removed.
-
-        Another program's file is refused, and one that another process writes to.
-        """
-        self.close()
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise FileExistsError(f"{self.path} is not a regular file")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            magic = os.pread(file, len(MAGIC), 0)
-            if not magic.strip(b"\0"):  # zeros: a power cut may leave the size alone
-                os.fchmod(file, 0o600)  # a umask such as 0777 removes the owner's permissions
-                os.pwrite(file, MAGIC, 0)
-                if self._full_sync:
-                    sync_directory(self.path.parent)
-            elif magic != MAGIC:
-                raise FileExistsError(f"{self.path} is another program's file")
-            # The rows may follow others that are lost. The next ones then have lower numbers.
-            os.ftruncate(file, len(MAGIC))
-        except BaseException:
-            os.close(file)
-            raise
-        self._file = file
-        self._epoch = crc32(epoch.encode())
-        self.rewind()
+            held, found = os.fstat(self._file), identify(self._path)
+        except OSError:
+            return False  # the directory cannot be read at the moment
+        return found != (held.st_dev, held.st_ino) or held.st_size < self._end
+
+    def read(self, epoch: str, last: int) -> list[Entry]:
+        """Return the rows of an epoch that follow number `last`. Raises OSError."""
+        rows = [] if self._path is None else read_spool(self._path, epoch)
+        return [row for row in rows if row.seq > last]
 
     def write(self, entries: Sequence[Entry]) -> bool:
-        """Write rows behind those that are here. They are durable afterwards.
-
-        Return False if they are too large, and write nothing.
-        """
-        assert self._file is not None
+        """Write the next rows, unless they are many or large; return whether they are durable."""
+        if self._file is None or len(entries) > self._max_rows:
+            return False
         records = b""
         for entry in entries:
             body = _encode(entry)
-            records += HEAD.pack(len(body), crc32(body, self._epoch)) + body
+            records += HEAD.pack(len(body), crc32(body, self._seed)) + body
         size = len(records)
         if size > MAX_SIZE:
             return False
-        if os.pwrite(self._file, records, self._end) < size:
-            raise OSError("a short write")
-        if self._full_sync:
-            sync_file(self._file)
+        try:
+            is_written = os.pwrite(self._file, records, self._end) == size
+            if is_written and self._full_sync:
+                sync_file(self._file)
+        except OSError:
+            is_written = False
+        if not is_written:
+            self.close()
+            return False
         self._end += size
         self._count += len(entries)
         self.is_full = self._count >= MAX_ROWS or self._end >= MAX_SIZE
         return True
 
-    def rewind(self) -> None:
-        """Let the next row replace the first one: the database has all of them."""
+    def restart(self) -> None:
+        """Let the next row replace the first one: the store has all of them."""
+        if self._path is not None and (self._file is None or self.is_lost):
+            self.close()
+            try:
+                self._file = _open_spool(self._path, full_sync=self._full_sync)
+            except OSError as error:
+                if str(error) != self._problem:
+                    self._problem = str(error)
+                    self._log.warn(
+                        "every event is committed by itself: {problem}", problem=self._problem
+                    )
+            self._seed = crc32(self._epoch().encode())
         self._end, self._count, self.is_full = len(MAGIC), 0, False
 
-    def clear(self) -> None:
-        """Remove all rows: the database has them."""
+    def close(self, *, must_clear: bool = False) -> None:
+        """Close the file, if it is open. With `must_clear`, remove all rows: the store has them."""
+        self.is_full = False
         if self._file is not None:
-            self.rewind()
-            os.ftruncate(self._file, self._end)
-
-    def close(self) -> None:
-        """Close the file. Has no effect if it is not open."""
-        if self._file is not None:
+            if must_clear:
+                with suppress(OSError):
+                    os.ftruncate(self._file, len(MAGIC))
             os.close(self._file)
             self._file = None
+
+
+def _open_spool(path: Path, *, full_sync: bool) -> int:
+    """Open the file, or make it. What is in it is removed. Raises OSError.
+
+    Another program's file is refused, and one that another process writes to.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise FileExistsError(f"{path} is not a regular file")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        magic = os.pread(file, len(MAGIC), 0)
+        if not magic.strip(b"\0"):  # zeros: a power cut may leave the size alone
+            os.fchmod(file, 0o600)  # a umask such as 0777 removes the owner's permissions
+            os.pwrite(file, MAGIC, 0)
+            if full_sync:
+                sync_directory(path.parent)
+        elif magic != MAGIC:
+            raise FileExistsError(f"{path} is another program's file")
+        # The rows may follow others that are lost. The next ones then have lower numbers.
+        os.ftruncate(file, len(MAGIC))
+    except BaseException:
+        os.close(file)
+        raise
+    return file
 
 
 def sync_file(file: int) -> None:

@@ -23,7 +23,6 @@ from tradeproxy.journal.connection import DamageError, is_damage
 from tradeproxy.journal.disk import Disk
 from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
-from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.reader import RowReader
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
@@ -96,11 +95,11 @@ class SqliteJournal(JournalBase):
         self._announcing: IDelayedCall | None = None
         self._trimmer = Trimmer(clock, self._trim_step)
         file = None if path is None else JournalFile(path)
-        spool = None if path is None else Spool(find_spool(path), full_sync=full_sync)
+        spool = None if path is None else find_spool(path)
         self._disk = Disk(
             name,
             file,
-            OptionalSpool(name, spool, lambda: self.epoch, max_spooled),
+            Spool(name, spool, lambda: self.epoch, max_spooled, full_sync=full_sync),
             clock,
             dates.own,
             self._backlog,
@@ -255,7 +254,9 @@ class SqliteJournal(JournalBase):
         if not self.status.durable:
             self._disk.retry_now()
         received, began = round(self.dates.own() * SECOND), self._clock.seconds()
-        new = self._without_duplicates(events)
+        # Nearly always it is one, and surely new.
+        is_new = len(events) == 1 and self._disk.claim(events[0])
+        new = events if is_new else self._without_duplicates(events)
         if not new:
             return
         entries, rows = self._number(new, received)
@@ -303,8 +304,6 @@ class SqliteJournal(JournalBase):
                 self.on_committed(Batch(tuple(rows), is_overflow))
 
     def _without_duplicates(self, events: Sequence[Event]) -> Sequence[Event]:
-        if len(events) == 1 and self._disk.claim(events[0]):
-            return events  # nearly always
         new: dict[tuple[str, bytes], Event] = {}
         for event in events:
             key = event.key

@@ -22,6 +22,9 @@ from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailab
 CHUNK = 25
 """Orders that the book takes in one turn of the reactor: about a millisecond."""
 
+POSITIONS_CHUNK = 500
+"""Positions that are encoded in one turn: about 4 ms."""
+
 WAIT_STEP, WAIT_STEPS = 0.25, 80
 """Seconds between two looks whether the book is built, and how many: it takes a few seconds."""
 
@@ -69,16 +72,24 @@ class BookSeed:
     async def _ask(self, seed: Seed) -> str:
         """Take Alpaca's lists; return why they are not complete, "" if they are."""
         unreadable: list[Any] = []
-        listed = await read_open_orders(self._rest, unreadable)
+        legs: set[str] = set()
+
+        def keep(order: Document) -> bytes:
+            legs.update(leg_ids([order]))
+            return _encode(order)
+
+        listed = await read_open_orders(self._rest, keep, unreadable)
         positions = await read_positions(self._rest, unreadable)
         problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
         if len(positions) > MAX_POSITIONS:
             problem = f"they have more than {MAX_POSITIONS} positions"
             self._seeding.record_gap()
-        legs = leg_ids(listed.values())
-        roots = [order for order_id, order in listed.items() if order_id not in legs]
-        await self._take_orders(seed, roots)
-        answer = [(str(each["symbol"]), _encode(each)) for each in positions[:MAX_POSITIONS]]
+        await self._take_orders(seed, [listed[key] for key in listed if key not in legs])
+        answer: list[tuple[str, bytes]] = []
+        for begin in range(0, min(len(positions), MAX_POSITIONS), POSITIONS_CHUNK):
+            await deferLater(self._clock, 0)
+            chunk = positions[begin : min(begin + POSITIONS_CHUNK, MAX_POSITIONS)]
+            answer += [(str(each["symbol"]), _encode(each)) for each in chunk]
         if not await self._repeat(
             lambda: self._seeding.take_positions(seed, answer, is_whole=not problem), 0
         ):
@@ -89,7 +100,7 @@ class BookSeed:
         named = sorted(missing & self._missing)[:MAX_NAMED]
         self._missing = missing - set(named)
         orders = await read_named_orders(self._rest, named, self._unknown)
-        await self._take_orders(seed, orders)
+        await self._take_orders(seed, list(map(_encode, orders)))
         return problem
 
     async def _repeat(self, attempt: Callable[[], _T | None], pause: float) -> _T | None:
@@ -101,11 +112,11 @@ class BookSeed:
             await deferLater(self._clock, pause)
         return None
 
-    async def _take_orders(self, seed: Seed, orders: Sequence[Document]) -> None:
+    async def _take_orders(self, seed: Seed, orders: Sequence[bytes]) -> None:
         for begin in range(0, len(orders), CHUNK):
             if begin:
                 await deferLater(self._clock, 0)
-            self._seeding.take_orders(seed, list(map(_encode, orders[begin : begin + CHUNK])))
+            self._seeding.take_orders(seed, orders[begin : begin + CHUNK])
 
 
 def _encode(document: Document) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tradeproxy.recovery.delivered import find_unreadable, read_time
@@ -30,6 +30,8 @@ FILLS_A_PAGE = 100
 
 MAX_LIST_SIZE = 64 * 1024 * 1024
 """Bytes of all pages of a list in memory, estimated by RestClient. An order has about 5,000."""
+
+_T = TypeVar("_T")
 
 _SHAPE = "an answer of another shape"
 
@@ -84,8 +86,8 @@ async def take_snapshot(
         unreadable: reports the orders of fills that have an amount which is no number. These fills
             are left out: the order shows how much is filled, but not its price.
     """
-    orders = await _read_orders(rest, "all", since)
-    orders |= await read_open_orders(rest)
+    orders = await _read_orders(rest, "all", since, _keep_all)
+    orders |= await read_open_orders(rest, _keep_all)
     snapshot = Snapshot(orders)
     await add_named(rest, snapshot, open_orders, unknown)
     # Fills come after the orders. A fill that is newer than its order's answer is outside the
@@ -99,13 +101,14 @@ async def take_snapshot(
 
 
 async def read_open_orders(
-    rest: RestClient, unreadable: list[Any] | None = None
-) -> dict[str, Document]:
-    """Return the open orders by id. Raises RestRefusedError or RestUnavailableError.
+    rest: RestClient, keep: Callable[[Document], _T], unreadable: list[Any] | None = None
+) -> dict[str, _T]:
+    """Return what `keep` makes of each open order, by id: a document takes 5 KB.
 
-    What is no order is added to `unreadable`; without it, one is RestUnavailableError.
+    What is no order is added to `unreadable`; without it, one is RestUnavailableError. Raises
+    RestRefusedError or RestUnavailableError.
     """
-    return await _read_orders(rest, "open", None, unreadable)
+    return await _read_orders(rest, "open", None, keep, unreadable)
 
 
 async def read_positions(rest: RestClient, unreadable: list[Any]) -> list[Document]:
@@ -139,10 +142,18 @@ async def read_named_orders(
     return found
 
 
+def _keep_all(order: Document) -> Document:
+    return order
+
+
 async def _read_orders(
-    rest: RestClient, status: str, after: int | None, unreadable: list[Any] | None = None
-) -> dict[str, Document]:
-    found: dict[str, Document] = {}
+    rest: RestClient,
+    status: str,
+    after: int | None,
+    keep: Callable[[Document], _T],
+    unreadable: list[Any] | None = None,
+) -> dict[str, _T]:
+    found: dict[str, _T] = {}
     size = 0
     parameters = {
         "status": status,
@@ -161,7 +172,7 @@ async def _read_orders(
             page = _select(answer.document, "id", unreadable)
         orders = list(expand(page))
         new = {order["id"] for order in orders} - found.keys()
-        found.update((order["id"], order) for order in orders)
+        found.update((order["id"], keep(order)) for order in orders)
         # A page is the last one if it has no new order. Its length does not show that: Alpaca may
         # count nested legs in the limit.
         if not new:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from tradeproxy.config.changes import choose_tokens, list_restart_variables
+from tradeproxy.config.accounts import prefix_variables
+from tradeproxy.config.setting import settings_in
 from tradeproxy.wire.plural import plural_ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tradeproxy.config.logging import Level
     from tradeproxy.config.settings import Settings
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tradeproxy.downstream.clients import Clients
     from tradeproxy.upstream.keys import AccountKeys
     from tradeproxy.webhooks.service import Webhooks
+    from tradeproxy.wire.credentials import Secret
 
 
 def ignore_level(_: Level) -> None:
@@ -81,7 +83,7 @@ class Reload:
     def _apply(self, new: Settings) -> tuple[list[str], int]:
         """Apply the settings; return the names of what has changed, and how many clients closed."""
         old, targets = self.settings, self._targets
-        tokens = choose_tokens(old, new)
+        tokens = _choose_tokens(old, new)
         # While the addresses stay, clients use their names.
         hosts = tuple(dict.fromkeys((*new.allowed_hosts, *old.listen_names)))
         changed = {
@@ -115,3 +117,45 @@ class Reload:
         return [name for name, is_new in changed.items() if is_new], (
             targets.clients.close_unaccepted()
         )
+
+
+def list_restart_variables(running: Settings, new: Settings) -> list[str]:
+    """Return the names of variables that differ and that a running proxy cannot change."""
+    found = list(_find_changes(running, new))
+    if _choose_tokens(running, new) != new.tokens:
+        found.append("PROXY_TOKENS")
+    return [*found, *dict.fromkeys(_compare_accounts(running, new))]
+
+
+def _choose_tokens(running: Settings, new: Settings) -> tuple[Secret, ...]:
+    """Return the tokens that a running proxy can have.
+
+    They may change, but not cease: the proxy could become open to other machines. With the REST
+    proxy on they may not begin: it would forward a token in `Authorization` to Alpaca.
+    """
+    return running.tokens if running.rest or not new.tokens else new.tokens
+
+
+def _find_changes(running: Any, new: Any) -> Iterator[str]:
+    for part in fields(running):
+        ours, theirs = getattr(running, part.name), getattr(new, part.name)
+        settings = settings_in(part)
+        if is_dataclass(ours) and type(ours) is type(theirs) and not settings:
+            yield from _find_changes(ours, theirs)
+        elif ours != theirs and not all(each.reload for each in settings):
+            *names, last = (each.name for each in settings)
+            yield f"{', '.join(names)} or {last}" if names else last
+
+
+def _compare_accounts(running: Settings, new: Settings) -> Iterator[str]:
+    ours = {account.name: account for account in running.accounts}
+    theirs = {account.name: account for account in new.accounts}
+    for name in sorted(ours.keys() | theirs.keys()):
+        if name not in theirs:
+            yield ours[name].key_variable
+        elif name not in ours:
+            yield theirs[name].key_variable
+        elif ours[name].base_url != theirs[name].base_url:
+            yield f"{prefix_variables(name)}URL"
+        elif ours[name].dialect is not theirs[name].dialect:
+            yield "PROXY_UPSTREAM_AUTH"

@@ -25,11 +25,15 @@ from tradeproxy.config.accounts import BaseUrl
 from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.runtime.account_log import AccountLogger
-from tradeproxy.runtime.auto_ping import AutoPingMixin
-from tradeproxy.runtime.close_timeout import CloseTimeoutMixin
-from tradeproxy.runtime.frame_limits import FragmentLimitMixin, FrameBudgetMixin, PongLimitMixin
 from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.runtime.socket_limit import unwrap
+from tradeproxy.runtime.websocket_limits import (
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FragmentLimitMixin,
+    FrameBudgetMixin,
+    PongLimitMixin,
+)
 from tradeproxy.upstream.backoff import Disconnect, DisconnectCause, parse_retry_after
 from tradeproxy.upstream.http import MAX_HEAD_SIZE
 from tradeproxy.upstream.http_date import parse_date
@@ -50,7 +54,7 @@ from tradeproxy.upstream.session import (
 from tradeproxy.upstream.tls import TlsEndpoint, TlsTransport, describe_tls_failure
 from tradeproxy.upstream.tunnel import build_endpoint
 from tradeproxy.upstream.whole_frames import read_whole_frames
-from tradeproxy.wire.event_fields import parse_event
+from tradeproxy.wire.event import parse_event
 from tradeproxy.wire.messages import encode
 
 CONNECT_TIMEOUT = 15.0
@@ -156,39 +160,30 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read what the socket or one TLS record has brought."""
+        """Read what the socket or one TLS record has brought.
+
+        Whole frames are read here. The rest is left to Autobahn, or to the next turn. Abort if the
+        handshake's answer is too long: Autobahn collects it without a limit.
+        """
         self._account.begin_read()
         try:
-            self._read(data)
+            count = 0
+            if self._next_turn is None:
+                data, count = read_whole_frames(self, data, FRAMES_PER_TURN)
+            if data and (self._next_turn is not None or count == FRAMES_PER_TURN):
+                self.data += data
+                self.on_frames_left()
+            elif data:
+                super().dataReceived(data)
+                if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
+                    self._failure_reason = "the answer to the handshake is too long"
+                    self.abort()
         finally:
             transport = self.transport
             if not (isinstance(transport, TlsTransport) and transport.is_reading):
                 self.read_ended()
 
-    def _read(self, data: bytes) -> None:
-        """Read whole frames, and leave the rest to Autobahn, or to the next turn.
-
-        Abort if the handshake's answer is too long: Autobahn collects it without a limit.
-        """
-        count = 0
-        if self._next_turn is None:
-            data, count = read_whole_frames(self, data, FRAMES_PER_TURN)
-        if not data:
-            return
-        if self._next_turn is not None or count == FRAMES_PER_TURN:
-            self.data += data
-            self._wait()
-            return
-        super().dataReceived(data)
-        if self.state == self.STATE_CONNECTING and len(self.data) > MAX_HEAD_SIZE:
-            self._failure_reason = "the answer to the handshake is too long"
-            self.abort()
-
     def on_frames_left(self) -> None:
-        """Let the other frames wait for the next turn."""
-        self._wait()
-
-    def _wait(self) -> None:
         """Read nothing more until the next turn. A lost connection drops what is left."""
         if self._next_turn is None:
             self.transport.pauseProducing()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from socket import MSG_PEEK
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,7 +12,7 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, Request
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, ParseError, Request
 from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
@@ -34,6 +36,9 @@ MAX_HEADERS = 500
 MAX_READ = 8192
 """Bytes that one read of the socket returns. Twisted's 64 KiB can hold 8,000 events of the history
 or 10,000 chunks of a body, which would block the reactor for half a second."""
+
+FRAMING = (b"content-length", b"transfer-encoding")
+"""Headers with the length of a body. An answer with two of them may be read in two ways."""
 
 
 class EndlessHeadError(Exception):
@@ -124,6 +129,19 @@ class _HttpConnection(HTTP11ClientProtocol):
             if self._head_size > MAX_HEAD_SIZE:
                 self._giveUp(Failure(EndlessHeadError()))
 
+    def _finishResponse(self, rest: bytes) -> None:
+        """End the answer. With bytes behind it, the connection is not kept: see has_unread."""
+        if rest and self._currentRequest is not None:
+            self._currentRequest.persistent = False
+        super()._finishResponse(rest)
+
+    def has_unread(self) -> bool:
+        """Whether the server has closed, or sent bytes, which would answer the next request."""
+        socket = getattr(unwrap(self.transport), "socket", None)  # None once it is lost
+        with suppress(OSError):
+            return socket is not None and socket.recv(1, MSG_PEEK) is not None
+        return False
+
     def _giveUp(self, reason: Failure) -> None:
         """Fail the request with `reason`. Twisted calls this for what the parser raises."""
         super()._giveUp(reason)
@@ -163,6 +181,8 @@ class _HttpConnection(HTTP11ClientProtocol):
             self._header_count += 1
             if self._header_count > MAX_HEADERS:
                 raise EndlessHeadError
+            if name.lower() in FRAMING and any(map(parser.connHeaders.hasHeader, FRAMING)):
+                raise ParseError("the length of the body is ambiguous", name)
             receive_header(name, value)
 
         parser.headerReceived = count_header
@@ -198,6 +218,13 @@ class _Pool(HTTPConnectionPool):
         factory.noisy = False  # Twisted would log two lines per request
         factory.buildProtocol = lambda _: _HttpConnection(quiescentCallback, self._on_endless_head)
         return factory
+
+    def getConnection(self, key: Any, endpoint: Any) -> Any:
+        """Return a kept connection, or a new one if a request cannot follow on it."""
+        for connection in [each for each in self._connections.get(key, ()) if each.has_unread()]:
+            self._timeouts[connection].cancel()
+            self._removeConnection(key, connection)
+        return super().getConnection(key, endpoint)
 
     def _putConnection(self, key: Any, connection: Any) -> None:
         connection.mark_idle()

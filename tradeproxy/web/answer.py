@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -73,11 +74,30 @@ class Waiting(NamedTuple):
     """The answer if its place is needed meanwhile."""
 
 
-Work: TypeAlias = "Generator[None, None, Sequence[bytes] | Rejection]"
+class Content:
+    """The bytes of an answer, in pieces. Answers may share it: then it is hashed once."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
+        self.tag = b""
+        """For the header ETag, once `hash_some` has returned True."""
+        self._unhashed = _blocks(pieces, lambda: BLOCK_BYTES)
+        self._digest = blake2b(digest_size=16)
+
+    def hash_some(self) -> bool:
+        """Hash the next blocks; return whether none is left."""
+        blocks = list(islice(self._unhashed, BLOCKS_PER_HASH_STEP))
+        for block in blocks:
+            self._digest.update(block)
+        self.tag = b'"%b"' % self._digest.hexdigest().encode()
+        return len(blocks) < BLOCKS_PER_HASH_STEP
+
+
+Work: TypeAlias = "Generator[None, None, Content | Sequence[bytes] | Rejection]"
 """Makes an answer, and yields after each step of it. The result is the answer's bytes, in pieces:
 references to what is in memory anyway."""
 
-WaitingWork: TypeAlias = "Generator[Waiting | None, None, Sequence[bytes] | Rejection]"
+WaitingWork: TypeAlias = "Generator[Waiting | None, None, Content | Sequence[bytes] | Rejection]"
 """The same. It may wait."""
 
 
@@ -213,14 +233,15 @@ class Answer:
             self._turns.schedule(self._step, self.host)
 
     def _run(self) -> Iterator[Waiting | None]:
-        pieces = yield from self._work
-        if isinstance(pieces, Rejection):
-            self._send_error(pieces)
+        made = yield from self._work
+        if isinstance(made, Rejection):
+            self._send_error(made)
             return
-        request = self._request
+        request, content = self._request, made if isinstance(made, Content) else Content(made)
+        pieces = content.pieces
         if request.method == b"POST":
             request.setHeader(b"cache-control", b"no-store")
-        elif (yield from self._is_known(pieces)):
+        elif (yield from self._is_known(content)):
             return
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"content-length", b"%d" % sum(map(len, pieces)))
@@ -232,15 +253,12 @@ class Answer:
             request.write(block)
             yield None
 
-    def _is_known(self, pieces: Sequence[bytes]) -> Generator[None, None, bool]:
+    def _is_known(self, content: Content) -> Generator[None, None, bool]:
         """Set the tag of the answer; return whether its client has it, and gets 304 alone."""
-        digest = blake2b(digest_size=16)
-        for number, block in enumerate(_blocks(pieces, lambda: BLOCK_BYTES), 1):
-            digest.update(block)
-            if number % BLOCKS_PER_HASH_STEP == 0:
-                yield
+        while not content.hash_some():
+            yield
         yield
-        tag = b'"%b"' % digest.hexdigest().encode()
+        tag = content.tag
         self._request.setHeader(b"etag", tag)
         self._request.setHeader(b"cache-control", b"private, no-cache")
         is_known = tag in self._known or b"*" in self._known

@@ -15,10 +15,14 @@ from twisted.web import http
 from twisted.web.server import Request, Site
 from zope.interface import implementer
 
-from tradeproxy.downstream.handshake_limits import HandshakeThrottle, bound_reads
-from tradeproxy.downstream.proxy_header import bound_header, release_header
+from tradeproxy.downstream.handshake_limits import (
+    HandshakeThrottle,
+    TlsHandshakes,
+    bound_header,
+    bound_reads,
+    release_header,
+)
 from tradeproxy.downstream.shared_names import share_late_names
-from tradeproxy.downstream.tls_handshakes import TlsHandshakes
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.web.errors import encode_error
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from twisted.web.server import Request
 
 from tradeproxy.downstream.admission import Rejection
-from tradeproxy.downstream.handshake import VERSION
+from tradeproxy.downstream.autobahn_slim import VERSION
 
 
 def encode_error(status: int, message: str) -> bytes:

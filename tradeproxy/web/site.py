@@ -15,9 +15,8 @@ from tradeproxy.config.accounts import name_variables
 from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.log_range import resolve_query
-from tradeproxy.downstream.request_head import free_head
 from tradeproxy.downstream.session import ProtocolMode
-from tradeproxy.downstream.sse import SseResponses
+from tradeproxy.downstream.sse import SseResponses, free_head
 from tradeproxy.hub.account import Account
 from tradeproxy.query.parameters import QueryError
 from tradeproxy.query.stream import (

@@ -13,6 +13,7 @@ from tradeproxy.book.strategy_views import (
     Document,
     describe_position,
     describe_sums,
+    draw_line,
     is_listed,
     list_differences,
     list_holdings,
@@ -87,7 +88,9 @@ class _Page:
         if after:
             head = encode_compact({"name": name, "continued": True})
         else:
-            sums = describe_sums(name, list_holdings(book, name), day, lots=request.lots)
+            sums = describe_sums(name, list_holdings(book, name), day)
+            if request.lots:
+                sums["line"] = yield from draw_line(list_holdings(book, name), day)
             head = encode_compact(sums)
         self.documents.append(b'%b,"positions":[%b]}' % (head[:-1], b",".join(positions)))
         self._size += len(head)

@@ -14,8 +14,7 @@ from enum import Enum
 from typing import Any, TypeAlias, assert_never
 
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
-from tradeproxy.wire.event import Event, Number, read_event
-from tradeproxy.wire.event_fields import parse_event
+from tradeproxy.wire.event import Event, Number, parse_event, read_event
 
 TRADE_UPDATES = "trade_updates"
 """The name of the only stream of trading events."""

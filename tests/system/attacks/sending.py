@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tests.system.attacks.target import TOKEN, Target
-from tradeproxy.downstream.handshake import compute_accept
+from tradeproxy.downstream.autobahn_slim import compute_accept
 
 reactor: Any = chosen
 

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.journal.optional_spool: the states of a spool, and that none is needed."""
+"""The states of a spool, and that a journal needs none."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import entries
-from tradeproxy.journal.optional_spool import OptionalSpool
 from tradeproxy.journal.spool import Spool
 
 EPOCH = "0123456789abcdef"
 
 
-class OptionalSpoolTests(SynchronousTestCase):
+class SpoolStateTests(SynchronousTestCase):
     """At most two rows are written together."""
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
-        self.spool = self.build(Spool(self.path, full_sync=False))
+        self.spool = self.build(self.path)
         self.addCleanup(self.spool.close)
 
-    def build(self, spool: Spool | None) -> OptionalSpool:
-        return OptionalSpool("paper", spool, lambda: EPOCH, 2)
+    def build(self, path: Path | None) -> Spool:
+        return Spool("paper", path, lambda: EPOCH, 2, full_sync=False)
 
     def test_without_a_file_it_takes_no_row(self) -> None:
         """A journal in memory has none."""
@@ -33,8 +32,7 @@ class OptionalSpoolTests(SynchronousTestCase):
         self.assertFalse(spool.write(entries(1)))
         self.assertEqual(spool.read(EPOCH, 0), [])
         self.assertEqual((spool.is_full, spool.is_lost), (False, False))
-        spool.clear()
-        spool.close()
+        spool.close(must_clear=True)
 
     def test_rows_are_taken_from_the_first_restart_on(self) -> None:
         """Before it, the file may have rows that the store has not got yet."""

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.runtime.line_limit: some lines in a second, and a report of the others."""
+"""The limit of tradeproxy.downstream.client_log: some lines in a second, a report of the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.memory import StrictClock
-from tradeproxy.runtime.line_limit import LineLimit
+from tradeproxy.downstream.client_log import LineLimit
 
 
 class LineLimitTests(SynchronousTestCase):

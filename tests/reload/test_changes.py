@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.config.changes: each variable is reloaded, or named for a restart."""
+"""Tests for tradeproxy.reload.reload: each variable is reloaded, or named for a restart."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.config.changes import list_restart_variables
 from tradeproxy.config.env import ALLOW_FOREIGN
 from tradeproxy.config.settings import SECTIONS, Settings, read_settings
+from tradeproxy.reload.reload import list_restart_variables
 
 PAIR = {"ALPACA_API_KEY": "key", "ALPACA_SECRET_KEY": "secret"}
 OTHER = {
