@@ -1,13 +1,13 @@
 # Start here: `make demo` and `make test`. `make run` needs keys in .env. `make check` is lint,
-# types and the tests under coverage. CONTRIBUTING.md lists all targets with their durations.
+# types and all tests under coverage. CONTRIBUTING.md lists all targets with their durations.
 PYTHON ?= python3
 VENV := .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 
-.PHONY: demo run test lint types coverage check attacks audit chaos kill webhooks joins cluster \
-	handover conformance interop formats mutants deploy dashboard promtool bench bench-tls latency stalled \
-	soak versions packages release settings clean
+.PHONY: demo run test integration lint types coverage check properties attacks audit chaos kill \
+	webhooks joins cluster handover conformance interop formats mutants deploy dashboard promtool \
+	bench bench-tls latency stalled soak versions packages release settings clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/tradeproxy demo
@@ -15,10 +15,21 @@ demo: $(VENV)/.runtime
 run: $(VENV)/.runtime
 	$(BIN)/tradeproxy run
 
+TRIAL := $(BIN)/trial --jobs $(JOBS) --reporter=text
+
+# Every package and module in tests/ but tests/integration, which has its own target.
+QUICK := $(filter-out tests/integration,$(patsubst %/__init__.py,%,$(wildcard tests/*/__init__.py)))
+QUICK += $(basename $(wildcard tests/test_*.py))
+
 # Prints one character per test; failures follow at the end.
 test: $(VENV)/.development
-	@echo "Running about 3,700 tests in $(JOBS) processes. This takes about four minutes."
-	$(BIN)/trial --jobs $(JOBS) --reporter=text tests
+	@echo "Running about 3,600 tests in $(JOBS) processes. This takes about a minute."
+	$(TRIAL) $(subst /,.,$(QUICK))
+
+# The product's commands as processes, with real clients, Redis, nginx and TLS.
+integration: $(VENV)/.development
+	@echo "Running about 210 tests in $(JOBS) processes. This takes about two minutes."
+	$(TRIAL) tests.integration
 
 # What .env.example and docs/configuration.md say about each setting, from the code.
 settings: $(VENV)/.development
@@ -31,11 +42,17 @@ lint: $(VENV)/.development
 types: $(VENV)/.development
 	$(BIN)/mypy
 
+# The tests of both targets.
 coverage: $(VENV)/.development
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run $(BIN)/trial tests
+	$(BIN)/coverage run $(TRIAL) tests
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Ten times as many examples for each property that the tests check, and others at each run.
+properties: $(VENV)/.development
+	TEST_EXAMPLES=10 $(TRIAL) $(subst /,.,$(basename \
+		$(shell grep -rl --include='test_*.py' 'import examples' tests)))
 
 # Known weaknesses of the installed libraries, by pip-audit. It asks PyPI, or else osv.dev.
 audit: $(VENV)/.development .audit/.pip-audit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +116,7 @@ class Module:
         return self.name.split(".")[1]
 
 
+@cache
 def read_modules(package: str) -> list[Module]:
     """Return every module of a package but the package itself."""
     found = []
@@ -135,21 +137,24 @@ def is_within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(f"{prefix}.")
 
 
-def list_imports(module: Module) -> Iterator[str]:
-    """Yield the dotted names that a module imports, in functions and for types too.
+@cache
+def list_imports(module: Module) -> tuple[str, ...]:
+    """Return the dotted names that a module imports, in functions and for types too.
 
     `from a import b` yields a.b, which is beneath a whether b is a module or not.
     """
+    found: list[str] = []
     for node in ast.walk(ast.parse(module.source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = module.name.split(".")
                 kept = len(parts) - node.level + module.is_package
                 base = ".".join([*parts[:kept], *filter(None, [node.module])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += (f"{base}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
 def graph_of_files(modules: Iterable[Module]) -> dict[str, set[str]]:

@@ -15,12 +15,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import AUTH
+from tests.support.properties import examples
 from tests.support.proxy import ProxyTestCase, RawClient
 from tests.system.attacks.sending import build_frame
 from tradeproxy.cli import tail_output
@@ -61,7 +62,7 @@ ELSEWHERE = {
 }
 """Modules of tests that have a test with Hypothesis."""
 
-FUZZ = settings(deadline=None, derandomize=True, max_examples=50)
+FUZZ = examples(50)
 
 texts = st.text(st.characters(exclude_categories=()), max_size=40)
 numbers = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**63])

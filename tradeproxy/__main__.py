@@ -160,9 +160,7 @@ def _make_parser() -> ArgumentParser:
     )
     notify.add_arguments(commands.add_parser("notify", help="send a test message to a webhook"))
     state.add_orders_arguments(commands.add_parser("orders", help="list an account's orders"))
-    state.add_positions_arguments(
-        commands.add_parser("positions", help="list an account's positions")
-    )
+    state.add_arguments(commands.add_parser("positions", help="list an account's positions"))
     state.add_order_arguments(
         commands.add_parser("order", help="show an order and everything that happened to it")
     )
@@ -256,7 +254,7 @@ def _simulate(port: int) -> None:
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         await Deferred()
 
-    task.react(lambda reactor: Deferred.fromCoroutine(serve(reactor)))
+    task.react(serve)
 
 
 def _check(env_file: str | None) -> None:

@@ -38,7 +38,7 @@ from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
 from tradeproxy.web.rest_proxy import RestProxy
-from tradeproxy.web.routes import account_paths
+from tradeproxy.web.routes import find_path
 from tradeproxy.web.site import build_site
 from tradeproxy.webhooks.service import Webhooks, build_sender
 from tradeproxy.wire.trusted_proxies import TrustedProxies
@@ -111,14 +111,7 @@ def build_service(
         SystemRandom().random,
     )
     site = build_site(
-        accounts,
-        clients,
-        admission,
-        reactor,
-        time.time,
-        passthrough,
-        trusted,
-        webhooks.list_stats,
+        accounts, clients, admission, reactor, time.time, passthrough, trusted, webhooks.list_stats
     )
 
     proxy = OrderedService()
@@ -133,27 +126,18 @@ def build_service(
     upstream.setServiceParent(proxy)
     keys = [AccountKeys(account, source.read_accounts_again) for account in settings.accounts]
     for account, own_keys in zip(settings.accounts, keys, strict=True):
-        dates = accounts[account.name].dates
-        rest = RestClient(agent, account.base_url.rest, own_keys, reactor, dates)
+        own = accounts[account.name]
+        rest = RestClient(agent, account.base_url.rest, own_keys, reactor, own.dates)
         if (book := books.get(account.name)) is not None:
             book.importer = BookImport(book, rest, reactor)
-        make = partial(
-            _upstream_service,
-            own_keys,
-            accounts[account.name],
-            rest,
-            settings,
-            reactor,
-            book,
-        )
-        service = make() if node is None else node.leadership(accounts[account.name], make)
+        make = partial(_upstream_service, own_keys, own, rest, settings, reactor, book)
+        service = make() if node is None else node.leadership(own, make)
         service.setServiceParent(upstream)
     webhooks.setServiceParent(proxy)
     DownstreamService(clients.clients, reactor).setServiceParent(proxy)
     for description in settings.listen:
-        reuseport.build_listener(description, site, reactor, settings.reuse_port).setServiceParent(
-            proxy
-        )
+        listener = reuseport.build_listener(description, site, reactor, settings.reuse_port)
+        listener.setServiceParent(proxy)
     StartupLog(settings).setServiceParent(proxy)
     targets = ReloadTargets(
         tokens,
@@ -364,9 +348,9 @@ class StartupLog(Service):
             self._log.info(
                 "{account}: {stream} relays {upstream}; {original} speaks the original protocol",
                 account=account.name,
-                stream=self._base() + account_paths(account.name).alpaca,
+                stream=self._base() + find_path(account.name, "/stream"),
                 upstream=account.base_url.stream,
-                original=self._base() + account_paths(account.name).original,
+                original=self._base() + find_path(account.name),
             )
         proxy = self._settings.connect_proxy
         for account in self._settings.accounts:
@@ -398,7 +382,7 @@ class StartupLog(Service):
                 self._log.info(
                     "{account}: its REST interface is passed through, at {url}/v2/",
                     account=account.name,
-                    url=self._base("http") + account_paths(account.name).original,
+                    url=self._base("http") + find_path(account.name),
                 )
             if self._settings.demo:
                 self._log.info(

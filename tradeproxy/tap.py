@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from twisted.application.service import IService
 from twisted.python import usage
 
 from tradeproxy.config import endpoints
+from tradeproxy.config.logging import Level
 from tradeproxy.config.settings import Settings, SettingsError
 from tradeproxy.config.source import SettingsSource
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
 from tradeproxy.reload.reload import ignore_level
+from tradeproxy.runtime import rlimits
 from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.reactor import drop_log_context, get_reactor, use_monotonic_clock
-from tradeproxy.runtime.rlimits import (
-    count_free_files,
-    forbid_core_dumps,
-    raise_file_limit,
-    reserve_for,
-    restore_core_dumps,
-)
 from tradeproxy.runtime.signals import stop_on_hangup
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.runtime.stop_signals import shorten_stop, watch_stop_signals
 from tradeproxy.runtime.systemd import build_notifier
 from tradeproxy.runtime.umask import keep_files_private
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.application.service import IService
-
-    from tradeproxy.config.logging import Level
 
 
 class Options(usage.Options):
@@ -85,7 +74,7 @@ class Options(usage.Options):
         SystemExit with one line for each problem, status 1. Later it would be a traceback, or only
         in a log file.
         """
-        unprotected = forbid_core_dumps()  # before .env with its keys is read
+        unprotected = rlimits.forbid_core_dumps()  # before .env with its keys is read
         self.source = SettingsSource(
             dict(os.environ),
             directory=Path.cwd(),
@@ -98,16 +87,13 @@ class Options(usage.Options):
             self.settings = self.source.read()
         except SettingsError as error:
             raise SystemExit(str(error)) from None
-        problems = [
-            *self._address_problems(),
-            *journal_problems(self.settings),
-            *self._twistd_problems(),
-        ]
+        problems = [*self._address_problems(), *journal_problems(self.settings)]
+        problems += self._twistd_problems()
         if problems:
             raise SystemExit("\n".join(problems))
         self._warn(*journal_warnings(self.settings))
         if self.settings.core_dumps:
-            restore_core_dumps()
+            rlimits.restore_core_dumps()
         elif unprotected is not None:
             self._warn(unprotected)
 
@@ -175,14 +161,14 @@ def makeService(options: Options) -> IService:
     drop_log_context()
     keep_files_private(getattr(options, "parent", None) or {})
     settings = options.settings
-    clients, reserve = settings.limits.max_clients, reserve_for(len(settings.accounts))
-    if warning := raise_file_limit(
+    clients, reserve = settings.limits.max_clients, rlimits.reserve_for(len(settings.accounts))
+    if warning := rlimits.raise_file_limit(
         clients, SocketLimit(clients, outgoing=settings.rest).sockets, reserve
     ):
         settings = replace(settings, warnings=(*settings.warnings, warning))
     stop_on_hangup(reactor)
     reactor.installNameResolver(DaemonResolver(reactor))
-    sockets = SocketLimit(clients, count_free_files(reserve), outgoing=settings.rest)
+    sockets = SocketLimit(clients, rlimits.count_free_files(reserve), outgoing=settings.rest)
     proxy = OrderedService()
     LogThrottleService(reactor.callWhenRunning).setServiceParent(proxy)
     service = build_service(settings, reactor, sockets, options.source, options.set_log_level)

@@ -1,1 +1,1 @@
-"""The short forms of what has a target of its own: a minute beside the suite."""
+"""The short forms of what has a target of its own: minutes beside the suite."""

@@ -6,11 +6,12 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import START, frame, order, read, report_fill
+from tests.support.properties import examples
 from tradeproxy.book.executions import Kind, OrderLinks, read_activity, read_order_links
 
 LEGS = [
@@ -153,7 +154,7 @@ class ExecutionTests(SynchronousTestCase):
         payload = report_fill(order("1", hwm=float("nan")), "e", "1", "2")
         self.assertEqual(read_fills(payload), [("1", "AAPL", "1", "2")])
 
-    @settings(deadline=None, derandomize=True, max_examples=100)
+    @examples(30)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.book.strategy_frames import START, order, report_fill
 from tests.book.support import parse
 from tests.support.journals import dates_of, journal_at
+from tests.support.properties import examples
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.book.seeding import Seed
@@ -113,7 +114,7 @@ class OpeningTests(SynchronousTestCase):
         self.assertTrue(strategies.is_current())
         return {name: each.qty for (name, _), each in strategies.book.holdings.items()}
 
-    @settings(deadline=None, derandomize=True, max_examples=300)
+    @examples(80)
     @given(mornings)
     def test_what_was_held_is_right_whatever_was_under_way(self, morning: Morning) -> None:
         """No fill is counted twice, and none is missed.

@@ -12,12 +12,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.plain_strategies import PlainFill, add_up
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
+from tests.support.properties import examples
 from tradeproxy.book.fill_records import Opening
 from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.lots import OPENING, ZERO, FillKey
@@ -252,7 +253,7 @@ def list_fills(life: Life) -> list[PlainFill]:
 class RandomLivesTests(SynchronousTestCase):
     """The book holds what the plain model holds."""
 
-    @settings(deadline=None, derandomize=True, max_examples=200)
+    @examples(60)
     @given(lives())
     def test_random_lives_have_the_lots_and_the_gains_of_the_plain_model(self, life: Life) -> None:
         """Whatever comes late, twice, busted, corrected, linked afterwards or assigned by hand."""
@@ -315,7 +316,7 @@ class RandomLivesTests(SynchronousTestCase):
                     else:
                         self.assertLess(abs(Fraction(found) - average), Fraction(1, 10**30))
 
-    @settings(deadline=None, derandomize=True, max_examples=50)
+    @examples(20)
     @given(lives())
     def test_strategies_add_up_to_the_account(self, life: Life) -> None:
         """Quantities do; and what was paid is what is held at cost, less what was realised."""

@@ -11,6 +11,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,7 +19,7 @@ from pyarrow import parquet
 
 from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
 from tradeproxy.cli import export, export_formats
-from tradeproxy.cli.order_strategies import RuleStrategies
+from tradeproxy.cli.order_strategies import apply_rule
 from tradeproxy.cli.times import find_zone_name, format_moment, from_microseconds, get_day_bounds
 from tradeproxy.config.command import name_command
 from tradeproxy.journal import file_reader
@@ -32,7 +33,7 @@ from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mar
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.strategy_rule import parse_rule
 
-BY_RULE = RuleStrategies(parse_rule("")).find
+BY_RULE = partial(apply_rule, parse_rule(""))
 
 FAR_FUTURE = 2**62
 """A time after every event, in microseconds since 1970."""

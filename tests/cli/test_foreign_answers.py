@@ -12,12 +12,13 @@ import json
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cli import test_state, test_strategies
 from tests.support.frames import FILL
+from tests.support.properties import examples
 from tradeproxy.cli import ask, book, export, proxy, state, status, strategies, tail_output
 from tradeproxy.cli.ask import AskError
 from tradeproxy.cli.export_formats import write_csv, write_lines, write_parquet
@@ -29,7 +30,7 @@ from tradeproxy.tradelog.columns import read_logged_event
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ANY = settings(deadline=None, derandomize=True, max_examples=200)
+ANY = examples(50)
 
 texts = st.text(st.characters(exclude_categories=()), max_size=12)
 numbers = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 2**63, 1e308])

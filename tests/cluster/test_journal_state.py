@@ -94,7 +94,7 @@ class CountTests(NodesCase):
         self.assertEqual((leader.is_leader, leader.journal.first), (True, 11))
         leader.journal.append([event(1)])
         self.assertEqual((leader.journal.duplicates, leader.journal.last), (1, 20))
-        self.assertTrue(leader.journal.outbox.is_empty)
+        self.assertEqual(len(leader.journal.outbox.events), 0)
 
 
 class ReceiptTests(NodesCase):

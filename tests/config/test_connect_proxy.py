@@ -6,10 +6,10 @@ from base64 import b64decode
 from pathlib import Path
 
 from hypothesis import given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.config.connect_proxy import ConnectProxy, read_connect_proxy
 from tradeproxy.config.env import Findings
 from tradeproxy.config.settings import SettingsError, read_settings
@@ -126,7 +126,7 @@ class UrlTests(ConnectProxyTestCase):
         self.assertEqual((proxy.host, proxy.source), ("two", "HTTPS_PROXY"))
         self.assertIsNone(self.read({"HTTP_PROXY": "http://one", "ALL_PROXY": "http://two"}))
 
-    @profile(deadline=None, derandomize=True, max_examples=200)
+    @examples()
     @given(
         st.text(max_size=30) | st.from_regex(r"\A(https?://)?[a-z%:@/#?.\[\]0-9]{0,30}\Z"),
         st.text(),

@@ -7,7 +7,7 @@ import socket
 from contextlib import closing
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.protocol import Factory
@@ -17,6 +17,7 @@ from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Authority
+from tests.support.properties import examples
 from tradeproxy.config.endpoints import (
     complete,
     describe_tcp,
@@ -219,7 +220,7 @@ class IsLocalTests(InheritedSocketTestCase):
             self.patch(systemdEndpointParser, "_sddaemon", ListenFDs([file.fileno()], ["file"]))
             self.assertFalse(is_local("systemd:domain=INET:index=0"))
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.text(":=\\a1é ", max_size=8), st.text(":=\\a1é ", max_size=8))
     def test_arguments_of_quote_string_argument_are_preserved(
         self, path: str, interface: str

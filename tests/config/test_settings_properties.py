@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hypothesis import given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from tests.config.settings_case import PAIR, SettingsTestCase
+from tests.support.properties import examples
 from tradeproxy.config.settings import (
     VARIABLES,
     SettingsError,
@@ -50,7 +50,7 @@ class SettingsPropertyTests(SettingsTestCase):
             return list(error.problems), f"{error!r} {error}"
         return list(settings.warnings), f"{settings!r}"
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(
         st.dictionaries(st.sampled_from(SECRETS), secrets),
         st.dictionaries(
@@ -70,7 +70,7 @@ class SettingsPropertyTests(SettingsTestCase):
         lines, shown = self.lines_and_repr(variables, demo)
         self.assertNotIn(MARK, "".join(lines) + shown)
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(
         st.dictionaries(
             st.sampled_from([*VARIABLES, *SECRETS, "ALPACA_URL"])
@@ -85,7 +85,7 @@ class SettingsPropertyTests(SettingsTestCase):
         for line in self.lines_and_repr(variables, demo)[0]:
             self.assertTrue(line.isprintable(), repr(line))
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(st.text("aA_=#'\"\\ \n$hush", max_size=40))
     def test_file_with_any_text_is_read_or_a_problem(self, text: str) -> None:
         """No text of a .env file raises another exception or appears in a problem."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import tradeproxy
-from tests.support.sockets import SocketTestCase
 
 TEXT = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 PACKAGE = Path(tradeproxy.__file__).parent
@@ -22,11 +20,18 @@ UNEXPLAINED = "…"
 """The log line that passes on a warning about the settings. The warning is the explanation."""
 
 
+@cache
+def parse_package() -> dict[str, ast.Module]:
+    """Return the tree of each module's source, by the source."""
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    return {source: ast.parse(source) for source in sources}
+
+
 def collect_strings() -> set[str]:
     """Return every string in the package, with `…` for each placeholder."""
     found = set()
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for tree in parse_package().values():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(re.sub(r"\{[^}]*\}", "…", node.value))
             elif isinstance(node, ast.JoinedStr):
@@ -39,10 +44,9 @@ def collect_strings() -> set[str]:
 
 def find_log_lines(*levels: str) -> Iterator[str]:
     """Yield the format of each call of `self._log` with one of these levels."""
-    for path in PACKAGE.rglob("*.py"):
-        source = path.read_text(encoding="utf-8")
+    for source, tree in parse_package().items():
         account = "…: " if "AccountLogger(self" in source else ""
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(tree):
             match node:
                 case ast.Call(
                     func=ast.Attribute(attr=level, value=ast.Attribute(attr="_log")),
@@ -94,41 +98,3 @@ class OperationsTableTests(SynchronousTestCase):
             if not any(piece.strip() in text for text in known)
         ]
         self.assertEqual(unknown, [])
-
-
-class BackupTests(SocketTestCase):
-    """The documented way to copy and restore the journal."""
-
-    async def test_copy_of_open_journal_can_be_restored(self) -> None:
-        """The copy does not disturb the proxy. After the restore, a backfill finds newer events."""
-        [command] = re.findall(r"\"(VACUUM INTO .*)\"$", TEXT, re.MULTILINE)
-        alpaca = await self.simulate()
-        proxy = await self.proxy()
-        await alpaca.when_listening()
-        client = await self.subscribe()
-        data = [
-            {"event_id": f"01KYA98DWAS5PA5B000000000{n}", "event": "new", "order": {"id": f"{n}"}}
-            for n in range(3)
-        ]
-        first = alpaca.emit(data[0])
-        await client.has(1)
-        journal = Path(self.directory, ".local/state/tradeproxy/paper.sqlite3")
-        copy = Path(self.directory, "copy.sqlite3")
-        with closing(sqlite3.connect(journal)) as reader:
-            reader.execute(re.sub("'.*'", f"'{copy}'", command))
-        second = alpaca.emit(data[1])
-        await client.has(2)
-        self.assertEqual(client.taken(), [first, second])
-        await proxy.stop()
-        self.assertNotIn("without being on the disk", proxy.output)
-
-        for left_over in ("-wal", "-shm"):
-            journal.with_name(f"{journal.name}{left_over}").unlink(missing_ok=True)
-        copy.replace(journal)
-        proxy = await self.proxy()
-        await proxy.says("recovery ended: recovered")
-        back = await self.subscribe(f"/trade-updates-paper?since_id={data[0]['event_id']}")
-        await back.has(1)
-        third = alpaca.emit(data[2])
-        await back.has(2)
-        self.assertEqual(back.taken(), [second, third])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IPushProducer
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +15,7 @@ from tests.support.feeds import (
     RecordingSink,
     TurnClock,
 )
+from tests.support.properties import examples
 from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS, LogReader
 from tradeproxy.journal.base import Batch, Row
@@ -367,7 +368,7 @@ ACTIONS = st.lists(
 class FeedContiguityTests(SynchronousTestCase):
     """The client gets a contiguous copy of the log in every sequence of actions."""
 
-    @settings(deadline=None, derandomize=True, max_examples=300)
+    @examples(100)
     @given(ACTIONS, st.integers(0, 300), st.integers(0, 300))
     def test_any_sequence_of_actions_sends_each_event_once_in_order(
         self, actions: list[tuple[str, int]], before: int, position: int

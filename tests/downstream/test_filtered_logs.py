@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.filtered import update
 from tests.support.frames import AUTH
 from tests.support.journals import event_id_of
 from tests.support.memory import Wires
+from tests.support.properties import examples
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tests.support.sse import SseReader
 from tradeproxy.config.settings import Limits
@@ -136,7 +137,7 @@ class FilteredLogTests(ProxyTestCase):
 
     limits = Limits(stall_timeout=1e9)
 
-    @settings(deadline=None, derandomize=True, max_examples=150)
+    @examples(40)
     @given(
         STEPS,
         WANTED,

@@ -11,7 +11,6 @@ from tempfile import mkdtemp
 from typing import Any
 
 import txaio
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.frames import AUTH
 from tests.support.journals import event, journal_at
 from tests.support.plain import CLOSE, PING, TEXT, Kernel, Peer
+from tests.support.properties import examples
 from tests.support.redis import need_redis
 from tests.support.redisjournals import leading_journal
 from tests.support.redislog import SyncRedis, SyncRedisClient
@@ -383,25 +383,19 @@ class DeliveryPromiseTests(SynchronousTestCase):
 
     def test_any_history_with_a_log_on_disk_keeps_the_promises(self) -> None:
         """Hypothesis searches for a history that breaks one."""
-        self.run_machine(SqlitePromiseMachine, 60)
+        self.run_machine(SqlitePromiseMachine, 20)
 
     def test_any_history_with_a_log_in_redis_keeps_the_promises(self) -> None:
         """Redis is lost and restored, too."""
         need_redis()
-        self.run_machine(RedisPromiseMachine, 40)
+        self.run_machine(RedisPromiseMachine, 15)
 
-    def run_machine(self, machine: type[PromiseMachine], examples: int) -> None:
+    def run_machine(self, machine: type[PromiseMachine], count: int) -> None:
         """Run with limits so small that two or three clients fill a chunk or a send group."""
         self.patch(txaio.config, "loop", None)  # type: ignore[attr-defined]  # set at run time
         self.patch(broadcaster, "CHUNK", 1)
         self.patch(send_group, "MAX_GROUP_SIZE", 2)
         run_state_machine_as_test(
             machine,
-            settings=profile(
-                deadline=None,
-                derandomize=True,
-                max_examples=examples,
-                stateful_step_count=30,
-                print_blob=False,
-            ),
+            settings=examples(count, stateful_step_count=30, print_blob=False),
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.frames import AUTH, AUTHENTICATE, AUTHENTICATED, AUTHORIZED, LISTENING
 from tests.support.journals import event, event_id_of
 from tests.support.memory import Wires
+from tests.support.properties import examples
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.wire.event import format_time
 
@@ -328,7 +329,7 @@ STEPS = st.lists(
 class ResumeSeamTests(WebSocketResumeTestCase):
     """Events from the journal and live events make one stream."""
 
-    @settings(deadline=None, derandomize=True, max_examples=60)
+    @examples(25)
     @given(STEPS, st.integers(0, 10), st.booleans(), st.sampled_from([200, 5_000, 60_000]))
     def test_resume_any_reading_pace_sends_each_event_once_in_order(
         self, steps: list[tuple[str, int]], position: int, status: bool, size: int

@@ -18,15 +18,20 @@ from tradeproxy.downstream.encoder import plain_encoder
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
-from tradeproxy.journal.backlog import MAX_EVENTS
+from tradeproxy.journal import sqlite
+from tradeproxy.journal.backlog import Backlog
 from tradeproxy.journal.base import Batch, Row
 from tradeproxy.journal.disk import RETRY_EVERY
+
+MAX_EVENTS = 500
+"""Events that the backlog holds here."""
 
 
 class InterruptedFanOutTests(SendGroupTestCase):
     """Clients act between the turns in which a batch is delivered to one group after another."""
 
     def setUp(self) -> None:
+        self.patch(sqlite, "Backlog", lambda: Backlog(MAX_EVENTS))
         super().setUp()
         self.patch(broadcaster, "CHUNK", 1)
         self.patch(send_group, "MAX_GROUP_SIZE", 2)
@@ -173,8 +178,8 @@ class InterruptedFanOutTests(SendGroupTestCase):
     def fill_backlog(self) -> None:
         self.disk.refuse_writing()
         small = replace(event(0), payload=b'{"stream":"trade_updates","data":{}}')
-        for begin in range(0, MAX_EVENTS, 1000):
-            for number in range(begin, begin + 1000):
+        for begin in range(0, MAX_EVENTS, 100):
+            for number in range(begin, begin + 100):
                 self.account.publish(replace(small, identity=str(number)))
             self.kernel.settle()
         for client in self.served.values():

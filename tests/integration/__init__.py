@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of the whole product, most of them with its commands as processes."""

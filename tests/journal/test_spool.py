@@ -6,12 +6,13 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.disks import fill_disk, mount_disk
 from tests.support.journals import SpooledCase, entries, event, event_id_of, events, time_of
+from tests.support.properties import examples
 from tradeproxy.journal import spool
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import JournalError
@@ -85,7 +86,7 @@ class SpoolFileTests(SynchronousTestCase):
             self.path.write_bytes(torn[:size])
             self.assertEqual(read_spool(self.path, EPOCH), entries(1, 2), size)
 
-    @settings(deadline=None)
+    @examples()
     @given(st.integers(0, 5000), st.integers(1, 255))
     def test_damaged_byte_ends_the_rows_before_it(self, at: int, change: int) -> None:
         """No damaged row comes back, and no row behind it."""
@@ -99,7 +100,7 @@ class SpoolFileTests(SynchronousTestCase):
         self.assertEqual(found, entries(1, 2, 3)[: len(found)])
         self.assertLess(len(found), 3)
 
-    @settings(deadline=None)
+    @examples()
     @given(st.binary(max_size=200))
     def test_any_content_is_read(self, content: bytes) -> None:
         """The file may be another program's, or what a broken disk left."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +16,7 @@ from tests.support import frames as alpaca
 from tests.support.filtered import update
 from tests.support.frames import NOT_JSON
 from tests.support.journals import memory_journal
+from tests.support.properties import examples
 from tradeproxy.downstream import encoder
 from tradeproxy.downstream.subscription import POSITION_INTERVAL
 from tradeproxy.hub.account import Account
@@ -142,7 +143,7 @@ class FilterQueryTests(SynchronousTestCase):
         accepted = Filter(events=frozenset({"cancelled", *unknown}))
         self.assertEqual(self.read(f"events=cancelled,{','.join(unknown)}"), accepted)
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.dictionaries(st.sampled_from(["symbols", "events", "client_order_id_prefix"]), TEXT))
     def test_read_filter_any_text_returns_or_raises_query_error(
         self, given: dict[str, str]

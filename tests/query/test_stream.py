@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.query.parsing import parse_or_explain
+from tests.support.properties import examples
 from tradeproxy.query.stream import (
     HistoryQuery,
     SubscribeOptions,
@@ -234,7 +235,7 @@ class SubscribeOptionsTests(QueryTestCase):
             },
         )
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(
         st.binary()
         | st.sampled_from(["since", "since_id", "replay", "proxy_status"]).flatmap(_pair)
@@ -328,7 +329,7 @@ class HistoryQueryTests(QueryTestCase):
         too_long = "Last-Event-ID: is longer than any event_id or cursor (128 characters)"
         self.assertEqual(parse_history(b"", "x" * 129), too_long)
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.binary(), st.none() | st.text())
     def test_history_any_query_is_parsed_or_rejected(
         self, query: bytes, last_event_id: str | None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.recovery.test_delivered import BEGIN, SECOND, build_event
 from tests.recovery.test_reconcile import SINCE, order
+from tests.support.properties import examples
 from tradeproxy.recovery.delivered import QuantityRange, summarize_delivered
 from tradeproxy.recovery.reconcile import FillActivity, find_missed_events
 from tradeproxy.wire.event import OrderState, format_time
@@ -19,7 +20,7 @@ from tradeproxy.wire.event import OrderState, format_time
 class EveryInterleavingTests(SynchronousTestCase):
     """Fills before, in and after the gap: the whole quantity is delivered once."""
 
-    @settings(deadline=None, derandomize=True, max_examples=400)
+    @examples(100)
     @given(st.data())
     def test_every_fill_is_delivered_once(self, data: st.DataObject) -> None:
         """Fills may be buffered, late, unlisted, or missing in a truncated answer."""

@@ -6,10 +6,11 @@ import tracemalloc
 from itertools import pairwise
 from time import process_time
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.recovery.sse_parser import (
     MAX_EVENT_SIZE,
     SseComment,
@@ -51,7 +52,7 @@ class SseParserTests(SynchronousTestCase):
         """Both line ends, several data lines, other fields and a byte order mark are read."""
         self.assertEqual(parse(BODY), ITEMS)
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.lists(st.integers(0, len(BODY)), max_size=20).map(sorted))
     def test_feed_any_chunks_yields_same_items(self, cuts: list[int]) -> None:
         """A chunk may end anywhere, even between CR and LF."""

@@ -12,7 +12,6 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.processes import free_port
-from tests.support.sockets import SocketTestCase
 from tradeproxy.runtime.systemd import SystemdNotifier, build_notifier
 
 US = 4711
@@ -124,22 +123,3 @@ class NotifierTests(SynchronousTestCase):
         self.addCleanup(supervisor.close)
         self.clock.advance(1)
         self.assertEqual(read_notifications(supervisor), [b"WATCHDOG=1"])
-
-
-class RunningTests(SocketTestCase):
-    """The whole proxy with a supervisor."""
-
-    async def test_ready_while_upstream_is_down_means_listening(self) -> None:
-        """READY=1 needs no Alpaca. STOPPING=1 is sent when the stop starts."""
-        directory = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, directory)
-        address = str(Path(directory, "notify"))
-        supervisor = supervise(address)
-        self.addCleanup(supervisor.close)
-        proxy = await self.proxy(NOTIFY_SOCKET=address)
-        await proxy.says("upstream is down")
-        self.assertEqual(read_notifications(supervisor), [b"READY=1"])
-        client = await self.subscribe()
-        await proxy.stop()
-        await client.gone()
-        self.assertEqual(read_notifications(supervisor), [b"STOPPING=1"])

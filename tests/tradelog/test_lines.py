@@ -6,11 +6,12 @@ import csv
 import io
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import event, row, time_of
+from tests.support.properties import examples
 from tradeproxy.config.trade_log import TradeLogFormat
 from tradeproxy.journal.base import Row
 from tradeproxy.tradelog.columns import COLUMNS
@@ -57,7 +58,7 @@ class LineTests(SynchronousTestCase):
             self.assertFalse(pattern.fullmatch(name))
 
     @given(st.text(max_size=20))
-    @settings(deadline=None, derandomize=True)
+    @examples()
     def test_any_text_is_one_line_that_is_read_back(self, text: str) -> None:
         """A client chooses its client_order_id, with line breaks and what looks like a cursor."""
         payload = row(7, event(1, reason=f"{text}\n,{CURSOR}")).payload
@@ -79,7 +80,7 @@ class LineTests(SynchronousTestCase):
             self.assertEqual(found, [len(line)])
 
     @given(st.binary(max_size=200) | st.binary(max_size=40).map(lambda end: CURSOR.encode() + end))
-    @settings(deadline=None, derandomize=True)
+    @examples()
     def test_any_line_can_be_read(self, line: bytes) -> None:
         """Another program, or a damaged disk, may have written it."""
         read_cursor(line)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.hub.account import RECONNECT_REASONS
 from tradeproxy.upstream.backoff import Backoff, Disconnect, DisconnectCause, parse_retry_after
 
@@ -181,7 +182,7 @@ class ParseRetryAfterTests(SynchronousTestCase):
         ):
             self.assertIsNone(parse_retry_after(value, now=0.0), value[:40])
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(
         st.text()
         | st.from_regex(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import ECONNREFUSED
 from typing import Any, cast
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
@@ -15,6 +15,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisc
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.config.connect_proxy import ConnectProxy, NoProxyEntry
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.reactor import Reactor
@@ -185,7 +186,7 @@ class TunnelTests(SynchronousTestCase):
         self.receive(b"HTTP/1.1 200 OK\r\nA: " + b"x" * MAX_HEAD_SIZE + b"\r\n\r\n")
         self.assertEqual(self.fail_with(), "its answer is too long")
 
-    @settings(deadline=None, derandomize=True, max_examples=100)
+    @examples(30)
     @given(
         st.lists(
             st.binary(max_size=20)

@@ -8,11 +8,12 @@ from itertools import pairwise
 from typing import Any
 from unittest import mock
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
+from tests.support.properties import examples
 from tests.upstream.test_handshake import RawConnectionTestCase
 from tradeproxy.upstream import whole_frames
 from tradeproxy.upstream.client import PING_INTERVAL
@@ -226,7 +227,7 @@ class WholeFramesTests(RawConnectionTestCase):
         ours = self.observe(chunks, limit, has_ping, True)
         self.assertEqual(ours, self.observe(chunks, limit, has_ping, False))
 
-    @settings(deadline=None, derandomize=True, max_examples=250)
+    @examples(60)
     @given(STREAMS, st.lists(st.integers(0, 5000), max_size=4), st.booleans(), st.booleans())
     @example([encode_frame(BINARY, b"x" * size) for size in (65_535, 65_536)], [], False, False)
     def test_any_frames_cut_anywhere_are_read_as_by_autobahn(
@@ -236,7 +237,7 @@ class WholeFramesTests(RawConnectionTestCase):
         limit = SMALL_LIMIT if is_limited else 16 * 1024 * 1024
         self.assert_equal(cut(b"".join(stream), places), limit, has_ping)
 
-    @settings(deadline=None, derandomize=True, max_examples=150)
+    @examples(40)
     @given(STREAMS)
     @example([encode_frame(TEXT, b"x", first=0), encode_frame(TEXT, b"y")])
     @example([b"\x89\x03", encode_frame(TEXT, b"y")])  # the payload of a ping
@@ -245,7 +246,7 @@ class WholeFramesTests(RawConnectionTestCase):
         """A read that begins with a whole frame may come within a message or a frame."""
         self.assert_equal(stream, SMALL_LIMIT, False)
 
-    @settings(deadline=None, derandomize=True, max_examples=100)
+    @examples(30)
     @given(st.lists(st.binary(min_size=1, max_size=40), max_size=4))
     def test_any_bytes_are_read_as_by_autobahn(self, chunks: list[bytes]) -> None:
         """Random bytes are protocol errors, or the beginning of frames that never end."""

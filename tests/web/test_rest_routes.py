@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 from urllib.parse import unquote_to_bytes
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.web.routes import BAD_PATH, RestRequest, match_rest_request
 
 pieces = st.sampled_from(
@@ -156,7 +157,7 @@ class MatchRestRequestTests(SynchronousTestCase):
         """The time for a check is bounded."""
         self.assertIsNone(match_rest_request(b"/paper/v2/x%" + b"25" * 5000))
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(paths | st.binary())
     def test_matched_target_never_resolves_outside_v2(self, path: bytes) -> None:
         """A server may decode it several times, and may treat a backslash as a slash."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.web.routes import (
     AssetRoute,
@@ -14,7 +15,7 @@ from tradeproxy.web.routes import (
     StatePage,
     StateRoute,
     StreamRoute,
-    account_paths,
+    find_path,
     route,
 )
 
@@ -174,7 +175,7 @@ class RouteTests(SynchronousTestCase):
         ):
             self.assertIsNone(route(path), path)
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.binary() | st.binary().map(lambda tail: b"/trade-updates-" + tail))
     def test_any_bytes_are_a_valid_route_or_none(self, path: bytes) -> None:
         """A request line may have any bytes."""
@@ -190,7 +191,8 @@ class RouteTests(SynchronousTestCase):
         """The announced paths are those of the documentation."""
         own = "/trade-updates-paper"
         alpacas, events = f"{own}/stream", f"{own}/v2/events/trades"
-        self.assertEqual(account_paths("paper"), (own, alpacas, events))
+        self.assertEqual(find_path("paper"), own)
+        self.assertEqual(find_path("paper", "/stream"), alpacas)
         self.assertEqual(route(own.encode()), StreamRoute("paper", ORIGINAL))
         self.assertEqual(route(alpacas.encode()), StreamRoute("paper", ALPACA))
         self.assertEqual(route(events.encode()), SseRoute("paper"))

@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import jsonschema
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block, SectionBlock
 from standardwebhooks import Webhook, WebhookVerificationError
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tests.support.webhooks import webhook_with
 from tradeproxy.webhooks.formats import (
     MAX_DISCORD,
@@ -258,7 +259,7 @@ class LengthTests(SynchronousTestCase):
 
     texts = st.text(max_size=50).map(lambda text: text * 200)
 
-    @settings(deadline=None, derandomize=True, max_examples=50)
+    @examples(25)
     @given(texts)
     def test_every_format_stays_below_its_limit(self, text: str) -> None:
         """In the units in which the receiver counts, escapes included."""

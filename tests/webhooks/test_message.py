@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import event, event_id_of, time_of
+from tests.support.properties import examples
 from tradeproxy.webhooks.message import (
     LATE,
     Message,
@@ -84,7 +85,7 @@ class EventMessageTests(SynchronousTestCase):
         self.assertIn("order a b x", text)
         self.assertIn("…, 2026", text)
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(
         st.dictionaries(
             st.sampled_from(("event", "event_id", "at", "qty", "price", "order", "reason")),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.wire.amount import (
     is_more,
     normalize_amount,
@@ -94,13 +95,13 @@ class AmountTests(SynchronousTestCase):
             return text
         return str(number.normalize()) if number else "0"
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.from_regex(r"[0-9]{1,12}(\.[0-9]{1,12})?", fullmatch=True))
     def test_usual_amount_is_normalized_as_any_other(self, text: str) -> None:
         """Most quantities and prices do not need Decimal. Stored journals have its text."""
         self.assertEqual(normalize_amount(text), self.normalize(text))
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.text("0123456789.eE+-", max_size=60) | st.text() | st.decimals().map(str))
     def test_any_text_is_safe(self, text: str) -> None:
         """No text raises an error, and every number is small enough to compute with."""

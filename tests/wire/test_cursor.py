@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hypothesis import given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.wire.position import Cursor, compute_check
 
 EPOCH = "0123456789abcdef"
@@ -15,7 +15,7 @@ EPOCH = "0123456789abcdef"
 class CursorTests(SynchronousTestCase):
     """Cursors as text."""
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(
         st.from_regex(r"[a-z0-9_]{1,64}", fullmatch=True), st.integers(0, 10**18 - 1), st.binary()
     )

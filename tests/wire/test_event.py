@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 from hypothesis import given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
+from tests.support.properties import examples
 from tradeproxy.wire.event import OTHER_KIND, Event, OrderState, format_time, parse_time
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 
@@ -84,7 +84,7 @@ class IdentityTests(SynchronousTestCase):
         )
         self.assertEqual(event(fill()).key_hash.hex(), "580d9b57e350f9280d72e61a3d8d33c0")
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(st.text(st.characters(exclude_categories=())))
     def test_every_identity_is_ascii(self, text: str) -> None:
         """It is ASCII for any input from Alpaca."""
@@ -192,7 +192,7 @@ class ExecutionTests(SynchronousTestCase):
         for more in ({}, {"event_id": '"A"'}):
             self.assertEqual(event(fill(event='"new"', **more)).execution, b"")
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(st.text(st.characters(exclude_categories=())), st.text())
     def test_any_amount_and_id_is_accepted(self, amount: str, execution: str) -> None:
         """Nothing from Alpaca may raise here."""
@@ -273,7 +273,7 @@ class TimeTests(SynchronousTestCase):
             with self.assertRaises(ValueError):
                 parse_time(text)
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(st.integers(0, 4_000_000_000_000_000))
     def test_parse_of_formatted_time_is_equal(self, time: int) -> None:
         """To the microsecond."""

@@ -9,12 +9,13 @@ import sys
 from typing import Any
 from unittest import mock
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.frames import FRAMES, TRADE_UPDATES
 from tests.support.journals import event
+from tests.support.properties import examples
 from tradeproxy.wire import messages
 from tradeproxy.wire.event import MAX_OPENED, parse_event
 from tradeproxy.wire.messages import NOT_JSON, Malformed, ServerMessage, TradeUpdate, parse_server
@@ -185,14 +186,14 @@ class EventFieldsTests(SynchronousTestCase):
             self.assertIsNone(parse_event(FILL[:-1] + b',"x":' + inner + b"}"))
         self.assertEqual(parse_server(b"[" * 100_000), NOT_JSON)
 
-    @settings(deadline=None, derandomize=True, max_examples=500)
+    @examples(120)
     @given(updates())
     @example(b'{"stream":"trade_updates","data":{"event_id":"' + b"x" * 129 + b'"}}')
     def test_any_members_are_parsed_as_by_the_full_parser(self, payload: bytes) -> None:
         """Known names with any values, repeated and in any order."""
         self.assert_same(payload)
 
-    @settings(deadline=None, derandomize=True, max_examples=500)
+    @examples(120)
     @given(damaged())
     def test_damaged_frames_are_parsed_as_by_the_full_parser(self, payload: bytes) -> None:
         """A few wrong bytes, anywhere."""

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from hypothesis import given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
+from tests.support.properties import examples
 from tradeproxy.wire.frame import (
     Recovered,
     build_mark,
@@ -95,7 +95,7 @@ class FrameTests(SynchronousTestCase):
         data = b'{"qty":' + b"9" * 5000 + b"}"
         self.assertEqual(extract_data(frame_event(data))[0], data)
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(st.dictionaries(texts, documents, max_size=3), documents, st.sampled_from([None, 1]))
     def test_data_is_found_among_other_members(
         self, others: dict[str, Any], data: Any, indent: int | None

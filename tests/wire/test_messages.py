@@ -6,11 +6,12 @@ import json
 from bisect import bisect_left
 from typing import Any, get_args
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import frames
+from tests.support.properties import examples
 from tradeproxy.wire.credentials import KeyPair, OAuthToken, Secret
 from tradeproxy.wire.messages import (
     Authenticate,
@@ -36,7 +37,7 @@ PAIR = KeyPair(Secret("K"), Secret("S"))
 NO_PAIR = KeyPair(Secret(""), Secret(""))
 TOKEN = OAuthToken(Secret("T"))
 
-repeatable = settings(deadline=None, derandomize=True, max_examples=200)
+repeatable = examples()
 
 KEYS = (
     "action",

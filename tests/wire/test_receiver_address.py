@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.wire.receiver_address import find_refusal
 
 IPV4 = ("169.254.169.254", "169.254.0.1", "100.100.100.200", "168.63.129.16", "192.0.0.192")
@@ -73,13 +74,13 @@ class RefusalTests(SynchronousTestCase):
         for text in ("8.8.8.8", "172.32.0.1", "2606:4700::1", "::ffff:8.8.8.8", "100.64.0.1"):
             self.assertIsNotNone(refuse(text, secure=False, allow_http=True), text)
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.ip_addresses())
     def test_any_address_has_an_answer(self, address: object) -> None:
         """No address raises."""
         refuse(str(address))
 
-    @settings(deadline=None, derandomize=True)
+    @examples()
     @given(st.sampled_from(IPV4), st.sampled_from(("::ffff:0:0", "64:ff9b::", "::")))
     def test_any_spelling_is_the_same_address(self, inner: str, prefix: str) -> None:
         """An address in full is the same as its short form."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.wire.strategy_rule import (
     MAX_NAME,
     MAX_PATTERN,
@@ -108,7 +109,7 @@ class RuleTests(SynchronousTestCase):
         self.assertEqual(parse_rule("a,b"), Prefixes(("b", "a")))
         self.assertNotEqual(parse_rule("a"), parse_rule("(a)"))
 
-    @settings(deadline=None, derandomize=True, max_examples=200)
+    @examples()
     @given(st.text(max_size=40), st.sampled_from(["", "a,b,-", "(.*)-", "^(.)"]))
     def test_every_id_has_a_name_that_can_be_shown(self, text: str, rule: str) -> None:
         """One line of printable characters."""

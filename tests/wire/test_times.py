@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from json import dumps
 
 from hypothesis import example, given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.simulator.clock import compact, nanoseconds
 from tradeproxy.wire.event import (
@@ -70,7 +70,7 @@ class TimeRoundTripTests(SynchronousTestCase):
             assert isinstance(message, TradeUpdate)
             self.assertIsNone(message.event.time)
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(texts)
     @example("9999-12-31T23:59:59.999999Z")
     @example("0001-01-01T00:00:00Z")
@@ -83,7 +83,7 @@ class TimeRoundTripTests(SynchronousTestCase):
         self.assertTrue(is_time(time))
         self.assertEqual(parse_time(format_time(time)), time)
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(st.integers(-(2**80), 2**80))
     @example(MIN_TIME - 1)
     @example(MAX_TIME + 1)
@@ -111,7 +111,7 @@ class TimeRoundTripTests(SynchronousTestCase):
 class SimulatorTimeTests(SynchronousTestCase):
     """The embedded Alpaca has the same pair of functions."""
 
-    @profile(deadline=None, derandomize=True)
+    @examples()
     @given(texts)
     @example("9999-12-31T23:59:59-23:59")
     @example("0001-01-01T00:00:00+23:59")

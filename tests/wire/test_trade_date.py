@@ -3,10 +3,11 @@
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import integers
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.wire.event import MAX_TIME, MIN_TIME, parse_time
 from tradeproxy.wire.trade_date import (
     trade_date,
@@ -50,13 +51,13 @@ class TradeDateTests(SynchronousTestCase):
         self.assertEqual(trade_date(parse_time("2026-07-04T12:00:00-04:00")), date(2026, 7, 4))
 
     @given(integers(MIN_TIME * 2, MAX_TIME * 2))
-    @settings(deadline=None, derandomize=True)
+    @examples()
     def test_any_number_has_a_date(self, time: int) -> None:
         """An event's time comes from outside: no number raises."""
         trade_date(time)
 
     @given(integers(0, 4_102_444_800_000_000))
-    @settings(deadline=None, derandomize=True)
+    @examples()
     def test_time_is_within_the_bounds_of_its_date(self, time: int) -> None:
         """Export selects by the bounds what the trade log files by the date."""
         begin, end = trade_date_bounds(trade_date(time))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from tradeproxy.cli.foreign import SHAPE_ERRORS
 from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.wire.printable import escape_unprintable
 
@@ -29,6 +27,13 @@ MAX_SECONDS = 10.0
 
 MAX_SIZE = 16 * 1024 * 1024
 """Bytes of an answer."""
+
+SHAPE_ERRORS: tuple[type[Exception], ...] = (
+    *(LookupError, TypeError, AttributeError),
+    *(ValueError, ArithmeticError),  # a text or a number that cannot be converted
+    RecursionError,  # a nesting that json reads, but neither writes nor formats
+)
+"""What reading JSON of another shape than expected may raise."""
 
 
 class AskError(Exception):
@@ -59,12 +64,8 @@ def ask_proxy(
     url = f"{base_url.replace('ws', 'http', 1)}{path.partition('?')[0]}"
 
     def send() -> tuple[int, bytes]:
-        connection = (
-            HTTPSConnection(host, port, timeout=TIMEOUT, context=ssl.create_default_context())
-            if parts.scheme == "wss"
-            else HTTPConnection(host, port, timeout=TIMEOUT)
-        )
-        with closing(connection):
+        kind = HTTPSConnection if parts.scheme == "wss" else HTTPConnection
+        with closing(kind(host, port, timeout=TIMEOUT)) as connection:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             connection.request(method, f"{parts.path}{path}", headers=headers)
             response = connection.getresponse()
@@ -74,11 +75,10 @@ def ask_proxy(
         status, body = call_within(max_seconds, send)
     except HTTPException:
         raise AskError(f"no proxy at {url}: the answer is not HTTP") from None
-    except (OSError, ValueError) as error:
-        cause = (
-            describe_connect_error(error) if isinstance(error, OSError) else "invalid URL or token"
-        )
-        raise AskError(f"no proxy at {url}: {cause}") from None
+    except OSError as error:
+        raise AskError(f"no proxy at {url}: {describe_connect_error(error)}") from None
+    except ValueError:
+        raise AskError(f"no proxy at {url}: invalid URL or token") from None
     if status == 401:
         raise AskError(f"{url}: {explain_rejected_token(token)}")
     try:
@@ -126,19 +126,13 @@ def call_within(seconds: float, function: Callable[[], _T]) -> _T:
 
     After that, `function` goes on in a thread that does not keep the process alive.
     """
-    results: SimpleQueue[_T | Exception] = SimpleQueue()
+    result: Future[_T] = Future()
 
     def run() -> None:
         try:
-            results.put(function())
+            result.set_result(function())
         except Exception as error:
-            results.put(error)
+            result.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    try:
-        result = results.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError from None
-    if isinstance(result, Exception):
-        raise result
-    return result
+    return result.result(timeout=seconds)

@@ -47,12 +47,8 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
             hint = ": stop the proxy that runs there" if "is in use" in problem else ""
             line += f" ({problem}{hint})"
         yield CheckResult(line, not problems)
-    anyone = (
-        "any client on this machine"
-        if all(map(endpoints.is_local, settings.listen))
-        else "any client"
-    )
-    yield CheckResult(f"tokens: {len(settings.tokens) or f'none: {anyone} can connect'}")
+    place = " on this machine" if all(map(endpoints.is_local, settings.listen)) else ""
+    yield CheckResult(f"tokens: {len(settings.tokens) or f'none: any client{place} can connect'}")
     for kind, values in (
         ("additional hosts", settings.allowed_hosts),
         ("additional origins", settings.allowed_origins),
@@ -124,16 +120,6 @@ async def check_login(
 
     This uses the account's one connection: if a proxy is connected, Alpaca rejects the attempt.
     """
-    problem = await _try_login(account, reactor, proxy)
-    return CheckResult(
-        f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}", problem is None
-    )
-
-
-async def _try_login(
-    account: AccountSettings, reactor: Reactor, proxy: ConnectProxy | None
-) -> str | None:
-    """Log in to an account's stream and close it; return the problem, or None if there is none."""
     # Events can arrive before the close. They go into memory: the files belong to the proxy.
     journal = SqliteJournal(
         account.name,
@@ -147,14 +133,17 @@ async def _try_login(
     )
     journal.open()
     try:
-        return await _log_in(account, Account(account.name, journal, reactor), reactor, proxy)
+        problem = await _log_in(account, Account(account.name, journal, reactor), reactor, proxy)
     finally:
         journal.close()
+    line = f"{account.name}: {account.base_url.stream}: {problem or 'logged in'}"
+    return CheckResult(line, problem is None)
 
 
 async def _log_in(
     settings: AccountSettings, account: Account, reactor: Reactor, proxy: ConnectProxy | None
 ) -> str | None:
+    """Log in to an account's stream and close it; return the problem, or None if there is none."""
     probe = _Probe()
     try:
         protocol = await upstream_endpoint(settings.base_url, reactor, proxy).connect(

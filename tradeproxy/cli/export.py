@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from stat import S_ISREG
 from typing import TextIO
@@ -20,7 +21,7 @@ from typing import TextIO
 from tradeproxy.cli import period as periods
 from tradeproxy.cli.export_formats import ParquetError, write_csv, write_lines, write_parquet
 from tradeproxy.cli.findings import print_findings
-from tradeproxy.cli.order_strategies import BookStrategies, RuleStrategies
+from tradeproxy.cli.order_strategies import BookStrategies, apply_rule
 from tradeproxy.cli.period import Period
 from tradeproxy.cli.progress import ProgressBar
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
@@ -80,8 +81,8 @@ def main(arguments: Namespace) -> None:
             events: Iterator[LoggedEvent] = map(_read_event, payloads)
             if arguments.kind == "trades":
                 events = filter(is_trade, events)
-            strategies = BookStrategies(connection, rule) if has_book else RuleStrategies(rule)
-            count = _write(events, arguments, period, strategies.find)
+            find = BookStrategies(connection, rule).find if has_book else partial(apply_rule, rule)
+            count = _write(events, arguments, period, find)
             newest = "" if count else _describe_newest(connection, path, period)
         sys.stdout.flush()
     except SchemaError as error:

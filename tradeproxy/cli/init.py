@@ -62,13 +62,8 @@ def main(arguments: Namespace) -> None:
     try:
         names = (f"{prefix}API_KEY", f"{prefix}SECRET_KEY")
         key, secret = (_ask_secret(name) for name in names)
-        account = AccountSettings(
-            arguments.account,
-            url,
-            KeyPair(Secret(key), Secret(secret)),
-            Dialect.AUTHENTICATE,
-            names[0],
-        )
+        keys = KeyPair(Secret(key), Secret(secret))
+        account = AccountSettings(arguments.account, url, keys, Dialect.AUTHENTICATE, names[0])
         result = run_coroutine(lambda reactor: check_login(account, reactor, proxy))
         print(result.line)
         if not result.ok and input(f"Write {path} in spite of that? [y/N] ").lower() != "y":

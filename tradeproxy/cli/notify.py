@@ -40,9 +40,8 @@ def main(arguments: Namespace) -> int:
     if webhook is None:
         known = ", ".join(webhooks) or "there is none"
         raise SystemExit(f"there is no webhook {arguments.name!r}; the webhooks are: {known}")
-    verdict, reason = run_coroutine(
-        lambda reactor: send_test(webhook, reactor, settings.connect_proxy)
-    )
+    proxy = settings.connect_proxy
+    verdict, reason = run_coroutine(lambda reactor: send_test(webhook, reactor, proxy))
     is_sent = verdict is Verdict.DELIVERED
     print(f"webhook {webhook.name}: {'sent: ' if is_sent else 'not sent: '}{reason}")
     return 0 if is_sent else 1

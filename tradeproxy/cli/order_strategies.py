@@ -15,16 +15,9 @@ from tradeproxy.wire.strategy_rule import StrategyRule, name_strategy
 _T = TypeVar("_T")
 
 
-class RuleStrategies:
-    """Applies the rule to the client_order_id, as without a book."""
-
-    def __init__(self, rule: StrategyRule) -> None:
-        self._rule = rule
-
-    def find(self, event: LoggedEvent) -> str:
-        """Return the strategy of the event's order."""
-        text = _get_text(event.data, "client_order_id")
-        return name_strategy(self._rule, text)
+def apply_rule(rule: StrategyRule, event: LoggedEvent) -> str:
+    """Return the strategy of the event's order by its client_order_id, as without a book."""
+    return name_strategy(rule, _get_text(event.data, "client_order_id"))
 
 
 class BookStrategies:
@@ -35,7 +28,7 @@ class BookStrategies:
 
     def __init__(self, connection: sqlite3.Connection, rule: StrategyRule) -> None:
         """Read what strategies the journal has, which is open for reading. Raises sqlite3.Error."""
-        self._rule = RuleStrategies(rule)
+        self._rule = rule
         self._store = FillStore(_ReadOnlyTables(connection))
         self._orders = OrderMoves(self._store, rule, lambda *_: None)
 
@@ -43,7 +36,7 @@ class BookStrategies:
         """Return the strategy of the event's order. Raises sqlite3.Error."""
         order_id = _get_text(event.data, "id")
         if not self._orders.is_known(order_id):
-            return self._rule.find(event)
+            return apply_rule(self._rule, event)
         # A fill counts for the strategy that it was booked under, which may be `(other)`.
         fills, _ = self._store.read_fills(order_id, 0, 1)
         return fills[0].strategy if fills else self._orders.find_strategy(order_id)

@@ -9,16 +9,7 @@ from datetime import UTC, date, datetime, tzinfo
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
-from tradeproxy.cli.times import (
-    find_zone_name,
-    format_moment,
-    from_microseconds,
-    get_day_bounds,
-    parse_date_argument,
-    parse_plain_time_argument,
-    to_local,
-    to_microseconds,
-)
+from tradeproxy.cli import times
 from tradeproxy.wire.trade_date import NEW_YORK, trade_date_bounds, utc_date_bounds
 
 Bounds: TypeAlias = Callable[[date], tuple[int, int]]
@@ -35,34 +26,31 @@ class Period:
     _tzinfo: tzinfo | None = None
 
     def __str__(self) -> str:
-        begin, end = (
-            format_moment(from_microseconds(time, self._tzinfo)) for time in (self.begin, self.end)
-        )
-        return f"from {begin} to {end} ({self.zone})"
+        return f"from {self.format(self.begin)} to {self.format(self.end)} ({self.zone})"
 
     def format(self, time: int) -> str:
         """Return a time (microseconds since 1970) in the zone of this period."""
-        return format_moment(from_microseconds(time, self._tzinfo))
+        return times.format_moment(times.from_microseconds(time, self._tzinfo))
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments that choose a period."""
     parser.add_argument(
         "--date",
-        type=parse_date_argument,
+        type=times.parse_date_argument,
         metavar="DAY",
         help="a day in local time (see TZ); default today",
     )
     parser.add_argument(
         "--trade-date",
-        type=parse_date_argument,
+        type=times.parse_date_argument,
         metavar="DAY",
         help="a trade date: from 20:00 New York time on the day before to 20:00",
     )
     parser.add_argument(
         "--from",
         dest="begin",
-        type=parse_plain_time_argument,
+        type=times.parse_plain_time_argument,
         metavar="TIME",
         help="first time to include",
     )
@@ -70,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--until",
         "--to",
         dest="end",
-        type=parse_plain_time_argument,
+        type=times.parse_plain_time_argument,
         metavar="TIME",
         help="first time to exclude; default now",
     )
@@ -89,17 +77,19 @@ def read_period(arguments: Namespace, now: datetime) -> Period:
         raise SystemExit("--date: cannot be combined with --from or --until")
     if arguments.trade_date is not None and (arguments.date or bounds != (None, None)):
         raise SystemExit("--trade-date: cannot be combined with --date, --from or --until")
-    zone, tz = ("UTC", UTC) if arguments.utc else (find_zone_name(), None)
+    zone, tz = ("UTC", UTC) if arguments.utc else (times.find_zone_name(), None)
     if arguments.trade_date is not None and not arguments.utc:
         begin, end = _get_bounds("--trade-date", trade_date_bounds, arguments.trade_date)
         return Period(begin, end, NEW_YORK, ZoneInfo(NEW_YORK))
     option = "--trade-date" if arguments.trade_date is not None else "--date"
     day = arguments.trade_date or arguments.date or now.astimezone(tz).date()
-    begin, end = _get_bounds(option, utc_date_bounds if arguments.utc else get_day_bounds, day)
+    begin, end = _get_bounds(
+        option, utc_date_bounds if arguments.utc else times.get_day_bounds, day
+    )
     if bounds != (None, None):
         if arguments.begin is not None:
             begin = _read_moment("--from", arguments.begin, is_utc=arguments.utc)
-        end = to_microseconds(now)
+        end = times.to_microseconds(now)
         if arguments.end is not None:
             end = _read_moment("--until", arguments.end, is_utc=arguments.utc)
         if begin >= end:
@@ -117,7 +107,7 @@ def _get_bounds(option: str, get_bounds: Bounds, day: date) -> tuple[int, int]:
 def _read_moment(option: str, moment: datetime, *, is_utc: bool) -> int:
     try:
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC) if is_utc else to_local(moment)
-        return to_microseconds(moment)
+            moment = moment.replace(tzinfo=UTC) if is_utc else times.to_local(moment)
+        return times.to_microseconds(moment)
     except (OverflowError, ValueError):
         raise SystemExit(f"{option}: is out of range") from None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
-
 from tradeproxy.runtime.reactor import Reactor, use_monotonic_clock
 from tradeproxy.runtime.stop_signals import watch_stop_signals
 
@@ -28,7 +26,7 @@ def run_coroutine(work: Callable[[Reactor], Coroutine[Any, Any, T]]) -> T:
         results.append(await work(reactor))
 
     try:
-        task.react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+        task.react(run)
     except SystemExit:  # `react` ends with it after a success too
         if not results:
             raise

@@ -73,21 +73,17 @@ def add_orders_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help=f"at most so many, the newest first; default {DEFAULT_LIMIT}",
     )
-    _add_arguments(parser)
-
-
-def add_positions_arguments(parser: ArgumentParser) -> None:
-    """Add the arguments of `tradeproxy positions`."""
-    _add_arguments(parser)
+    add_arguments(parser)
 
 
 def add_order_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of `tradeproxy order`."""
     parser.add_argument("id", metavar="ID", help="Alpaca's id of the order, or of a leg")
-    _add_arguments(parser)
+    add_arguments(parser)
 
 
-def _add_arguments(parser: ArgumentParser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments that the three commands share: all of `tradeproxy positions`."""
     parser.add_argument("--account", help="paper, live or your own name; default paper")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the document")
@@ -128,10 +124,7 @@ def main(arguments: Namespace) -> None:
 
 
 def watch(
-    make: Callable[[], str],
-    text: str,
-    out: TextIO,
-    sleep: Callable[[float], None] = time.sleep,
+    make: Callable[[], str], text: str, out: TextIO, sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Write a text now, and again whenever it has changed, without end.
 

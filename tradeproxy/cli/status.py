@@ -41,11 +41,10 @@ def main(arguments: Namespace) -> int:
     print_findings(env.findings)
     document = proxy.fetch_status(url, token)
     lines = list(describe_status(document))
-    print(
-        write_document(document, "status")
-        if arguments.json
-        else "\n".join(map(escape_unprintable, lines))
-    )
+    if arguments.json:
+        print(write_document(document, "status"))
+    else:
+        print("\n".join(map(escape_unprintable, lines)))
     is_ready = all(account["ready"] for account in document["accounts"].values())
     return 0 if is_ready else TROUBLE
 
@@ -66,9 +65,8 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
 def _describe_webhook(webhook: dict[str, Any]) -> str:
     reason = f": {webhook['reason']}" if webhook["reason"] else ""
     sent = plural(webhook["sent"], "message")
-    return (
-        f"webhook {webhook['name']}: {webhook['account']}: {webhook['state']}{reason}, {sent} sent"
-    )
+    state = f"{webhook['state']}{reason}, {sent} sent"
+    return f"webhook {webhook['name']}: {webhook['account']}: {state}"
 
 
 def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from argparse import ArgumentTypeError
+from functools import partial
 from stat import S_ISFIFO
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 SIGNALLED = 128
 """The exit status after signal N is this plus N, as POSIX shells report it: 130 for ^C."""
-
 
 MAX_REPLAY = 1_000_000
 """Events: the most that the proxy replays, as in docs/protocol.md."""
@@ -113,9 +113,7 @@ def main(arguments: Namespace) -> None:
         accounts = proxy.list_accounts(url, token) if error.code == 404 else []
         return f"{error}; accounts here: {', '.join(accounts)}" if accounts else str(error)
 
-    task.react(
-        lambda reactor: Deferred.fromCoroutine(_follow(client, sink, notices, explain, reactor))
-    )
+    task.react(partial(_follow, client, sink, notices, explain))
 
 
 def _parse_count(text: str) -> int:

@@ -9,7 +9,7 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TextIO
 
-from tradeproxy.cli.foreign import SHAPE_ERRORS
+from tradeproxy.cli.ask import SHAPE_ERRORS
 from tradeproxy.cli.terminal import Style, cut, has_colour, paint, width
 from tradeproxy.cli.times import format_local_time, parse_local_time
 from tradeproxy.wire.event import AMENDMENT_KINDS, EXECUTION_KINDS
@@ -100,13 +100,9 @@ class Table(Sink):
         self._cells = FILE_CELLS
         if self._is_terminal:
             columns = get_terminal_size().columns
-            self._cells = (
-                WIDE_CELLS
-                if columns >= WIDE
-                else MEDIUM_CELLS
-                if columns >= MEDIUM
-                else NARROW_CELLS
-            )
+            self._cells = MEDIUM_CELLS if columns >= MEDIUM else NARROW_CELLS
+            if columns >= WIDE:
+                self._cells = WIDE_CELLS
             self._write({name: name for name in (*self._cells, "order")}, Style.BOLD)
 
     def show(self, update: Update) -> None:
@@ -273,12 +269,8 @@ class Notices:
         self._gaps = {gap.get("begin"): gap.get("outcome") for gap in gaps}
         for gap in gaps:
             outcome = gap.get("outcome")
-            is_changed = (
-                outcome in ("pending", "open")
-                if known is None
-                else known.get(gap.get("begin")) != outcome
-            )
-            if is_changed:
+            is_open = outcome in ("pending", "open")
+            if is_open if known is None else known.get(gap.get("begin")) != outcome:
                 for line in format_status({"event": "gap", **gap}):
                     self.write(line)
 
@@ -290,14 +282,10 @@ class Notices:
 
 
 class LastUpdates(Sink):
-    """Shows of a replay only the last updates, and then every update.
+    """Shows of a replay only the last updates, at most `count`, and then every update.
 
     The proxy counts the events of a replay before it filters them. So a filtered replay is
     requested from the beginning, and this keeps its end.
-
-    Args:
-        sink: shows the updates.
-        count: the most updates of the replay that are shown.
     """
 
     def __init__(self, sink: Sink, count: int) -> None:
@@ -327,17 +315,12 @@ def format_status(status: StatusData, url: str = "") -> list[str]:
     """
     match status:
         case {"event": "hello", "upstream": {} as upstream, "journal": {} as journal}:
-            upstream_lines = (
-                format_status({"event": "upstream", **upstream})
-                if upstream.get("state") != "up"
-                else []
-            )
-            journal_lines = (
-                format_status({"event": "journal", **journal})
-                if journal.get("state") != "durable"
-                else []
-            )
-            return [*upstream_lines, *journal_lines]
+            lines = []
+            if upstream.get("state") != "up":
+                lines += format_status({"event": "upstream", **upstream})
+            if journal.get("state") != "durable":
+                lines += format_status({"event": "journal", **journal})
+            return lines
         case {"event": "connection", "state": "up"}:
             return ["connected to the proxy"]
         case {"event": "connection", "reason": reason}:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Unpack
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,7 +20,6 @@ from tradeproxy.client.base import (
     STATE_TIMEOUT,
     USER_AGENT,
     BaseClient,
-    ClientOptions,
     ConnectionClosedError,
     RefusedError,
     StateError,
@@ -33,7 +31,6 @@ from tradeproxy.runtime.connect_errors import describe_connect_error
 
 __all__ = ["AccountSnapshot", "Client", "PositionLostError", "RefusedError", "StateError", "Update"]
 
-
 MAX_FRAGMENTS = 1000
 """The maximum number of a message's fragments. The proxy sends a message in one."""
 
@@ -43,9 +40,6 @@ class AsyncioClient(BaseClient):
 
     To stop, cancel the task or call `close`.
     """
-
-    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
-        super().__init__(url, options)
 
     async def _open(self, url: str) -> AsyncioConnection:
         try:
@@ -61,13 +55,11 @@ class AsyncioClient(BaseClient):
                 ping_timeout=PING_INTERVAL,
             )
         except InvalidStatus as error:
-            raise read_http_rejection(
-                error.response.status_code, bytes(error.response.body or b"")
-            ) from None
+            response = error.response
+            raise read_http_rejection(response.status_code, bytes(response.body or b"")) from None
         except (OSError, InvalidHandshake) as error:
-            raise ConnectionClosedError(
-                f"cannot connect: {describe_connect_error(error)}"
-            ) from None
+            reason = describe_connect_error(error)
+            raise ConnectionClosedError(f"cannot connect: {reason}") from None
         return AsyncioConnection(websocket)
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
@@ -76,9 +68,8 @@ class AsyncioClient(BaseClient):
         except OSError as error:
             raise StateError(f"cannot connect: {describe_connect_error(error)}") from None
         except (HTTPException, ValueError):  # not quoted: it may contain the token
-            raise StateError(
-                "the answer is not HTTP, or the token has invalid characters"
-            ) from None
+            reason = "the answer is not HTTP, or the token has invalid characters"
+            raise StateError(reason) from None
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -148,8 +139,6 @@ def _fetch(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
 
 
 def _build_closed_error(closed: ConnectionClosed) -> ConnectionClosedError:
-    if closed.rcvd is None:
+    if (frame := closed.rcvd) is None:
         return ConnectionClosedError("connection lost")
-    return ConnectionClosedError(
-        closed.rcvd.reason or f"closed with code {closed.rcvd.code}", closed.rcvd.code
-    )
+    return ConnectionClosedError(frame.reason or f"closed with code {frame.code}", frame.code)

@@ -19,8 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from random import random
-from types import TracebackType
-from typing import Protocol, Self, TypedDict
+from typing import Protocol, Self, TypedDict, Unpack
 from urllib.parse import urlencode, urlsplit
 
 from tradeproxy.client.resume import Item, PositionLostError, ResumeState, StatusData, Update
@@ -157,7 +156,7 @@ class BaseClient(ABC):
     ValueError for an invalid URL or option.
     """
 
-    def __init__(self, url: str, options: ClientOptions) -> None:
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         self._url = _check_url(url)
         self._query = _build_query(options)
         key, secret = (Secret(options.get("key", "any")), Secret(options.get("secret", "any")))
@@ -165,9 +164,8 @@ class BaseClient(ABC):
         self._login = Authenticate(self._keys, Dialect.AUTHENTICATE)
         self._on_status = options.get("on_status") or (lambda _: None)
         self._random = options.get("random", random)
-        self._resume = ResumeState(
-            _read_start(options), wants_snapshot=options.get("snapshot", False)
-        )
+        snapshot = options.get("snapshot", False)
+        self._resume = ResumeState(_read_start(options), wants_snapshot=snapshot)
         self._ceiling = INITIAL_CEILING
         self._connection: WebSocketConnection | None = None
         self._up_since: float | None = None
@@ -198,12 +196,7 @@ class BaseClient(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -300,14 +293,8 @@ class BaseClient(ABC):
         # Full jitter: after a restart of the proxy, clients must not reconnect all at once.
         delay = self._random() * self._ceiling
         self._ceiling = min(2 * self._ceiling, MAX_CEILING)
-        self._on_status(
-            {
-                "event": "connection",
-                "state": "down",
-                "reason": closed.reason,
-                "retry_in": round(delay, 1),
-            }
-        )
+        status = {"event": "connection", "state": "down", "reason": closed.reason}
+        self._on_status(status | {"retry_in": round(delay, 1)})
         await self._sleep(delay)
 
 

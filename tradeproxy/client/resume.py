@@ -140,12 +140,10 @@ class ResumeState:
         return snapshot
 
     def _update(self, message: bytes, cursor: str | None) -> Update | None:
-        if (cursor is None or self._uncursored) and not self._is_new(
-            message, has_cursor=cursor is not None
-        ):
-            self.cursor = cursor or self.cursor
-            return None
         self.cursor = cursor or self.cursor
+        may_repeat = cursor is None or self._uncursored
+        if may_repeat and not self._is_new(message, has_cursor=cursor is not None):
+            return None
         raw, recovered = extract_data(message)
         return Update(raw, cursor, recovered)
 

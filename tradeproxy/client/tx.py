@@ -69,7 +69,7 @@ class TwistedClient(BaseClient):
             endpoint: Replaces the URL's host and port, such as for a UNIX socket.
             options: See ClientOptions.
         """
-        super().__init__(url, options)
+        super().__init__(url, **options)
         self._reactor: IReactorTime = get_reactor() if reactor is None else reactor
         self._endpoint = _build_endpoint(url, self._reactor) if endpoint is None else endpoint
 
@@ -92,9 +92,8 @@ class TwistedClient(BaseClient):
         except (CancelledError, ConnectingCancelledError):  # Twisted's endpoints raise the latter
             raise CancelledError from None
         except Exception as error:
-            raise ConnectionClosedError(
-                f"cannot connect: {describe_connect_error(error)}"
-            ) from None
+            reason = describe_connect_error(error)
+            raise ConnectionClosedError(f"cannot connect: {reason}") from None
         assert isinstance(protocol, ClientProtocol)
         try:
             await protocol.opened
@@ -186,11 +185,8 @@ class ClientProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Buffer a message; pause the socket if too many are unread."""
         self._unread.append(payload)
-        if (
-            len(self._unread) >= MAX_UNREAD
-            and not self._is_paused
-            and self.state == self.STATE_OPEN
-        ):
+        is_full = len(self._unread) >= MAX_UNREAD
+        if is_full and not self._is_paused and self.state == self.STATE_OPEN:
             self._is_paused = True
             self.transport.pauseProducing()
         self._wake()
@@ -219,12 +215,11 @@ class ClientProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         if self._is_message_too_large:
             return ConnectionClosedError("a message over the limit", MESSAGE_TOO_BIG)
         if self.remoteCloseCode is not None:
-            return ConnectionClosedError(
-                self.remoteCloseReason or f"closed with code {code}", self.remoteCloseCode
-            )
-        return ConnectionClosedError(
-            "connection lost" if self.opened.called else reason or "no WebSocket handshake"
-        )
+            reason = self.remoteCloseReason or f"closed with code {code}"
+            return ConnectionClosedError(reason, self.remoteCloseCode)
+        if self.opened.called:
+            return ConnectionClosedError("connection lost")
+        return ConnectionClosedError(reason or "no WebSocket handshake")
 
     def _wake(self) -> None:
         waiter, self._message_waiter = self._message_waiter, None

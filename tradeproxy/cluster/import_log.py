@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from hashlib import sha1
 from sys import getsizeof
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -63,10 +64,7 @@ class RedisImportLog:
     _log = Logger()
 
     def __init__(
-        self,
-        redis_log: RedisLog,
-        metadata: Metadata,
-        get_token: Callable[[], str | None],
+        self, redis_log: RedisLog, metadata: Metadata, get_token: Callable[[], str | None]
     ) -> None:
         """Begin with an empty copy. `get_token` returns the fencing token, None while following."""
         self._redis_log = redis_log
@@ -107,7 +105,7 @@ class RedisImportLog:
         if (max(count, 0), newest) == (len(self._elements), self._newest):
             self.is_copied = True
         elif not self._lock.locked:
-            self._lock.run(self._start, self._sync).addErrback(self._failed)
+            self._lock.run(self._sync).addErrback(self._failed)
 
     async def sync(self) -> None:
         """Copy what the list has by now. Raises UnreadableError or NotLeadingError."""
@@ -118,17 +116,13 @@ class RedisImportLog:
 
         After an error the page may be there. Appended again, it is there twice.
         """
-        await self._do(lambda: self._append(page))
+        await self._do(partial(self._append, page))
 
-    async def _do(self, work: Callable[[], object]) -> None:
+    async def _do(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await self._lock.run(self._start, work)
+            await self._lock.run(work)
         except RedisUnavailableError:
             raise UnreadableError from None
-
-    def _start(self, work: Callable[[], object]) -> Deferred[None]:
-        started: Deferred[None] = Deferred.fromCoroutine(work())  # type: ignore[arg-type]
-        return started
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(RedisUnavailableError, NotLeadingError) or self._has_failed:
@@ -140,10 +134,8 @@ class RedisImportLog:
     def _is_own(self) -> bool:
         """Whether the copy is this account's, as far as is known."""
         header = self._header
-        return header is not None and (header.base_url, header.account_id) == (
-            self._metadata.base_url,
-            self._metadata.account_id,
-        )
+        own = (self._metadata.base_url, self._metadata.account_id)
+        return header is not None and (header.base_url, header.account_id) == own
 
     async def _sync(self) -> None:
         for _ in range(MAX_STEPS):

@@ -170,14 +170,11 @@ class Leadership(Service):
         return None
 
     def _may_acquire(self) -> bool:
-        is_free = (
-            self._clock.seconds() >= self._held_elsewhere_until and not self._account.has_failed
-        )
-        lease = self._lease_state
-        if not is_free or lease is None:
+        lease, now = self._lease_state, self._clock.seconds()
+        if lease is None or now < self._held_elsewhere_until or self._account.has_failed:
             return False
         if lease.epoch is None:
-            return self._roll_call.may_begin(self._clock.seconds())
+            return self._roll_call.may_begin(now)
         return self._journal.may_lead(lease)
 
     async def _call_roll(self, lease: LeaseState) -> None:
@@ -191,11 +188,9 @@ class Leadership(Service):
         # All three are taken before the request: its reply is true of a later moment.
         journal = self._journal
         sent, asked, read = self._clock.seconds(), journal.replica.missing.asked, journal.last
+        lost = journal.replica.lost_through
         lease = await journal.redis_log.query_lease(
-            round(LEASE * 1000),
-            acquire=acquire,
-            epoch=journal.epoch,
-            lost_through=journal.replica.lost_through,
+            round(LEASE * 1000), acquire=acquire, epoch=journal.epoch, lost_through=lost
         )
         self._lease_state = lease
         if lease.epoch is not None:

@@ -43,9 +43,7 @@ class MissingPositions:
         """Record a check: the log ended at number `end`, after `asked` had been asked for."""
         self.asked -= asked
         self._doubtful.update(dict.fromkeys(asked, end))
-        self._certain = {
-            position: checks - 1 for position, checks in self._certain.items() if checks
-        }
+        self._certain = {position: left - 1 for position, left in self._certain.items() if left}
 
     def record_read_to(self, last: int) -> None:
         """Record that this node has read up to number `last`."""

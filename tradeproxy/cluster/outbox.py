@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from tradeproxy.cluster.redis_client import RedisUnavailableError
 from tradeproxy.cluster.redis_log import EpochStart, RedisLog, WriteResult
 from tradeproxy.journal.backlog import Backlog, Entry
-from tradeproxy.wire.event import Event, OrderState
+from tradeproxy.wire.event import Event
 
 BATCH = 500
 """Events per write, at most. Redis executes nothing else while it runs a script."""
@@ -51,10 +51,12 @@ class Outbox:
         self._redis_log = log
         self._clock = clock
         self._wall_clock = wall_clock
-        self._events = Backlog()
+        self.events = Backlog()
+        """What was not read back yet."""
+        self.token: str | None = None
+        """The fencing token of every write; None while this node does not lead."""
         # Covers the first events: how many one write had, and the log's last number after it.
         self._written: deque[tuple[int, int]] = deque()
-        self._token: str | None = None
         self._epoch_start: tuple[int, EpochStart, Sequence[tuple[str, bytes]]] | None = None
         self._metadata: Mapping[str, str | None] = {}
         self._stream_state = ""
@@ -67,17 +69,7 @@ class Outbox:
     @property
     def is_leading(self) -> bool:
         """Whether new events are accepted and written."""
-        return self._token is not None
-
-    @property
-    def token(self) -> str | None:
-        """The fencing token of every write; None while this node does not lead."""
-        return self._token
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every event has been read back."""
-        return not len(self._events)
+        return self.token is not None
 
     def start(self, token: str, read: int, *, keep: bool) -> None:
         """Start to write with the lease's fencing token, after number `read` of the log.
@@ -87,12 +79,12 @@ class Outbox:
         """
         if not keep:
             self.drop_events()
-        self._token, self._read, self._is_full = token, read, False
+        self.token, self._read, self._is_full = token, read, False
         self._written.clear()
 
     def stop(self) -> None:
         """Stop writing. Events stay, for the case that this node is the next leader too."""
-        self._token = None
+        self.token = None
         self._epoch_start, self._metadata, self._stream_state = None, {}, ""
         self._written.clear()
         self._notify_waiter()
@@ -110,7 +102,7 @@ class Outbox:
 
     def drop_events(self) -> None:
         """Drop every event."""
-        self._events.clear()
+        self.events.clear()
         self._written.clear()
 
     def add(self, event: Event, received: int) -> bool:
@@ -118,13 +110,13 @@ class Outbox:
 
         `received` is in microseconds since 1970. Call `flush` after the last event of a batch.
         """
-        if self.is_leading and not self._is_full and not self._events.has_room_for(event):
+        if self.is_leading and not self._is_full and not self.events.has_room_for(event):
             # Stays full for this term: a later event in the log would hide the missing one.
             self._is_full = True
             self.on_rejected(FULL)
         if not self.is_leading or self._is_full:
             return False
-        self._events.add(Entry(0, event, None, received))
+        self.events.add(Entry(0, event, None, received))
         return True
 
     def save_metadata(self, metadata: Mapping[str, str | None]) -> None:
@@ -138,7 +130,7 @@ class Outbox:
         Without a reply it waits for the next attempt. False, if writing stops before: then a write
         may have happened nevertheless.
         """
-        if self._token is None:
+        if self.token is None:
             return succeed(False)
         waiting: Deferred[bool] = Deferred()
         self._unsaved.append(waiting)
@@ -154,36 +146,19 @@ class Outbox:
             self._stream_state = stream_state
             self.flush()
 
-    def has(self, event: Event) -> bool:
-        """Whether this event is here, by its key."""
-        return self._events.has(event)
-
-    @property
-    def orders(self) -> list[str]:
-        """The id of each order that an event here has."""
-        return list(self._events.orders)
-
-    def find_order(self, order_id: str, known: OrderState | None) -> OrderState | None:
-        """Return the newest state of an order; `known` is that of all earlier events."""
-        return self._events.find_order(order_id, known)
-
     # Writing.
 
     def flush(self) -> None:
         """Start a write, unless one is running or there is nothing to write."""
-        if self._token is None or self._is_writing:
+        if self.token is None or self._is_writing:
             return
-        if (
-            self._epoch_start is None
-            and not self._metadata
-            and not self._stream_state
-            and not self._next_events()
-        ):
+        has_others = self._epoch_start is not None or self._metadata or self._stream_state
+        if not has_others and not self._next_events():
             self._notify_waiter()
             self._confirm_saves(self._unsaved)
             return
         self._is_writing = True
-        Deferred.fromCoroutine(self._write(self._token)).addErrback(
+        Deferred.fromCoroutine(self._write(self.token)).addErrback(
             lambda failure: self._log.failure("writing to the log in Redis failed", failure)
         )
 
@@ -204,13 +179,13 @@ class Outbox:
             self._forget(self._written[0][0])
 
     def _first_up_to(self, events: Sequence[Event]) -> int:
-        found = {event.key for event in events if self._events.has(event)}
+        found = {event.key for event in events if self.events.has(event)}
         waiting = enumerate(self._next_events(0) if found else ())
         return max((index + 1 for index, it in waiting if it.key in found), default=0)
 
     def _forget(self, count: int) -> None:
         if count:
-            self._events.drop(count)
+            self.events.drop(count)
         while count and self._written:
             number, last = self._written.popleft()
             if number > count:
@@ -222,7 +197,7 @@ class Outbox:
 
         Only one caller can wait at a time.
         """
-        if self._token is None:
+        if self.token is None:
             return succeed(None)
         waiting = self._waiter = Deferred()
         self.flush()
@@ -237,7 +212,7 @@ class Outbox:
             self._is_writing = False
         if not rejected:
             self.flush()
-        elif token == self._token:
+        elif token == self.token:
             self._notify_waiter()
             self.on_rejected(rejected)
 
@@ -268,7 +243,7 @@ class Outbox:
             return FENCED
         if written.last < read:
             return LOG_SHORTENED
-        if token != self._token:
+        if token != self.token:
             return ""  # another term has begun; what to write is no longer the same
         # By identity: newer values may have been set during the write.
         if metadata and self._metadata is metadata:
@@ -278,7 +253,7 @@ class Outbox:
             self._stream_state = ""
         if events:
             # The tailer's connection may have been faster than this reply.
-            waiting = sum(self._events.has(event) for event in events)
+            waiting = sum(self.events.has(event) for event in events)
             if waiting:
                 self._written.append((waiting, written.last))
             self.on_written(written, self._clock.seconds() - began)
@@ -286,7 +261,7 @@ class Outbox:
 
     def _next_events(self, begin: int | None = None) -> list[Event]:
         begin = sum(count for count, _ in self._written) if begin is None else begin
-        entries = self._events.head(begin + BATCH)[begin:]
+        entries = self.events.head(begin + BATCH)[begin:]
         return [entry.event for entry in entries if entry.event is not None]
 
     def _next_batch(self) -> tuple[list[Event], bool]:

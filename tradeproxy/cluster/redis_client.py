@@ -179,10 +179,9 @@ class RedisClient:
         settings = self._settings
         if settings.path is not None:
             return UNIXClientEndpoint(self._reactor, settings.path, timeout=CONNECT_TIMEOUT)
-        endpoint = HostnameEndpoint(
-            self._reactor, settings.host, settings.port, timeout=CONNECT_TIMEOUT
-        )
-        return wrapClientTLS(ServerIdentity(settings.host), endpoint) if settings.tls else endpoint
+        host, port = settings.host, settings.port
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_TIMEOUT)
+        return wrapClientTLS(ServerIdentity(host), endpoint) if settings.tls else endpoint
 
 
 async def probe_redis(settings: RedisSettings, reactor: Reactor) -> str | None:
@@ -208,9 +207,8 @@ async def probe_redis(settings: RedisSettings, reactor: Reactor) -> str | None:
         return f"its version is {version}; the log needs {'.'.join(map(str, MIN_VERSION))} or newer"
     if policy != "noeviction" and values.get("maxmemory") != "0":
         policy = quote_redis(policy, settings)
-        return (
-            f"its maxmemory-policy is {policy}, which can evict the log; the log needs noeviction"
-        )
+        effect = "which can evict the log; the log needs noeviction"
+        return f"its maxmemory-policy is {policy}, {effect}"
     return None
 
 

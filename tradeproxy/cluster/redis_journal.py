@@ -159,12 +159,8 @@ class RedisJournal(JournalBase):
 
         What a node that lags behind gets from Alpaca may be in the log already.
         """
-        return (
-            self.is_connected
-            and self.is_loaded
-            and lease.epoch == self.epoch
-            and lease.last <= self.last
-        )
+        has_all = self.is_loaded and lease.epoch == self.epoch and lease.last <= self.last
+        return has_all and self.is_connected
 
     def observe_lease(self, lease: LeaseState, asked: frozenset[object], last: int) -> None:
         """Take over the end of the log from a check of the lease.
@@ -350,22 +346,22 @@ class RedisJournal(JournalBase):
     @property
     def is_current(self) -> bool:
         """Whether the whole log was read, and every event of this node is in it."""
-        return self.status.durable and self.last >= self.end and self.outbox.is_empty
+        return self.status.durable and self.last >= self.end and not self.outbox.events
 
     # Reading: the replica, with the events in the outbox, which are newer.
 
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""
-        return self.replica.contains(event) or self.outbox.has(event)
+        return self.replica.contains(event) or self.outbox.events.has(event)
 
     def order(self, order_id: str) -> OrderState | None:
         """Return the newest state of an order; None if no event had it."""
-        return self.outbox.find_order(order_id, self.replica.order(order_id))
+        return self.outbox.events.find_order(order_id, self.replica.order(order_id))
 
     def open_orders(self) -> Sequence[OrderState]:
         """Return every order that is open by its newest state."""
         states = {state.id: state for state in self.replica.open_orders()}
-        for order_id in self.outbox.orders:
+        for order_id in self.outbox.events.orders:
             if (newest := self.order(order_id)) is not None:
                 states[order_id] = newest
         return [state for state in states.values() if state.is_open]
@@ -401,9 +397,8 @@ class RedisJournal(JournalBase):
 
     def _save_without(self, keys: Sequence[str]) -> None:
         if self.outbox.is_leading:
-            self.outbox.save_metadata(
-                {key: value for key, value in self.encode().items() if key not in keys}
-            )
+            metadata = self.encode().items()
+            self.outbox.save_metadata({key: text for key, text in metadata if key not in keys})
 
     def _start_epoch(self) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
@@ -415,9 +410,8 @@ class RedisJournal(JournalBase):
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
-        self.outbox.begin_epoch(
-            self.last, epoch_start, self.replica.list_delivered(self.dedup_horizon)
-        )
+        delivered = self.replica.list_delivered(self.dedup_horizon)
+        self.outbox.begin_epoch(self.last, epoch_start, delivered)
 
     # Trimming.
 
@@ -435,8 +429,7 @@ class RedisJournal(JournalBase):
         # before that would overwrite newer values.
         token = self.outbox.token
         if count and token is not None and not self._is_starting_epoch:
-            trimmed = Deferred.fromCoroutine(
-                self.redis_log.trim(token, self.first - 1, self.encode())
-            )
+            trimming = self.redis_log.trim(token, self.first - 1, self.encode())
+            trimmed = Deferred.fromCoroutine(trimming)
             trimmed.addErrback(lambda failure: failure.trap(RedisUnavailableError))
         return count == TRIM_STEP

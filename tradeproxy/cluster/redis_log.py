@@ -7,24 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, AnyStr, NamedTuple, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
+from tradeproxy.cluster import scripts
 from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError, ReplyTooLargeError
-from tradeproxy.cluster.scripts import (
-    APPEND_IMPORTS,
-    BEGIN_EPOCH,
-    CALL_ROLL,
-    KEYS,
-    LEASE,
-    READ_IMPORTS,
-    READ_STATE,
-    RELEASE,
-    TRIM,
-    WRITE,
-    Script,
-)
 from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED, TRIM_KEYS, Metadata
 from tradeproxy.journal.upgrade import read_execution
 from tradeproxy.wire.event import Event, OrderState, is_time
@@ -141,16 +129,12 @@ class EpochStart:
 
     def encode(self) -> str:
         """Return the JSON text that an entry has."""
-        return json.dumps(
-            {"epoch": self.after_epoch, "after": self.after, "facts": dict(self.metadata)}
-        )
+        metadata = dict(self.metadata)
+        return json.dumps({"epoch": self.after_epoch, "after": self.after, "facts": metadata})
 
     @classmethod
     def parse(cls, text: bytes) -> EpochStart:
-        """Return what `encode` wrote.
-
-        Raises ValueError for anything else.
-        """
+        """Return what `encode` wrote. Raises ValueError for anything else."""
         match _load(text):
             case {
                 "epoch": str(epoch),
@@ -196,11 +180,9 @@ class RedisLog:
         # With the owner's name a token stays unique even if Redis loses all its data.
         self._tokens = count(1)
         # Braces are a hash tag: a Redis Cluster keeps the keys of a script on one shard.
-        self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in KEYS]
-        self._stream = self._keys[KEYS.index("stream")]
-        self._metadata, self._imports = (
-            self._keys[KEYS.index(key)] for key in ("facts", "imports")
-        )
+        self._keys = [f"tradeproxy:{{{account}}}:{key}" for key in scripts.KEYS]
+        self._stream = self._keys[scripts.KEYS.index("stream")]
+        self._metadata = self._keys[scripts.KEYS.index("facts")]
 
     # The lease.
 
@@ -218,7 +200,7 @@ class RedisLog:
         """
         arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), epoch)
         lost = "" if lost_through is None else lost_through
-        reply = await self._run(LEASE, *arguments, lost, *CHECKED_KEYS)
+        reply = await self._run(scripts.LEASE, *arguments, lost, *CHECKED_KEYS)
         with self._reading():
             imports = int(reply.pop(7))
             fields = (None if each is None else each.decode() for each in reply)
@@ -240,7 +222,7 @@ class RedisLog:
 
     async def release(self, token: str) -> None:
         """Release the lease; does nothing if this node no longer has it."""
-        await self._run(RELEASE, self.owner, token)
+        await self._run(scripts.RELEASE, self.owner, token)
 
     # Only the leader may call these.
 
@@ -268,9 +250,8 @@ class RedisLog:
         """
         pairs = _flatten(metadata)
         encoded = [field for event in events for field in _encode(event)]
-        reply = await self._run(
-            WRITE, self.owner, token, now, read_to, stream_state, len(pairs), *pairs, *encoded
-        )
+        head = (self.owner, token, now, read_to, stream_state)
+        reply = await self._run(scripts.WRITE, *head, len(pairs), *pairs, *encoded)
         with self._reading():
             return None if reply is None else WriteResult(int(reply[0]), reply[1])
 
@@ -296,11 +277,11 @@ class RedisLog:
         pairs = _flatten(epoch_start.metadata)
         start: tuple[str | int, ...] = (last, now, epoch_start.encode(), len(pairs), *pairs)
         keys = map(_encode_key, delivered)
-        return await self._run(BEGIN_EPOCH, self.owner, token, *start, *keys) is not None
+        return await self._run(scripts.BEGIN_EPOCH, self.owner, token, *start, *keys) is not None
 
     async def trim(self, token: str, through: int, metadata: Mapping[str, str | None]) -> None:
         """Delete the events up to number `through`, and save metadata."""
-        await self._run(TRIM, self.owner, token, through, through + 1, *_flatten(metadata))
+        await self._run(scripts.TRIM, self.owner, token, through, through + 1, *_flatten(metadata))
 
     async def append_imports(self, token: str, count: int, elements: Sequence[bytes]) -> int | None:
         """Append elements to the list of imports if it has `count`; with 0, begin another list.
@@ -308,7 +289,7 @@ class RedisLog:
         Returns how many it has then: as many as before if it had another count. Returns None,
         without a change, if the token is no longer the lease's.
         """
-        reply = await self._run(APPEND_IMPORTS, self.owner, token, count, *elements)
+        reply = await self._run(scripts.APPEND_IMPORTS, self.owner, token, count, *elements)
         with self._reading():
             return None if reply is None else int(reply)
 
@@ -316,13 +297,10 @@ class RedisLog:
 
     async def read_state(self, seq: int) -> LogState:
         """Return the state of the log, with the payload of event `seq`."""
-        reply = await self._run(READ_STATE, seq)
+        reply = await self._run(scripts.READ_STATE, seq)
         with self._reading():
             pairs, [last, state, owner, epoch_start], entries = reply
-            metadata = {
-                key.decode(): value.decode()
-                for key, value in zip(pairs[::2], pairs[1::2], strict=True)
-            }
+            metadata = _pair([text.decode() for text in pairs])
             if metadata:
                 Metadata("").load(metadata, None)  # nodes do so after they have dropped their rows
             return LogState(
@@ -331,9 +309,7 @@ class RedisLog:
                 None if state is None else state.decode(),
                 "" if owner is None else owner.decode(),
                 None if epoch_start is None else EpochStart.parse(epoch_start),
-                dict(zip(entries[0][1][::2], entries[0][1][1::2], strict=True)).get(b"p")
-                if entries
-                else None,
+                _pair(entries[0][1]).get(b"p") if entries else None,
             )
 
     async def call_roll(self, report: str, milliseconds: int) -> dict[str, str]:
@@ -341,10 +317,9 @@ class RedisLog:
 
         All of them are deleted `milliseconds` after the last one, and when an epoch begins.
         """
-        reply = await self._run(CALL_ROLL, self.owner, report, milliseconds)
+        reply = await self._run(scripts.CALL_ROLL, self.owner, report, milliseconds)
         with self._reading():
-            fields = [each.decode() for each in reply]
-            return dict(zip(fields[::2], fields[1::2], strict=True))
+            return _pair([each.decode() for each in reply])
 
     async def read_entries(self, after: bytes) -> list[LogEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.
@@ -368,7 +343,7 @@ class RedisLog:
         There are IMPORT_BYTES of them at most, but at least one. One that is larger than MAX_PAGE
         is empty.
         """
-        reply = await self._run(READ_IMPORTS, first, limit, IMPORT_BYTES)
+        reply = await self._run(scripts.READ_IMPORTS, first, limit, IMPORT_BYTES)
         with self._reading():
             count, elements = reply
             return max(int(count), 0), [bytes(element) for element in elements]
@@ -387,7 +362,7 @@ class RedisLog:
         except (AttributeError, LookupError, TypeError, ValueError):
             raise self._redis.refuse_reply() from None
 
-    async def _run(self, script: Script, *arguments: str | bytes | int) -> Any:
+    async def _run(self, script: scripts.Script, *arguments: str | bytes | int) -> Any:
         operands = (len(self._keys), *self._keys, *arguments)
         try:
             return await self._redis.call("EVALSHA", script.sha, *operands)
@@ -406,6 +381,11 @@ def _load(text: bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError from error
+
+
+def _pair(texts: Sequence[AnyStr]) -> dict[AnyStr, AnyStr]:
+    """Return the fields of a reply: a name, its value, the next name. Raises ValueError."""
+    return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _flatten(metadata: Mapping[str, str | None]) -> list[str]:
@@ -430,15 +410,11 @@ def _decode(entry_id: bytes, pairs: list[bytes]) -> LogEntry:
     """Return what an entry says. Raises ValueError if its id is none of a stream's."""
     number, part = map(int, entry_id.split(b"-"))
     try:
-        fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        fields = _pair(pairs)
         if part == 0:
-            return EventEntry(
-                entry_id,
-                number,
-                _decode_event(fields),
-                fields[b"e"].decode(),
-                _read_number(fields[b"r"].decode()),
-            )
+            received = _read_number(fields[b"r"].decode())
+            event, epoch = _decode_event(fields), fields[b"e"].decode()
+            return EventEntry(entry_id, number, event, epoch, received)
         if b"b" in fields:
             return StatusEntry(entry_id, epoch_start=EpochStart.parse(fields[b"b"]))
         return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())

@@ -83,11 +83,8 @@ class RollCall:
         """Whether this node may begin a log."""
         if self._since is None or now - self._since < CALL_TIME:
             return False
-        counting = {
-            owner: report.last
-            for owner, report in self._reports.items()
-            if now - report.seen < REPORT_TIME
-        }
+        reports = self._reports.items()
+        counting = {owner: each.last for owner, each in reports if now - each.seen < REPORT_TIME}
         # Names decide between equal numbers.
         first = max(counting, key=lambda owner: (counting[owner], owner), default=None)
         return first == self._owner

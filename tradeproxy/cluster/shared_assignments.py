@@ -71,9 +71,8 @@ class SharedAssignments:
             self._save()
         elif not self._is_reading:
             self._is_reading = True
-            Deferred.fromCoroutine(self._read()).addErrback(
-                lambda failure: failure.trap(RedisUnavailableError)
-            )
+            reading = Deferred.fromCoroutine(self._read())
+            reading.addErrback(lambda failure: failure.trap(RedisUnavailableError))
 
     async def _read(self) -> None:
         epoch = self._metadata.epoch

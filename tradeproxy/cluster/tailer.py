@@ -24,7 +24,6 @@ from typing import Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tradeproxy.cluster.redis_client import RedisUnavailableError
@@ -38,6 +37,7 @@ from tradeproxy.cluster.redis_log import (
     StatusEntry,
 )
 from tradeproxy.hub.account import INTERNAL_ERROR
+from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.log_throttle import is_logged
 
 RETRY_DELAY = 0.1
@@ -105,13 +105,11 @@ class TailTarget(Protocol):
 class LogTailer:
     """Reads the log into a target until stopped; it survives outages and internal errors."""
 
-    _log = Logger()
-
     def __init__(
         self, account: str, log: RedisLog, target: TailTarget, clock: IReactorTime
     ) -> None:
         """`log` needs a connection of its own: reads block it for up to redis_log.BLOCK."""
-        self._account = account
+        self._log = AccountLogger(self, account)
         self._redis_log = log
         self._target = target
         self._clock = clock
@@ -139,9 +137,7 @@ class LogTailer:
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
-        self._log.failure(
-            "{account}: reading the log in Redis failed", failure, account=self._account
-        )
+        self._log.failure("reading the log in Redis failed", failure)
         self._is_mismatched = True  # an entry may be half applied: read from the start
         self._target.mark_unavailable(INTERNAL_ERROR)
         self._running = deferLater(self._clock, AFTER_ERROR, self.start)
@@ -173,17 +169,10 @@ class LogTailer:
         if epoch != target.epoch or self._is_mismatched or not target.matches(log_state):
             self._is_mismatched, found = False, _Comparison.OTHER
             self._at = _BEGINNING
-            epoch_start = log_state.epoch_start
-            if (
-                epoch == target.epoch
-                or epoch_start is None
-                or epoch_start.epoch != epoch
-                or not target.continue_in_epoch(epoch_start)
-            ):
+            start = None if epoch == target.epoch else log_state.epoch_start
+            if start is None or start.epoch != epoch or not target.continue_in_epoch(start):
                 target.read_from_start(log_state)
-        # A node ignores its own stream state: the log has an older one than the node itself.
-        if log_state.stream_state is not None and log_state.status_owner != self._redis_log.owner:
-            target.apply_stream_state(log_state.stream_state)
+        self._apply_status(log_state.stream_state, log_state.status_owner)
         self._end = log_state.last
         target.mark_read_to(log_state.last)
         return found
@@ -231,9 +220,10 @@ class LogTailer:
                 rest = entries[index:]
                 break
             if isinstance(entry, StatusEntry):
-                self._apply_batch(batch)
+                if batch:
+                    self._target.apply_events(batch)
                 batch = []
-                self._apply_status(entry)
+                self._apply_status(entry.stream_state, entry.status_owner)
             elif isinstance(entry, EventEntry) and follows:
                 batch.append(entry)
             else:
@@ -241,7 +231,8 @@ class LogTailer:
                 if _find_seq(entry) == last + 1:
                     batch.append(self._make_hole(entry.id, last + 1))
             self._at = entry.id
-        self._apply_batch(batch)
+        if batch:
+            self._target.apply_events(batch)
         return rest
 
     def _follows(self, entry: LogEntry, last: int) -> bool:
@@ -263,9 +254,8 @@ class LogTailer:
         self._missing += 1
         if is_logged(self._missing):
             self._log.error(
-                "{account}: events {first} to {last} are missing in the log in Redis"
+                "events {first} to {last} are missing in the log in Redis"
                 " ({count} such places so far)",
-                account=self._account,
                 first=first,
                 last=through,
                 count=self._missing,
@@ -288,20 +278,15 @@ class LogTailer:
         self._invalid += 1
         if is_logged(self._invalid):
             self._log.error(
-                "{account}: entry {id} of the log in Redis is not one of the proxy's"
-                " ({count} so far)",
-                account=self._account,
+                "entry {id} of the log in Redis is not one of the proxy's ({count} so far)",
                 id=entry.id.decode(),
                 count=self._invalid,
             )
 
-    def _apply_batch(self, batch: list[EventEntry]) -> None:
-        if batch:
-            self._target.apply_events(batch)
-
-    def _apply_status(self, entry: StatusEntry) -> None:
-        if entry.stream_state is not None and entry.status_owner != self._redis_log.owner:
-            self._target.apply_stream_state(entry.stream_state)
+    def _apply_status(self, state: str | None, owner: str) -> None:
+        """Pass on a stream state, but not this node's own: the log has an older one than itself."""
+        if state is not None and owner != self._redis_log.owner:
+            self._target.apply_stream_state(state)
 
 
 def _find_seq(entry: LogEntry) -> int:

@@ -80,9 +80,8 @@ def read_filter(given: Mapping[str, str]) -> Filter | None:
     if not any(name in given for name in NAMES):
         return None
     symbols = _read_list("symbols", given, _SYMBOL, "AAPL,BTC/USD")
-    events = frozenset(
-        event.lower() for event in _read_list("events", given, _EVENT, "fill,partial_fill")
-    )
+    kinds = _read_list("events", given, _EVENT, "fill,partial_fill")
+    events = frozenset(map(str.lower, kinds))
     for event in sorted(events.difference(EVENT_KINDS))[:MAX_LOOKUPS]:
         # Unknown kinds are accepted: Alpaca may add some. A misspelt one would never match, and
         # the client would wait forever.
@@ -138,9 +137,8 @@ def _read_list(
 
 
 def _keep_objects(values: Any) -> list[dict[str, Any]]:
-    return (
-        [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-    )
+    listed = values if isinstance(values, list) else []
+    return [value for value in listed if isinstance(value, dict)]
 
 
 def _find_texts(name: str, objects: list[dict[str, Any]]) -> Iterator[str]:

@@ -47,9 +47,8 @@ def read_parameters(query: bytes, names: tuple[str, ...]) -> Query:
     """
     given: Query = {}
     try:
-        pairs = parse_qsl(
-            query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS
-        )
+        text = query.decode("latin-1")
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise QueryError(f"the query has more than {MAX_PARAMETERS} parameters") from None
     for name, value in pairs:
@@ -106,7 +105,5 @@ def parse_time(name: str, text: str) -> tuple[int, bool]:
             text = f"{head}+{offset}"
         return parse_time_down(text)
     except ValueError:
-        example = "2026-01-31T14:30:00Z"
-        raise QueryError(
-            f"{name}: is not a time with its offset from UTC, such as {example}"
-        ) from None
+        expected = "a time with its offset from UTC, such as 2026-01-31T14:30:00Z"
+        raise QueryError(f"{name}: is not {expected}") from None

@@ -51,8 +51,7 @@ class EventsRequest:
 def parse_orders_request(query: bytes) -> OrdersRequest:
     """Parse the query of `/orders`. Raises QueryError."""
     given = read_parameters(
-        query,
-        ("status", "symbols", "client_order_id_prefix", "after", "until", "limit", "cursor"),
+        query, ("status", "symbols", "client_order_id_prefix", "after", "until", "limit", "cursor")
     )
     wanted = read_filter(given) or NO_FILTER
     return OrdersRequest(
@@ -86,11 +85,6 @@ def parse_events_request(query: bytes, epoch: str) -> EventsRequest:
         read_limit(given, DEFAULT_LIMIT, MAX_LIMIT),
         _parse_event_key(given.get("cursor"), epoch),
     )
-
-
-def parse_no_parameters(query: bytes) -> None:
-    """Check the query of a page that has no parameters. Raises QueryError."""
-    read_parameters(query, ())
 
 
 def parse_timeline_after(query: bytes) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tradeproxy.query import filters
@@ -27,6 +26,8 @@ MAX_CLIENT_NAME_LENGTH = 64
 
 CLIENT_NAME = "client_name"
 SNAPSHOT = "snapshot"
+
+_POSITIONS = ("since_id", "since", "replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,7 @@ def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOption
     Unknown parameters are ignored; near-misspellings of a known one are an error.
     """
     given = read_parameters(
-        query,
-        (*_POSITIONS, "proxy_status", SNAPSHOT, CLIENT_NAME, "dashboard", *filters.NAMES),
+        query, (*_POSITIONS, "proxy_status", SNAPSHOT, CLIENT_NAME, "dashboard", *filters.NAMES)
     )
     return SubscribeOptions(
         _parse_position(given, since_limit),
@@ -111,20 +111,9 @@ def parse_history_query(
     """
     given = read_parameters(
         query,
-        (
-            *_POSITIONS,
-            "until_id",
-            "until",
-            LAST_EVENT_ID,
-            SNAPSHOT,
-            CLIENT_NAME,
-            *filters.NAMES,
-        ),
+        (*_POSITIONS, "until_id", "until", LAST_EVENT_ID, SNAPSHOT, CLIENT_NAME, *filters.NAMES),
     )
-    for end, begin, others in (
-        ("until", "since", "since_id"),
-        ("until_id", "since_id", "since"),
-    ):
+    for end, begin, others in (("until", "since", "since_id"), ("until_id", "since_id", "since")):
         if end in given and others in given:
             raise QueryError(f"{end}: goes with {begin}, not with {others}")
         if end in given and begin not in given:
@@ -144,9 +133,8 @@ def parse_history_query(
         # A browser repeats the same URL when it reconnects, so the URL has the older position
         # (WHATWG HTML, 9.2.3).
         position = AfterId(check_id("Last-Event-ID", last_event_id))
-    return HistoryQuery(
-        position, until, filters.read_filter(given), _parse_client_name(given), snapshot
-    )
+    wanted, name = filters.read_filter(given), _parse_client_name(given)
+    return HistoryQuery(position, until, wanted, name, snapshot)
 
 
 def _parse_client_name(given: Query) -> str:
@@ -163,33 +151,19 @@ def _parse_client_name(given: Query) -> str:
 
 def _parse_position(given: Query, since_limit: float) -> Position | None:
     chosen = [name for name in _POSITIONS if name in given]
-    if not chosen:
-        return None
-    name, *others = chosen
-    for other in others:
-        raise QueryError(f"{other}: cannot be given together with {name}")
-    return _POSITIONS[name](given[name], since_limit)
-
-
-def _parse_after_id(text: str, _since_limit: float) -> Position:
-    return AfterId(check_id("since_id", text))
-
-
-def _parse_from_time(text: str, since_limit: float) -> Position:
-    time, is_exact = parse_time("since", text)
-    if time > since_limit * 1_000_000:
-        raise QueryError("since: lies in the future")
-    return FromTime(time) if is_exact else AfterTime(time)
-
-
-def _parse_last_events(text: str, _since_limit: float) -> Position:
-    if re.fullmatch("[0-9]{1,7}", text) is None or int(text) > MAX_REPLAY:
-        raise QueryError(f"replay: is not a number from 0 to {MAX_REPLAY}")
-    return LastEvents(int(text))
-
-
-_POSITIONS: dict[str, Callable[[str, float], Position]] = {
-    "since_id": _parse_after_id,
-    "since": _parse_from_time,
-    "replay": _parse_last_events,
-}
+    for other in chosen[1:]:
+        raise QueryError(f"{other}: cannot be given together with {chosen[0]}")
+    match chosen:
+        case ["since_id"]:
+            return AfterId(check_id("since_id", given["since_id"]))
+        case ["since"]:
+            time, is_exact = parse_time("since", given["since"])
+            if time > since_limit * 1_000_000:
+                raise QueryError("since: lies in the future")
+            return FromTime(time) if is_exact else AfterTime(time)
+        case ["replay"]:
+            text = given["replay"]
+            if re.fullmatch("[0-9]{1,7}", text) is None or int(text) > MAX_REPLAY:
+                raise QueryError(f"replay: is not a number from 0 to {MAX_REPLAY}")
+            return LastEvents(int(text))
+    return None

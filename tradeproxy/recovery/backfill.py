@@ -168,9 +168,8 @@ class Backfill:
         except RestRefusedError as error:
             if failure is not None:
                 raise failure from None
-            return BackfillResult(
-                GapOutcome.LOST, f"{reason}, the orders are too: {error.reason}", now
-            )
+            reason = f"{reason}, the orders are too: {error.reason}"
+            return BackfillResult(GapOutcome.LOST, reason, now)
         if failure is None:
             return BackfillResult(GapOutcome.ORDERS, reason, through)
         if not self._slack and self._failed_for < GIVE_UP_AFTER:
@@ -197,18 +196,12 @@ class Backfill:
         if not self._failures:
             self._tried_at = self._clock.seconds()
         if self._history is None:
-            self._history = HistoryReader(
-                self._rest,
-                self._clock,
-                self._since,
-                self._deliver_from_history,
-                self._account.drop_frame,
-            )
+            take, drop = self._deliver_from_history, self._account.drop_frame
+            self._history = HistoryReader(self._rest, self._clock, self._since, take, drop)
         self._find_synthetic()
         # Once the orders are used, a history that answers slowly gets the time that it needs.
-        must_hurry = (
-            self._mode is not RecoveryMode.EVENTS and not self._slack and not self._has_used_orders
-        )
+        has_orders = self._mode is not RecoveryMode.EVENTS and not self._has_used_orders
+        must_hurry = has_orders and not self._slack
         await self._history.read(until, ORDERS_AFTER if must_hurry else PATIENCE)
         return BackfillResult(
             GapOutcome.RECOVERED, "", until, has_oversized=self._history.has_oversized

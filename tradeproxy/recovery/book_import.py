@@ -22,6 +22,7 @@ from tradeproxy.book.strategies import Strategies
 from tradeproxy.journal.base import ImportLog, NotLeadingError, UnreadableError
 from tradeproxy.recovery.delivered import read_time
 from tradeproxy.recovery.reconcile import Document, expand, is_id
+from tradeproxy.recovery.snapshot import SHAPE, read_objects
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import CLOSED_STATUSES, format_time
@@ -46,7 +47,6 @@ ORDERS_AFTER, FILLS_TOKEN, FIRST_TIME = "import orders", "import fills", "import
 IMPORTED = "imported"
 """The key in the journal for the time of the last import. Nothing reads it."""
 
-_SHAPE = "an answer of another shape"
 _NO_END = "the times on its pages do not advance"
 
 
@@ -66,9 +66,8 @@ class BookImport:
     @property
     def progress(self) -> ImportProgress:
         """How far it is."""
-        return ImportProgress(
-            self._state, self._orders, self._fills, self._new, self._fraction, self._reason
-        )
+        counts = (self._orders, self._fills, self._new)
+        return ImportProgress(self._state, *counts, self._fraction, self._reason)
 
     def start(self) -> None:
         """Begin an import, or continue one that was interrupted. While one runs, do nothing."""
@@ -167,7 +166,7 @@ class BookImport:
             if len(page) < FILLS_A_PAGE or newest >= began:
                 return
             if last != token:  # no next page can be asked for
-                raise RestUnavailableError(_SHAPE)
+                raise RestUnavailableError(SHAPE)
 
     def _measure(self, page: list[Document], strategies: Strategies) -> int:
         """Estimate by the times of the fills how much of all is read; return that of the first."""
@@ -244,15 +243,13 @@ class BookImport:
         for attempt in range(RETRIES):
             await deferLater(self._clock, PAUSE * (1 + attempt * attempt))
             try:
-                document = (await self._rest.get(path, parameters)).document
+                answer = await self._rest.get(path, parameters)
             except RestUnavailableError as error:
                 if attempt == RETRIES - 1:
                     raise
                 await deferLater(self._clock, error.retry_after)
             else:
-                if isinstance(document, list) and all(isinstance(each, dict) for each in document):
-                    return document
-                raise RestUnavailableError(_SHAPE)
+                return read_objects(answer.document)
         raise AssertionError("the last attempt returns or raises")
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from tradeproxy.wire import event as events
 from tradeproxy.wire.amount import parse_amount
-from tradeproxy.wire.event import EXECUTION_KINDS, Number, OrderState, parse_time, read_event
+from tradeproxy.wire.event import EXECUTION_KINDS, Number, OrderState, read_event
 from tradeproxy.wire.frame import Recovered
 
 ZERO = Decimal(0)
@@ -78,18 +79,17 @@ def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
         return None
     filled = parse_decimal(state.filled_qty) or ZERO
     kind = str(data.get("event"))
+    is_execution = kind in EXECUTION_KINDS
     is_synthetic = frame.get("recovered") == Recovered.ORDERS.value
     # A synthetic event has the order as it was when the event was made, maybe after more fills.
-    made_to = (
-        parse_decimal(data.get("cum_qty")) if is_synthetic and kind in EXECUTION_KINDS else None
-    )
+    made_to = parse_decimal(data.get("cum_qty")) if is_synthetic and is_execution else None
     filled = filled if made_to is None else made_to
-    qty = parse_decimal(data.get("qty")) if kind in EXECUTION_KINDS else None
+    qty = parse_decimal(data.get("qty")) if is_execution else None
     fill = None if qty is None or qty <= 0 else QuantityRange(max(filled - qty, ZERO), filled)
-    covers_all = is_synthetic and kind in EXECUTION_KINDS and made_to is None
+    covers_all = is_synthetic and is_execution and made_to is None
     time = read_time(data.get("timestamp")) or state.time
     unreadable = find_unreadable({"filled_qty": state.filled_qty}, "filled_qty")
-    if unreadable is None and kind in EXECUTION_KINDS:
+    if unreadable is None and is_execution:
         unreadable = find_unreadable(data, "qty", "cum_qty")
     fill = None if unreadable else fill
     return DeliveredEvent(kind, time, state, filled, fill, is_synthetic, covers_all, unreadable)
@@ -142,10 +142,7 @@ def find_unreadable(document: Mapping[str, Any], *names: str) -> str | None:
 
 def read_time(text: Any) -> int:
     """Parse a time as microseconds since 1970; 0 for anything else."""
-    try:
-        return parse_time(text) if isinstance(text, str) else 0
-    except (ValueError, OverflowError):
-        return 0
+    return events.read_time(text) or 0
 
 
 def subtract(parts: Sequence[QuantityRange], removed: QuantityRange) -> list[QuantityRange]:

@@ -102,11 +102,9 @@ class FoundEvents:
             return True
         state = event.order
         known = None if state is None else self._account.log.order(state.id)
-        return (
-            state is not None
-            and known is not None
-            and (known.status, known.filled_qty) == (state.status, state.filled_qty)
-        )
+        if state is None or known is None:
+            return False
+        return (known.status, known.filled_qty) == (state.status, state.filled_qty)
 
     def _is_late(self, event: Event) -> bool:
         """Whether clients already got newer events, after or before the buffering."""

@@ -100,7 +100,6 @@ class HistoryReader:
         reading = Deferred.fromCoroutine(
             self._rest.stream(PATH, query, lambda chunk: self._receive(parser.feed(chunk)))
         )
-
         self._watch(reading, patience)
         try:
             await reading

@@ -81,12 +81,10 @@ class OpenOrders:
         """Compare with Alpaca's open orders, and remember those.
 
         Returns the `data` of synthetic events for the orders that are missing there in two
-        comparisons in a row, if they closed before `since`. In between, an event of the stream or
-        of the history may arrive. More than MAX_LISTED orders are not compared. Raises
-        RestRefusedError or RestUnavailableError.
-
-        Args:
-            since: the log is complete up to this time (microseconds since 1970).
+        comparisons in a row, if they closed before `since`, the time up to which the log is
+        complete (microseconds since 1970). In between, an event of the stream or of the history may
+        arrive. More than MAX_LISTED orders are not compared. Raises RestRefusedError or
+        RestUnavailableError.
         """
         listed = await read_open_orders(self._rest, _keep_state)
         if len(listed) > MAX_LISTED:

@@ -93,9 +93,8 @@ class OrderBackfill:
             await deferLater(self._clock, CLOCK_STEP)
         open_orders = self._open_orders.read_states()
         unknown = self._open_orders.unknown
-        snapshot = await take_snapshot(
-            self._rest, since, open_orders, unknown, self._open_orders.unreadable
-        )
+        unreadable = self._open_orders.unreadable
+        snapshot = await take_snapshot(self._rest, since, open_orders, unknown, unreadable)
         try:
             await deferLater(self._clock, SETTLE)
             through = await self._deliver_missed(snapshot, begin, since, until)
@@ -184,9 +183,8 @@ class OrderBackfill:
     ) -> list[Document]:
         """Return the `data` of the events of an order that clients did not get."""
         order_id: str = order["id"]
-        logged, buffered = (
-            each.get(order_id, []) for each in (delivered.logged, delivered.buffered)
-        )
+        logged = delivered.logged.get(order_id, [])
+        buffered = delivered.buffered.get(order_id, [])
         before = self._before.get(order_id)
         known = self._account.log.order(order_id) or before
         if self._is_unreadable(order, known, [*logged, *buffered]):

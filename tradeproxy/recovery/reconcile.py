@@ -98,9 +98,8 @@ def _legs(order: Document) -> list[Any]:
 def read_order_state(order: Document) -> OrderState:
     """Return the state of an order. Its time is `updated_at`."""
     filled = parse_decimal(order.get("filled_qty")) or ZERO
-    return OrderState(
-        order["id"], str(order.get("status")), f"{filled:f}", read_time(order.get("updated_at"))
-    )
+    time = read_time(order.get("updated_at"))
+    return OrderState(order["id"], str(order.get("status")), f"{filled:f}", time)
 
 
 def last_change(order: Document, fills: Iterable[FillActivity]) -> int:
@@ -130,10 +129,8 @@ def find_missed_events(
         now.time < since or (dedup_horizon is not None and now.time <= dedup_horizon)
     ):
         return []
-    events = [
-        *_missed_fills(order, now, delivered, fills, since),
-        *_missed_status(order, now, delivered),
-    ]
+    events = list(_missed_fills(order, now, delivered, fills, since))
+    events += _missed_status(order, now, delivered)
     if delivered.state is None and dedup_horizon is not None:
         return [event for event in events if read_time(event["timestamp"]) > dedup_horizon]
     return events
@@ -166,9 +163,8 @@ def _missed_fills(
         if any(part.start <= fill.span.start and fill.span.end <= part.end for part in missing):
             missing = subtract(missing, fill.span)
             is_whole = False
-            event = _build_event(
-                fill.event, fill.time, order, fill.span.end - fill.span.start, fill.price
-            )
+            qty = fill.span.end - fill.span.start
+            event = _build_event(fill.event, fill.time, order, qty, fill.price)
             yield event | {"cum_qty": f"{fill.span.end:f}"}
     for part in missing:
         # The average price is the price of this event only if the event covers the whole quantity.

@@ -8,14 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from tradeproxy.recovery.delivered import find_unreadable, read_time
-from tradeproxy.recovery.reconcile import (
-    Document,
-    FillActivity,
-    expand,
-    is_id,
-    leg_ids,
-    read_fill,
-)
+from tradeproxy.recovery.reconcile import Document, FillActivity, expand, is_id, leg_ids, read_fill
 from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.upstream.rest import (
     RestClient,
@@ -33,7 +26,7 @@ MAX_LIST_SIZE = 64 * 1024 * 1024
 
 _T = TypeVar("_T")
 
-_SHAPE = "an answer of another shape"
+SHAPE = "an answer of another shape"
 
 _TICK = 1
 """Microsecond, subtracted from `after`: Alpaca starts a page after that time, not at it.
@@ -137,7 +130,7 @@ async def read_named_orders(
             unknown.add(order_id)
         else:
             if not (orders := list(expand([answer.document]))):
-                raise RestUnavailableError(_SHAPE)
+                raise RestUnavailableError(SHAPE)
             found += orders
     return found
 
@@ -167,7 +160,7 @@ async def _read_orders(
         answer = await rest.get("/v2/orders", parameters)
         size = _add_size(size, answer)
         if unreadable is None:
-            page = _objects(answer.document)
+            page = read_objects(answer.document)
         else:
             page = _select(answer.document, "id", unreadable)
         orders = list(expand(page))
@@ -209,14 +202,13 @@ async def _add_fills(
     while True:
         answer = await rest.get("/v2/account/activities", parameters)
         size = _add_size(size, answer)
-        page = _objects(answer.document)
+        page = read_objects(answer.document)
         for activity in page:
             if (fill := read_fill(activity)) is not None:
                 snapshot.fills.append(fill)
             elif unreadable is not None and (name := find_unreadable(activity, "qty", "cum_qty")):
-                unreadable.report(
-                    str(activity.get("order_id"))[:MAX_WORD_LENGTH], f"{name} of a fill"
-                )
+                order_id = str(activity.get("order_id"))[:MAX_WORD_LENGTH]
+                unreadable.report(order_id, f"{name} of a fill")
         last = page[-1].get("id") if page else None
         if len(page) < FILLS_A_PAGE or not is_id(last) or last == parameters.get("page_token"):
             return
@@ -237,7 +229,7 @@ def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
     Raises RestUnavailableError if it is no list.
     """
     if not isinstance(document, list):
-        raise RestUnavailableError(_SHAPE)
+        raise RestUnavailableError(SHAPE)
     found: list[Document] = []
     for each in document:
         is_named = isinstance(each, dict) and is_id(each.get(key))
@@ -245,11 +237,11 @@ def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
     return found
 
 
-def _objects(document: Any) -> list[Document]:
+def read_objects(document: Any) -> list[Document]:
     """Return a list of JSON objects.
 
     Raises RestUnavailableError for anything else: it must not count as an empty list.
     """
     if not isinstance(document, list) or not all(isinstance(each, dict) for each in document):
-        raise RestUnavailableError(_SHAPE)
+        raise RestUnavailableError(SHAPE)
     return document

@@ -33,11 +33,10 @@ class UnreadableOrders:
         """
         if order_id not in self._reported and len(self._reported) < MAX_REPORTED:
             self._reported.add(order_id)
+            max_word = len(order_id) if _UUID.fullmatch(order_id) else MAX_WORD
             self._log.warn(
                 "order {order}: {field} is no number of at most 40 digits;"
                 " what is missing of it is not found",
-                order=self._rest.quote(
-                    order_id, len(order_id) if _UUID.fullmatch(order_id) else MAX_WORD
-                ),
+                order=self._rest.quote(order_id, max_word),
                 field=name,
             )

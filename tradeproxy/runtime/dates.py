@@ -40,12 +40,7 @@ class Dates:
     """The dates of one account. Seconds are Unix time; microseconds are since 1970."""
 
     def __init__(self, clock: Callable[[], float], own: Callable[[], float]) -> None:
-        """Begin without an estimate.
-
-        Args:
-            clock: seconds of the clock that measures intervals.
-            own: this machine's clock: Unix time in seconds.
-        """
+        """Begin without an estimate."""
         self.clock = clock
         """Seconds of the clock that measures intervals."""
         self.own = own
@@ -131,8 +126,6 @@ class Dates:
         return date + self.clock() - moment
 
     def _is_confirmed(self, date: float) -> bool:
-        return (
-            self._candidate is not None
-            and self.clock() - self._candidate[1] >= CONFIRM_AFTER
-            and abs(date - self._extrapolate(self._candidate)) <= AGREEMENT
-        )
+        if self._candidate is None or self.clock() - self._candidate[1] < CONFIRM_AFTER:
+            return False
+        return abs(date - self._extrapolate(self._candidate)) <= AGREEMENT

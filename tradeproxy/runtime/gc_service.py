@@ -57,13 +57,7 @@ class GcService(Service):
         clock: IReactorTime,
         read_memory: Callable[[], int] = read_resident_memory,
     ) -> None:
-        """Create a service that collects nothing yet.
-
-        Args:
-            progress: returns a number that grows with every event.
-            clock: the reactor.
-            read_memory: returns the resident memory of this process (bytes).
-        """
+        """Collect nothing yet; `read_memory` returns the resident memory (bytes)."""
         self._progress = progress
         self._read_memory = read_memory
         self._memory = 0

@@ -7,15 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
 
-from twisted.internet.interfaces import (
-    IReactorCore,
-    IReactorFDSet,
-    IReactorPluggableNameResolver,
-    IReactorSSL,
-    IReactorTCP,
-    IReactorThreads,
-    IReactorTime,
-)
+from twisted.internet import interfaces
 from twisted.python import log
 
 CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -24,13 +16,13 @@ dies then too. Other systems have CLOCK_MONOTONIC."""
 
 
 class Reactor(
-    IReactorCore,
-    IReactorFDSet,
-    IReactorPluggableNameResolver,
-    IReactorSSL,
-    IReactorTCP,
-    IReactorThreads,
-    IReactorTime,
+    interfaces.IReactorCore,
+    interfaces.IReactorFDSet,
+    interfaces.IReactorPluggableNameResolver,
+    interfaces.IReactorSSL,
+    interfaces.IReactorTCP,
+    interfaces.IReactorThreads,
+    interfaces.IReactorTime,
 ):
     """What every reactor of Twisted provides on POSIX: sockets, timers, threads and names."""
 

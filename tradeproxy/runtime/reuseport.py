@@ -44,9 +44,8 @@ class ReusePortReactor:
         self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
     ) -> Any:
         """Listen with SO_REUSEPORT (IReactorSSL)."""
-        return self._reactor.listenSSL(
-            _shared(interface, port), factory, contextFactory, backlog, interface
-        )
+        shared = _shared(interface, port)
+        return self._reactor.listenSSL(shared, factory, contextFactory, backlog, interface)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

@@ -47,9 +47,8 @@ def raise_file_limit(
         allowed = soft
     if allowed == wanted:
         return None
-    return (
-        f"PROXY_MAX_CLIENTS: {clients} needs {wanted} open files, and this process gets {allowed}"
-    )
+    needs = f"{clients} needs {wanted} open files"
+    return f"PROXY_MAX_CLIENTS: {needs}, and this process gets {allowed}"
 
 
 def forbid_core_dumps() -> str | None:

@@ -55,9 +55,8 @@ class ServerIdentity:
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> Connection:
         """Return a connection that checks the certificate."""
         connection: Connection = self._options.clientConnectionForTLS(tlsProtocol)
-        connection.set_verify(
-            VERIFY_PEER | VERIFY_FAIL_IF_NO_PEER_CERT, self._build_check(tlsProtocol)
-        )
+        mode = VERIFY_PEER | VERIFY_FAIL_IF_NO_PEER_CERT
+        connection.set_verify(mode, self._build_check(tlsProtocol))
         return connection
 
     def _build_check(

@@ -52,9 +52,8 @@ class HangupService(Service):
         super().startService()
         is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         if not is_ignored and not self._has_terminal():
-            signal.signal(
-                signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload_if_running)
-            )
+            reload = self._reload_if_running
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(reload))
 
     def _has_terminal(self) -> bool:
         try:

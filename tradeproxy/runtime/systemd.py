@@ -39,9 +39,8 @@ class SystemdNotifier(Service):
     _log = Logger()
 
     def __init__(self, address: str, interval: float | None, clock: IReactorTime) -> None:
-        self._address = (
-            f"\0{address[1:]}" if address.startswith("@") else address
-        )  # "@" marks an abstract address
+        # "@" marks an abstract address.
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._interval = interval
         self._is_reachable = True
         self._watchdog = LoopingCall(self._notify, "WATCHDOG=1")
@@ -68,9 +67,8 @@ class SystemdNotifier(Service):
                 teller.sendto(state.encode(), self._address)
         except OSError as error:
             if self._is_reachable:
-                self._log.warn(
-                    "NOTIFY_SOCKET: cannot tell the supervisor: {reason}", reason=error.strerror
-                )
+                reason = error.strerror
+                self._log.warn("NOTIFY_SOCKET: cannot tell the supervisor: {reason}", reason=reason)
             self._is_reachable = False
         else:
             self._is_reachable = True

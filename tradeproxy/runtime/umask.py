@@ -19,8 +19,7 @@ def keep_files_private(runner: MutableMapping[str, Any]) -> None:
     a daemon. A log that is there already gets 0600 if everyone has access to it. One that only a
     group can read keeps its mode: an administrator has chosen that.
 
-    Args:
-        runner: the options of twistd or twist. `umask` is changed.
+    `runner` has the options of twistd or twist; its `umask` is changed.
     """
     os.umask(_UMASK)
     if runner.get("umask") is not None:

@@ -36,12 +36,8 @@ class ActivityQuery:
 
 def parse_activity_query(parameters: Mapping[str, str]) -> ActivityQuery:
     """Parse a request's parameters. Raises ApiError with the name of an invalid one."""
-    fields = {
-        "direction": "desc",
-        "page_size": str(LARGEST_PAGE),
-        "activity_types": FILL,
-        **parameters,
-    }
+    defaults = {"direction": "desc", "page_size": str(LARGEST_PAGE), "activity_types": FILL}
+    fields = {**defaults, **parameters}
     return ActivityQuery(
         fills=FILL in fields["activity_types"].split(","),
         newest_first=choice(fields, "direction", ("asc", "desc")) == "desc",
@@ -57,9 +53,7 @@ def list_activities(records: Iterable[EventRecord], page: ActivityQuery) -> list
 
     `page.token` is the id of the last fill on the previous page. Raises ApiError if it is unknown.
     """
-    fills = {
-        record.fill.id: (record.fill, record) for record in records if page.fills and record.fill
-    }
+    fills = {each.fill.id: (each.fill, each) for each in records if page.fills and each.fill}
     found = sorted(fills.values(), key=lambda pair: pair[0].time)
     if page.newest_first:
         found.reverse()
@@ -88,9 +82,8 @@ def whole_number(fields: Mapping[str, str], name: str, most: int) -> int:
 
 
 def _within(page: ActivityQuery, fill: FillRecord) -> bool:
-    return (page.after is None or fill.time > page.after) and (
-        page.until is None or fill.time < page.until
-    )
+    is_after = page.after is None or fill.time > page.after
+    return is_after and (page.until is None or fill.time < page.until)
 
 
 def _document(fill: FillRecord, data: Document) -> Document:

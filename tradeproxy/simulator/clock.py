@@ -57,9 +57,8 @@ def nanoseconds(text: object) -> int | None:
         moment = datetime.fromisoformat(f"{day}T{time}{zone.upper()}").astimezone(UTC)
     except (ValueError, OverflowError):  # such as the 30th of February, or year 10,000 in UTC
         return None
-    return (moment - EPOCH) // timedelta(seconds=1) * 1_000_000_000 + int(
-        (fraction or "").ljust(9, "0")
-    )
+    seconds = (moment - EPOCH) // timedelta(seconds=1)
+    return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
 
 
 def compact(time: int) -> str:

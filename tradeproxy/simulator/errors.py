@@ -22,3 +22,8 @@ class ApiError(Exception):  # a response, not a fault of the simulator
 def unprocessable(message: str) -> ApiError:
     """Return the error for an invalid request."""
     return ApiError(422, 40010001, message)
+
+
+def bad_request(message: str, code: int = 40010000) -> ApiError:
+    """Return the error for a request that cannot be understood."""
+    return ApiError(400, code, message)

@@ -78,7 +78,7 @@ class Exchange:
         self._random = random
         self._keep = keep
         self._most_open = most_open
-        self._clock = EventClock(seconds, random)
+        self.clock = EventClock(seconds, random)
         self.portfolio = Portfolio(random)
         """The account's id, cash, positions and prices."""
         self._orders: dict[str, Order] = {}
@@ -124,9 +124,7 @@ class Exchange:
     def cancel(self, order_id: str) -> ExchangeResult:
         """Cancel an open order. Raises ApiError if it is unknown or not open."""
         order = self._open_order(order_id)
-        return self._finish(
-            order, OrderStatus.CANCELED, cancel_requested_at=self._clock.timestamp()
-        )
+        return self._finish(order, OrderStatus.CANCELED, cancel_requested_at=self.clock.timestamp())
 
     def cancel_all(self) -> ExchangeResult:
         """Cancel every open order, oldest first."""
@@ -209,7 +207,7 @@ class Exchange:
 
     def draft(self, symbol: str) -> Order:
         """Return an order that the exchange does not have: it buys two units at the market."""
-        time = self._clock.timestamp()
+        time = self.clock.timestamp()
         lasting = usual_time_in_force(symbol)
         return Order(
             id=self.new_id(),
@@ -234,12 +232,8 @@ class Exchange:
 
     def stamped(self, data: Document) -> Document:
         """Return an event's data; a missing id or time is set to a new id or the current time."""
-        at, event_id = self._clock.stamp()
+        at, event_id = self.clock.stamp()
         return {"at": at, "event_id": event_id, "timestamp": at, **data}
-
-    def stamp(self) -> tuple[str, str]:
-        """Return the `at` and `event_id` of a new event."""
-        return self._clock.stamp()
 
     def _open_order(self, order_id: str) -> Order:
         order = self.order(order_id)
@@ -262,7 +256,7 @@ class Exchange:
             raise ApiError(403, 40310000, "too many open orders")
         instrument = self.portfolio.instrument(request.symbol)
         client_order_id = request.client_order_id or random_uuid(self._random)
-        created_at, updated_at = sorted((self._clock.timestamp(), self._clock.timestamp()))
+        created_at, updated_at = sorted((self.clock.timestamp(), self.clock.timestamp()))
         rejected = reject or request.symbol == REJECTED_SYMBOL
         order = Order(
             id=order_id,
@@ -289,9 +283,8 @@ class Exchange:
             self._next[order.id] = UNTRADED[request.time_in_force]
         else:
             self._resting[request.symbol][order.id] = None
-        return ExchangeResult(
-            (order,), (self._event("new", order, execution_id=random_uuid(self._random)),)
-        )
+        event = self._event("new", order, execution_id=random_uuid(self._random))
+        return ExchangeResult((order,), (event,))
 
     def _fill(self, order: Order) -> ExchangeResult:
         request = order.request
@@ -315,7 +308,7 @@ class Exchange:
             qty=number_text(qty),
             position_qty=number_text(position),
             execution_id=random_uuid(self._random),
-            settle_date=self._clock.timestamp(days=1)[:10],
+            settle_date=self.clock.timestamp(days=1)[:10],
         )
         return ExchangeResult((order, *self._orders_reached(request.symbol)), (event,))
 
@@ -324,9 +317,8 @@ class Exchange:
         price, resting = self.portfolio.instrument(symbol).price, self._resting[symbol]
         reached = []
         for order_id in tuple(resting):
-            order = self._orders[order_id] = self._open[order_id] = self._orders[
-                order_id
-            ].at_market(price)
+            order = self._orders[order_id].at_market(price)
+            self._orders[order_id] = self._open[order_id] = order
             if order.trades_at(price):
                 del resting[order_id]
                 self._next[order_id] = OrderStatus.FILLED
@@ -335,10 +327,8 @@ class Exchange:
 
     def _choose_qty(self, order: Order, remaining: Decimal) -> Decimal:
         """Return the quantity to fill now. An order gets at most one partial fill."""
-        untouched = order.status is OrderStatus.NEW
-        divisible = (
-            order.request.qty is not None and order.request.time_in_force != "fok" and remaining > 1
-        )
+        untouched, request = order.status is OrderStatus.NEW, order.request
+        divisible = request.qty is not None and request.time_in_force != "fok" and remaining > 1
         if untouched and divisible and self._random.random() < 0.5:
             return Decimal(self._random.randint(1, max(1, int(remaining) - 1)))
         return remaining
@@ -348,7 +338,7 @@ class Exchange:
         return ExchangeResult((finished,), (self._event(status.value, finished),))
 
     def _change(self, order: Order, status: OrderStatus, **changes: Any) -> Order:
-        time = self._clock.timestamp()
+        time = self.clock.timestamp()
         ended_at = None if status.open else time
         changed = replace(order, status=status, updated_at=time, ended_at=ended_at, **changes)
         self._orders[order.id] = self._open[order.id] = changed
@@ -363,7 +353,7 @@ class Exchange:
         return changed
 
     def _event(self, name: str, order: Order, **fields: Any) -> Document:
-        at, event_id = self._clock.stamp()
+        at, event_id = self.clock.stamp()
         return {
             "at": at,
             "event_id": event_id,

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Struct, ValidationError, convert
 
-from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.errors import bad_request
 
 MOST_EVENTS = 10_000
 """The maximum of `count`. A burst of this size blocks the reactor for over a second."""
@@ -97,34 +97,14 @@ class FaultKind(Enum):
     @property
     def lasting(self) -> bool:
         """Whether the fault lasts, instead of occurring once at injection."""
-        return self in _LASTING
+        return self not in _ONCE
 
 
-_LASTING = frozenset(
-    {
-        FaultKind.OMIT,
-        FaultKind.OUTAGE,
-        FaultKind.THROTTLE,
-        FaultKind.REFUSE,
-        FaultKind.LIMIT,
-        FaultKind.REST_REFUSE,
-        FaultKind.HISTORY_REFUSE,
-        FaultKind.HISTORY_NOT_SSE,
-        FaultKind.HISTORY_HANG,
-        FaultKind.HISTORY_STALL,
-        FaultKind.HISTORY_DELAY,
-        FaultKind.HISTORY_TRUNCATE,
-        FaultKind.HISTORY_DROP,
-        FaultKind.UNREPORTED,
-        FaultKind.DATE_SHIFT,
-        FaultKind.STREAM_WITHOUT_IDS,
-        FaultKind.WITHOUT_IDS,
-        FaultKind.SAME_TIME,
-        FaultKind.OLDER_TIME,
-        FaultKind.TIME_SHIFT,
-    }
+_ONCE = (
+    *(FaultKind.DROP, FaultKind.RESET, FaultKind.CLOSE, FaultKind.SILENCE, FaultKind.MUTE),
+    *(FaultKind.REPEAT, FaultKind.GARBAGE, FaultKind.BURST),
+    *(FaultKind.REISSUE, FaultKind.CORRECT, FaultKind.BUST_CORRECT),
 )
-
 
 _Text: TypeAlias = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 # A line break would begin another header.
@@ -159,20 +139,20 @@ def parse_kind(text: object) -> FaultKind:
     """Parse the name of a kind. Raises ApiError with the names of all."""
     kinds = {kind.value: kind for kind in FaultKind}
     if not isinstance(text, str) or text not in kinds:
-        raise _build_error(f"kind: one of {', '.join(kinds)}")
+        raise bad_request(f"kind: one of {', '.join(kinds)}")
     return kinds[text]
 
 
 def parse_fault(document: object) -> Fault:
     """Parse a fault from a JSON value. Raises ApiError with the name of an invalid field."""
     if not isinstance(document, dict):
-        raise _build_error("a fault is a JSON object")
+        raise bad_request("a fault is a JSON object")
     parse_kind(document.get("kind"))
     try:
         return convert(document, Fault)
     except ValidationError as error:
         reason, _, place = str(error).partition(" - at `$.")
-        raise _build_error(f"{place[:-1]}: {reason}" if place else reason) from None
+        raise bad_request(f"{place[:-1]}: {reason}" if place else reason) from None
 
 
 class LastingFault:
@@ -196,7 +176,3 @@ class LastingFault:
             return now < self._until
         self._remaining -= 1
         return self._remaining >= 0
-
-
-def _build_error(problem: str) -> ApiError:
-    return ApiError(400, 40010000, problem)

@@ -85,10 +85,8 @@ class EventHistory:
 
     def last(self, count: int) -> list[EventRecord]:
         """Return the last `count` events, or all if there are fewer."""
-        return [
-            self._records[position]
-            for position in range(max(self.first, self.end - count), self.end)
-        ]
+        positions = range(max(self.first, self.end - count), self.end)
+        return [self._records[position] for position in positions]
 
     def last_fills(self, count: int) -> list[EventRecord]:
         """Return the last `count` fills, oldest first, or all if there are fewer."""

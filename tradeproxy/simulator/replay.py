@@ -20,7 +20,7 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 from tradeproxy.simulator.clock import nanoseconds, ulid_milliseconds
-from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.errors import bad_request
 from tradeproxy.simulator.history import EventHistory, EventRecord
 
 MILLISECOND = 1_000_000
@@ -63,22 +63,21 @@ def parse_event_range(fields: Mapping[str, str]) -> EventRange:
     parameters = {name: fields[name] for name in PARAMETERS if name in fields}
     for end, start in (("until", "since"), ("until_id", "since_id")):
         if end in parameters and start not in parameters:
-            raise _build_error(f"{end} needs {start}")
+            raise bad_request(f"{end} needs {start}", 40010001)
     if "since" in parameters and "since_id" in parameters:
-        raise _build_error("since and since_id exclude each other")
+        raise bad_request("since and since_id exclude each other", 40010001)
     times = {
         name: nanoseconds(text) for name, text in parameters.items() if not name.endswith("_id")
     }
     ids = {name: text.upper() for name, text in parameters.items() if name.endswith("_id")}
     for name, time in times.items():
         if time is None:
-            raise _build_error(f"{name} is not an RFC 3339 time")
+            raise bad_request(f"{name} is not an RFC 3339 time", 40010001)
     for name, event_id in ids.items():
         if ulid_milliseconds(event_id) is None:
-            raise _build_error(f"{name} is not a ULID")
-    return EventRange(
-        times.get("since"), times.get("until"), ids.get("since_id"), ids.get("until_id")
-    )
+            raise bad_request(f"{name} is not a ULID", 40010001)
+    since, until = times.get("since"), times.get("until")
+    return EventRange(since, until, ids.get("since_id"), ids.get("until_id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +186,13 @@ def _resolve_range(
     history: EventHistory, event_range: EventRange
 ) -> tuple[int, int | None, EventRange]:
     """Return the start, the stop (exclusive), and the range that each event must still match."""
-    if event_range.since is None and event_range.since_id is None:
+    since_id, until_id = event_range.since_id, event_range.until_id
+    if event_range.since is None and since_id is None:
         return history.end, None, event_range
     start, stop = history.first, None
-    if (
-        event_range.since_id is not None
-        and (position := history.position_of(event_range.since_id)) is not None
-    ):
+    if since_id is not None and (position := history.position_of(since_id)) is not None:
         start, event_range = position + 1, replace(event_range, since_id=None)
-    if (
-        event_range.until_id is not None
-        and (position := history.position_of(event_range.until_id)) is not None
-    ):
+    if until_id is not None and (position := history.position_of(until_id)) is not None:
         stop, event_range = position + 1, replace(event_range, until_id=None)
     return start, stop, event_range
 
@@ -213,7 +207,3 @@ def _read_milliseconds(event_id: str) -> int:
     milliseconds = ulid_milliseconds(event_id)
     assert milliseconds is not None, "parse_event_range checks it"
     return milliseconds
-
-
-def _build_error(problem: str) -> ApiError:
-    return ApiError(400, 40010001, problem)

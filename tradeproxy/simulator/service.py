@@ -18,10 +18,7 @@ __all__ = ["Simulator", "SimulatorService"]
 class SimulatorService(MultiService):
     """Serves a simulator on an endpoint; startService raises if the port is in use.
 
-    Args:
-        simulator: The simulator to serve.
-        description: The endpoint, as for twisted.application.strports.
-        reactor: The reactor.
+    `description` is that of the endpoint, as for twisted.application.strports.
     """
 
     def __init__(self, simulator: Simulator, description: str, reactor: Reactor) -> None:

@@ -92,9 +92,8 @@ class StreamSession:
             case _, Listen(streams):
                 return self._listen(TRADE_UPDATES in streams)
             case _, Unlisten(streams):
-                return self._listen(
-                    self.state is SessionState.LISTENING and TRADE_UPDATES not in streams
-                )
+                is_listening = self.state is SessionState.LISTENING
+                return self._listen(is_listening and TRADE_UPDATES not in streams)
         return NO_REPLY
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ class Simulator:
         self.handshakes = 0
         self.last_close: CloseFrame | None = None
         self.reactor = reactor
-        self._wall_clock = wall_clock
+        self.wall_clock = wall_clock
         self._credentials = credentials
         self._connection: StreamConnection | None = None
         self._steps: dict[str, IDelayedCall] = {}
@@ -132,10 +132,7 @@ class Simulator:
         return result.orders
 
     def inject(self, fault: Fault) -> None:
-        """Inject a fault.
-
-        Without a client, only a lasting fault and new events remain.
-        """
+        """Inject a fault. Without a client, only a lasting fault and new events remain."""
         self._log.info("simulated Alpaca: the fault {fault} is injected", fault=fault.kind.value)
         match fault.kind, self._connection:
             case kind, connection if kind.lasting:
@@ -147,9 +144,8 @@ class Simulator:
             case kind, _ if kind in FILL_FAULTS:
                 self._follow_fills(fault)
             case FaultKind.REPEAT, _:
-                self._send(
-                    [(record.payload, self.binary) for record in self.history.last(fault.count)]
-                )
+                records = self.history.last(fault.count)
+                self._send([(record.payload, self.binary) for record in records])
             case FaultKind.GARBAGE, _:
                 self._send(list(islice(cycle(GARBAGE), fault.count)))
             case FaultKind.SILENCE | FaultKind.MUTE, connection if connection is not None:
@@ -241,17 +237,13 @@ class Simulator:
         """
         return chain(self.history, self._unreported)
 
-    def now(self) -> float:
-        """Return the Unix time in seconds."""
-        return self._wall_clock()
-
     def date(self) -> float:
         """Return the Unix time for the Date header of one response, in seconds.
 
         A DATE_SHIFT fault makes it wrong.
         """
         shift = self.fault(FaultKind.DATE_SHIFT)
-        return self._wall_clock() + (shift.offset if shift else 0)
+        return self.wall_clock() + (shift.offset if shift else 0)
 
     def fault(self, kind: FaultKind) -> Fault | None:
         """Return the lasting fault of a kind if it applies now.
@@ -262,7 +254,7 @@ class Simulator:
         return lasting.fault if lasting and lasting.applies(self.reactor.seconds()) else None
 
     def _now(self) -> int:
-        return int(self._wall_clock() * 1e9)
+        return int(self.wall_clock() * 1e9)
 
     def _is_reported(self, data: Document) -> bool:
         """Whether a change of an order has an event. One that has none is recorded apart."""
@@ -273,7 +265,7 @@ class Simulator:
 
     def _follow_fills(self, fault: Fault) -> None:
         fills = [json.loads(record.data) for record in self.history.last_fills(fault.count)]
-        events = follow_fills(fault, fills, self.exchange.stamp)
+        events = follow_fills(fault, fills, self.exchange.clock.stamp)
         self._publish([self._record(data) for data in events])
 
     def _record(self, data: Document) -> EventRecord:

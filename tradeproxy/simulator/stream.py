@@ -99,9 +99,8 @@ class StreamProtocol(WebSocketServerProtocol):
 
     def quiet(self, kind: FaultKind, seconds: float | None) -> None:
         """Begin SILENCE or MUTE for `seconds`; forever if None."""
-        self._quiet_until[kind] = self.factory.reactor.seconds() + (
-            inf if seconds is None else seconds
-        )
+        now = self.factory.reactor.seconds()
+        self._quiet_until[kind] = inf if seconds is None else now + seconds
 
     def close(self, code: int) -> None:
         """Start the closing handshake.

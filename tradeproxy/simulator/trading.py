@@ -116,9 +116,9 @@ class TradingApi:
             case ["assets", *name]:
                 return 200, self._portfolio.find_asset("/".join(name)).asset()
             case ["clock"]:
-                return 200, read_clock(self._simulator.now())
+                return 200, read_clock(self._simulator.wall_clock())
             case ["calendar"]:
-                return 200, list_days(query, self._simulator.now())
+                return 200, list_days(query, self._simulator.wall_clock())
         return None
 
     def _apply(self, result: ExchangeResult) -> HttpResponse:

@@ -12,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tradeproxy.simulator.completion import complete_event
-from tradeproxy.simulator.errors import ApiError
+from tradeproxy.simulator.errors import ApiError, bad_request
 from tradeproxy.simulator.faults import Fault, FaultKind, parse_fault, parse_kind
 from tradeproxy.simulator.orders import parse_price
 from tradeproxy.simulator.replay import Damage, parse_event_range
@@ -114,7 +114,7 @@ class Api(Resource):
 
     def _emit(self, data: Any) -> HttpResponse:
         if not isinstance(data, dict):
-            raise ApiError(400, 40010000, "the body is the event's data, a JSON object")
+            raise bad_request("the body is the event's data, a JSON object")
         event = complete_event(data, self._simulator.exchange)
         return 200, {"delivered": self._simulator.emit_stamped(event)}
 
@@ -191,9 +191,8 @@ class ApiSite(Site):
     ) -> None:
         stream = StreamFactory(simulator)
         stream.protocol = protocol
-        super().__init__(
-            Api(simulator, stream), requestFactory=_BoundedRequest, reactor=simulator.reactor
-        )
+        api = Api(simulator, stream)
+        super().__init__(api, requestFactory=_BoundedRequest, reactor=simulator.reactor)
 
     def log(self, request: Any) -> None:
         """Log nothing: a request is not a state change."""
@@ -228,7 +227,7 @@ def _json(request: Request, *, is_event: bool = False) -> Any:
     try:
         return json.loads(body.decode(), parse_constant=None if is_event else _reject_constant)
     except (ValueError, RecursionError):
-        raise ApiError(400, 40010000, "request body is not JSON") from None
+        raise bad_request("request body is not JSON") from None
 
 
 def _reject_constant(name: str) -> Any:
@@ -240,8 +239,6 @@ def _credentials(request: Request) -> Credentials:
     scheme, _, token = (request.getHeader("authorization") or "").partition(" ")
     if scheme.lower() == "bearer":
         return OAuthToken(Secret(token))
-    key_id, secret_key = (
-        request.getHeader("apca-api-key-id"),
-        request.getHeader("apca-api-secret-key"),
-    )
-    return KeyPair(Secret(key_id or ""), Secret(secret_key or ""))
+    names = ("apca-api-key-id", "apca-api-secret-key")
+    key_id, secret_key = (Secret(request.getHeader(name) or "") for name in names)
+    return KeyPair(key_id, secret_key)

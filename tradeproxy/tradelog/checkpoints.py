@@ -97,11 +97,8 @@ class CheckpointFile:
         return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
 
     def _load(self, content: bytes) -> None:
-        found = [
-            each
-            for start in range(0, len(content), SLOT_SIZE)
-            if (each := _parse(content[start : start + SLOT_SIZE])) is not None
-        ]
+        starts = range(0, len(content), SLOT_SIZE)
+        found = list(filter(None, (_parse(content[at : at + SLOT_SIZE]) for at in starts)))
         found.sort(key=lambda each: each[0], reverse=True)
         self._number = found[0][0] if found else 0
         self.newest_first = [checkpoint for _, checkpoint in found]

@@ -30,7 +30,6 @@ _PATHS = {
 COLUMNS = (*_PATHS, "recovered", "reason")
 """The names, in their order. New ones come last: programs may read a column by its number."""
 
-
 UNREADABLE = "(nested too deeply)"
 """The text of a field that cannot be written."""
 

@@ -77,9 +77,7 @@ class DayFiles:
 
         This is for a folder without a checkpoint. Raises OSError or JournalError.
         """
-        names = [
-            name for name in os.listdir(self.directory) if self._format.pattern.fullmatch(name)
-        ]
+        names = filter(self._format.pattern.fullmatch, os.listdir(self.directory))
         found: list[Cursor] = []
         for name in sorted(names, reverse=True)[:MAX_SEARCHED]:
             descriptor = open_private(self.directory / name, os.O_RDWR)

@@ -142,8 +142,11 @@ class TradeLogService(Service):
             raise
         except UnreadableError:
             pass  # the journal has reported why
-        except (OSError, JournalError) as error:
-            self._report(self._explain(error))
+        except JournalError as error:
+            self._report(str(error))
+        except OSError as error:
+            directory = self._files.directory
+            self._report(f"{directory}: {describe_os_error(error, directory)}")
         except Exception:
             self._log.failure("the trade log failed")
             self._report("an error of the proxy's own: see its log")
@@ -306,14 +309,8 @@ class TradeLogService(Service):
         if (count := through - after) > 0:
             self._declared = self._account.log.epoch, through
             self._state.missing += count
-            self._log.warn(
-                "the trade log lacks {rows}, which {why}", rows=plural(count, "row"), why=why
-            )
-
-    def _explain(self, error: OSError | JournalError) -> str:
-        if isinstance(error, JournalError):
-            return str(error)
-        return f"{self._files.directory}: {describe_os_error(error, self._files.directory)}"
+            rows = plural(count, "row")
+            self._log.warn("the trade log lacks {rows}, which {why}", rows=rows, why=why)
 
     def _report(self, reason: str | None) -> None:
         notices, self._state.is_failing = self._account.notices, reason is not None

@@ -41,7 +41,7 @@ from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.runtime.peer import get_host_key
 from tradeproxy.runtime.socket_limit import unwrap
-from tradeproxy.web.errors import render_rejection
+from tradeproxy.web.responses import render_rejection, send_body
 from tradeproxy.web.turns import Turns
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -267,9 +267,7 @@ class Answer:
         return is_known
 
     def _send_error(self, rejection: Rejection) -> None:
-        body = render_rejection(self._request, rejection)
-        self._request.setHeader(b"content-length", b"%d" % len(body))
-        self._request.write(body)  # which sends only the head in answer to HEAD
+        send_body(self._request, render_rejection(self._request, rejection))
 
     # The end.
 

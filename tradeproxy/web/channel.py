@@ -24,7 +24,7 @@ from tradeproxy.downstream.handshake_limits import (
 )
 from tradeproxy.downstream.shared_names import share_late_names
 from tradeproxy.runtime.socket_limit import SocketLimit
-from tradeproxy.web.errors import encode_error
+from tradeproxy.web.responses import encode_error
 
 MAX_LENGTH_DIGITS = 19
 """Digits of a Content-Length. Python's `int` raises an error for more than 4300."""

@@ -22,18 +22,14 @@ PREFLIGHT_AGE = b"600"
 
 def is_shared(destination: Route | None) -> bool:
     """Return whether pages of allowed origins may read what is at this route."""
-    return (
-        isinstance(destination, StreamRoute | SseRoute | StateRoute) or destination in _SHARED_PAGES
-    )
+    is_of_account = isinstance(destination, StreamRoute | SseRoute | StateRoute)
+    return is_of_account or destination in _SHARED_PAGES
 
 
 def is_preflight(request: Request) -> bool:
     """Return whether a browser asks what a page may send. It asks without a token."""
-    return (
-        request.method == b"OPTIONS"
-        and request.requestHeaders.hasHeader(b"origin")
-        and request.requestHeaders.hasHeader(b"access-control-request-method")
-    )
+    has = request.requestHeaders.hasHeader
+    return request.method == b"OPTIONS" and has(b"origin") and has(b"access-control-request-method")
 
 
 def allow_reading(request: Request, origin: str) -> None:

@@ -20,9 +20,7 @@ def healthz(accounts: Iterable[Account]) -> tuple[int, dict[str, Any]]:
     The status is 503 only if a restart helps: the proxy itself has failed for an account.
     Trouble at Alpaca or with a disk gives 200, since a restart does not fix it.
     """
-    reasons = [
-        f"{account.name}: {account.upstream.reason}" for account in accounts if account.has_failed
-    ]
+    reasons = [f"{each.name}: {each.upstream.reason}" for each in accounts if each.has_failed]
     return (503, {"status": "failed", "reasons": reasons}) if reasons else (200, {"status": "ok"})
 
 
@@ -44,9 +42,8 @@ def readyz(
         account_reasons = _list_problems(account)
         reasons.extend(f"{account.name}: {reason}" for reason in account_reasons)
         notices.extend(f"{account.name}: {notice}" for notice in account.notices.values())
-        states[account.name] = _describe_state(
-            account, account_reasons, clients.get(account.name, 0)
-        )
+        count = clients.get(account.name, 0)
+        states[account.name] = _describe_state(account, account_reasons, count)
     notices.extend(dict.fromkeys(hook.problem for hook in webhooks if hook.problem is not None))
     return (503 if reasons else 200), {
         "ready": not reasons,

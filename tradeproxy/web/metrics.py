@@ -17,29 +17,6 @@ from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.event import EVENT_KINDS, OTHER_KIND
 from tradeproxy.wire.proxy_status import GapOutcome
 
-WEBHOOK_COUNTERS: tuple[tuple[str, str, Callable[[DeliveryStats], int]], ...] = (
-    (
-        "webhook_sent",
-        "Messages that the receiver has accepted.",
-        lambda stats: stats.sent,
-    ),
-    (
-        "webhook_failures",
-        "Attempts that failed; the message is sent again.",
-        lambda stats: stats.failures,
-    ),
-    (
-        "webhook_rejected",
-        "Messages that the receiver has refused for good.",
-        lambda stats: stats.rejected,
-    ),
-    (
-        "webhook_skipped",
-        "Events that were not sent: too old, or no longer stored.",
-        lambda stats: stats.skipped,
-    ),
-)
-
 OPEN_METRICS = "application/openmetrics-text"
 
 SLOW_PREFIX = "read too slowly"
@@ -50,174 +27,72 @@ MICROSECONDS = 1_000_000
 MAX_AGE = 1.0
 """Seconds for which one document serves every request. Rendering one takes milliseconds."""
 
-AccountMetric: TypeAlias = "tuple[str, str, Callable[[Account], float | None]]"
-"""A name, its help text and a function for the value, which is None if there is none yet."""
+Values: TypeAlias = Mapping[str, float | None]
+"""By the name of a metric. None, as a missing name, means that there is no value yet."""
 
-GAUGES: tuple[AccountMetric, ...] = (
-    (
-        "upstream_streaming",
-        "Whether Alpaca streams the account's events: 1, or 0.",
-        lambda account: account.upstream.streaming,
-    ),
-    (
-        "upstream_mute",
-        "Whether only the regular check finds events: 1, or 0.",
-        lambda account: account.is_mute,
-    ),
-    (
-        "upstream_since_timestamp_seconds",
-        "When the stream went up or down; failed attempts do not change it.",
-        lambda account: account.upstream.since,
-    ),
-    (
-        "last_event_timestamp_seconds",
-        "The time of the newest event in the journal, by Alpaca's clock.",
-        lambda account: _seconds(account.log.newest_time),
-    ),
-    (
-        "gap_open",
-        "Whether events may be missing that a backfill has not found yet: 1, or 0.",
-        lambda account: account.open_gap is not None,
-    ),
-    (
-        "holding",
-        "Whether new events wait for missed ones: 1, or 0.",
-        lambda account: account.is_buffering,
-    ),
-    (
-        "journal_durable",
-        "Whether every event is on the disk before it is delivered: 1, or 0.",
-        lambda account: account.log.status.durable,
-    ),
-    (
-        "journal_rows",
-        "Events in the journal.",
-        lambda account: account.log.last - account.log.first + 1,
-    ),
-    (
-        "journal_oldest_timestamp_seconds",
-        "The time from which the journal has every event.",
-        lambda account: _seconds(account.log.complete_from),
-    ),
-    (
-        "book_rows_behind",
-        "Events of the journal that the book of orders and positions does not have yet.",
-        lambda account: None if account.book is None else account.book.rows_behind,
-    ),
-    (
-        "book_complete",
-        "Whether nothing is missing in the book, as far as Alpaca's last answer shows: 1, or 0.",
-        lambda account: None if account.book is None else account.book.is_complete,
-    ),
-    (
-        "trade_log_failing",
-        "Whether the trade log cannot be written now: 1, or 0.",
-        lambda account: None if account.trade_log is None else account.trade_log.is_failing,
-    ),
-    (
-        "trade_log_lag_events",
-        "Events in the journal that are not in the trade log yet.",
-        lambda account: _read_trade_log_lag(account),
-    ),
-    (
-        "leader",
-        "Whether this node is the account's leader: 1, or 0.",
-        lambda account: None if account.role is None else account.role.is_leader,
-    ),
-    (
-        "lease_renewed_timestamp_seconds",
-        "When this node last renewed the account's lease.",
-        lambda account: None if account.role is None else account.role.lease_renewed,
-    ),
-    (
-        "log_lag_events",
-        "Events in the shared log that this node had not read at its last check.",
-        lambda account: None if account.role is None else account.role.lag,
-    ),
-)
+# The help text of each metric, by its name without the prefix. Every scrape has all of them.
 
-COUNTERS: tuple[AccountMetric, ...] = (
-    (
-        "duplicates",
-        "Events that Alpaca sent again; they were not delivered again.",
-        lambda account: account.log.duplicates,
+ACCOUNT_GAUGES = {
+    "upstream_streaming": "Whether Alpaca streams the account's events: 1, or 0.",
+    "upstream_mute": "Whether only the regular check finds events: 1, or 0.",
+    "upstream_since_timestamp_seconds": (
+        "When the stream went up or down; failed attempts do not change it."
     ),
-    (
-        "malformed_frames",
-        "Frames from Alpaca that were dropped; the log has the first of each kind.",
-        lambda account: account.dropped_frames.total(),
+    "last_event_timestamp_seconds": (
+        "The time of the newest event in the journal, by Alpaca's clock."
     ),
-    (
-        "book_corrections",
-        "Positions of the book that were wrong in two comparisons in a row.",
-        lambda account: None if account.book is None else account.book.corrected,
+    "gap_open": "Whether events may be missing that a backfill has not found yet: 1, or 0.",
+    "holding": "Whether new events wait for missed ones: 1, or 0.",
+    "journal_durable": "Whether every event is on the disk before it is delivered: 1, or 0.",
+    "journal_rows": "Events in the journal.",
+    "journal_oldest_timestamp_seconds": "The time from which the journal has every event.",
+    "book_rows_behind": (
+        "Events of the journal that the book of orders and positions does not have yet."
     ),
-    (
-        "trade_log_events",
-        "Events that were written to the trade log.",
-        lambda account: None if account.trade_log is None else account.trade_log.rows,
+    "book_complete": (
+        "Whether nothing is missing in the book, as far as Alpaca's last answer shows: 1, or 0."
     ),
-    (
-        "trade_log_missing",
-        "Events that the trade log does not have: trimmed too early, or never stored.",
-        lambda account: None if account.trade_log is None else account.trade_log.missing,
+    "trade_log_failing": "Whether the trade log cannot be written now: 1, or 0.",
+    "trade_log_lag_events": "Events in the journal that are not in the trade log yet.",
+    "leader": "Whether this node is the account's leader: 1, or 0.",
+    "lease_renewed_timestamp_seconds": "When this node last renewed the account's lease.",
+    "log_lag_events": ("Events in the shared log that this node had not read at its last check."),
+}
+ACCOUNT_COUNTERS = {
+    "duplicates": "Events that Alpaca sent again; they were not delivered again.",
+    "malformed_frames": "Frames from Alpaca that were dropped; the log has the first of each kind.",
+    "book_corrections": "Positions of the book that were wrong in two comparisons in a row.",
+    "trade_log_events": "Events that were written to the trade log.",
+    "trade_log_missing": (
+        "Events that the trade log does not have: trimmed too early, or never stored."
     ),
-    (
-        "leader_turns",
-        "How often this node has become the account's leader.",
-        lambda account: None if account.role is None else account.role.terms,
+    "leader_turns": "How often this node has become the account's leader.",
+}
+HISTOGRAMS = {
+    "journal_commit_seconds": "Duration of one commit of a batch.",
+    "delivery_latency_seconds": (
+        "From the read of a batch's first event to the write to the last client that keeps up."
     ),
-)
+    "burst_events": "Events in one batch: committed and delivered together.",
+}
+LABELLED_COUNTERS = {
+    "upstream_reconnects": ("reason", "Attempts to connect to Alpaca again, by reason."),
+    "events": ("kind", "Events that were delivered, each counted once."),
+    "gaps": ("outcome", "Gaps that began (pending), and their outcomes."),
+    "recovered_events": ("by", "Missed events that were found in gaps or by regular checks."),
+}
+"""The label beside the account, and the help text."""
 
-LABELLED_COUNTERS: tuple[tuple[str, str, str, Callable[[Account], Mapping[str, int]]], ...] = (
-    # Each tuple: name, label, help text, and a function for the counts by label value.
-    # Every label value exists from the start. Prometheus cannot see an increase from "no sample"
-    # to 1, so rate() and increase() would miss the first event.
-    (
-        "upstream_reconnects",
-        "reason",
-        "Attempts to connect to Alpaca again, by reason.",
-        lambda account: account.reconnect_reasons,
-    ),
-    (
-        "events",
-        "kind",
-        "Events that were delivered, each counted once.",
-        lambda account: {
-            kind: account.log.event_counts[kind] for kind in (*sorted(EVENT_KINDS), OTHER_KIND)
-        },
-    ),
-    (
-        "gaps",
-        "outcome",
-        "Gaps that began (pending), and their outcomes.",
-        lambda account: {outcome.value: account.gap_outcomes[outcome] for outcome in GapOutcome},
-    ),
-    (
-        "recovered_events",
-        "by",
-        "Missed events that were found in gaps or by regular checks.",
-        lambda account: account.found_events,
-    ),
-)
-
-HISTOGRAMS: tuple[tuple[str, str, Callable[[Account], Histogram]], ...] = (
-    (
-        "journal_commit_seconds",
-        "Duration of one commit of a batch.",
-        lambda account: account.log.commit_seconds,
-    ),
-    (
-        "delivery_latency_seconds",
-        "From the read of a batch's first event to the write to the last client that keeps up.",
-        lambda account: account.latency,
-    ),
-    (
-        "burst_events",
-        "Events in one batch: committed and delivered together.",
-        lambda account: account.batch_sizes,
-    ),
-)
+WEBHOOK_COUNTERS = {
+    "webhook_sent": "Messages that the receiver has accepted.",
+    "webhook_failures": "Attempts that failed; the message is sent again.",
+    "webhook_rejected": "Messages that the receiver has refused for good.",
+    "webhook_skipped": "Events that were not sent: too old, or no longer stored.",
+}
+WEBHOOK_GAUGES = {
+    "webhook_up": "Whether the last attempt to send was accepted: 1, or 0.",
+    "webhook_last_sent_timestamp_seconds": "When the receiver last accepted a message.",
+}
 
 
 class Metrics:
@@ -284,71 +159,41 @@ class ProxyCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric family."""
-        for name, text, value in GAUGES:
-            gauge = GaugeMetricFamily(f"tradeproxy_{name}", text, labels=["account"])
-            for account in self._accounts:
-                if (found := value(account)) is not None:
-                    gauge.add_metric([account.name], found)
-            yield gauge
-        for name, text, value in COUNTERS:
-            counter = CounterMetricFamily(f"tradeproxy_{name}", text, labels=["account"])
-            for account in self._accounts:
-                counter.add_metric([account.name], value(account) or 0)
-            yield counter
-        for name, text, histogram in HISTOGRAMS:
+        values = [([account.name], _read_account(account)) for account in self._accounts]
+        yield from _build(GaugeMetricFamily, ACCOUNT_GAUGES, ["account"], values)
+        yield from _build(CounterMetricFamily, ACCOUNT_COUNTERS, ["account"], values)
+        for name, text in HISTOGRAMS.items():
             family = HistogramMetricFamily(f"tradeproxy_{name}", text, labels=["account"])
             for account in self._accounts:
-                measured = histogram(account)
+                measured = _find_histograms(account)[name]
                 family.add_metric([account.name], _buckets(measured), measured.total)
             yield family
-        for name, label, text, counts in LABELLED_COUNTERS:
+        for name, (label, text) in LABELLED_COUNTERS.items():
             counter = CounterMetricFamily(f"tradeproxy_{name}", text, labels=["account", label])
             for account in self._accounts:
-                for label_value, count in counts(account).items():
+                for label_value, count in _count_by_label(account)[name].items():
                     counter.add_metric([account.name, label_value], count)
             yield counter
         yield from self._collect_clients()
-        yield from self._collect_webhooks()
-
-    def _collect_webhooks(self) -> Iterator[Metric]:
         labels, all_stats = ["webhook", "account"], self._list_webhooks()
-        for name, text, count in WEBHOOK_COUNTERS:
-            counter = CounterMetricFamily(f"tradeproxy_{name}", text, labels=labels)
-            for stats in all_stats:
-                counter.add_metric([stats.webhook, stats.account], count(stats))
-            yield counter
-        works = GaugeMetricFamily(
-            "tradeproxy_webhook_up",
-            "Whether the last attempt to send was accepted: 1, or 0.",
-            labels=labels,
-        )
-        last = GaugeMetricFamily(
-            "tradeproxy_webhook_last_sent_timestamp_seconds",
-            "When the receiver last accepted a message.",
-            labels=labels,
-        )
-        for stats in all_stats:
-            works.add_metric([stats.webhook, stats.account], stats.problem is None)
-            if stats.last_sent is not None:
-                last.add_metric([stats.webhook, stats.account], stats.last_sent)
-        yield from (works, last)
+        webhooks = [([each.webhook, each.account], _read_webhook(each)) for each in all_stats]
+        yield from _build(CounterMetricFamily, WEBHOOK_COUNTERS, labels, webhooks)
+        yield from _build(GaugeMetricFamily, WEBHOOK_GAUGES, labels, webhooks)
 
     def _collect_clients(self) -> Iterator[Metric]:
         clients, rejections = self._clients, self._clients.rejections.counts
+        labels = ["account", "dialect"]
         connected = GaugeMetricFamily(
-            "tradeproxy_clients",
-            "Clients that are connected to a stream.",
-            labels=["account", "dialect"],
+            "tradeproxy_clients", "Clients that are connected to a stream.", labels=labels
         )
         accepted = CounterMetricFamily(
             "tradeproxy_client_connections",
             "Clients that have connected to a stream.",
-            labels=["account", "dialect"],
+            labels=labels,
         )
-        for client_labels, count in clients.connected.items():
-            connected.add_metric([client_labels.account, client_labels.dialect], count)
-        for client_labels, count in clients.accepted.items():
-            accepted.add_metric([client_labels.account, client_labels.dialect], count)
+        for family, counts in ((connected, clients.connected), (accepted, clients.accepted)):
+            for client_labels, count in counts.items():
+                family.add_metric([client_labels.account, client_labels.dialect], count)
         rejected = CounterMetricFamily(
             "tradeproxy_refusals", "Clients that were rejected or dropped.", labels=["reason"]
         )
@@ -357,9 +202,7 @@ class ProxyCollector(Collector):
         yield from (connected, accepted, rejected)
         slow = sum(count for reason, count in rejections.items() if reason.startswith(SLOW_PREFIX))
         yield CounterMetricFamily(
-            "tradeproxy_slow_closes",
-            "Clients among these that read too slowly.",
-            slow,
+            "tradeproxy_slow_closes", "Clients among these that read too slowly.", slow
         )
         yield GaugeMetricFamily(
             "tradeproxy_connections",
@@ -373,16 +216,97 @@ class ProxyCollector(Collector):
         )
 
 
+def _read_account(account: Account) -> Values:
+    log, book, trade_log, role = account.log, account.book, account.trade_log, account.role
+    values: dict[str, float | None] = {
+        "upstream_streaming": account.upstream.streaming,
+        "upstream_mute": account.is_mute,
+        "upstream_since_timestamp_seconds": account.upstream.since,
+        "last_event_timestamp_seconds": _seconds(log.newest_time),
+        "gap_open": account.open_gap is not None,
+        "holding": account.is_buffering,
+        "journal_durable": log.status.durable,
+        "journal_rows": log.last - log.first + 1,
+        "journal_oldest_timestamp_seconds": _seconds(log.complete_from),
+        "duplicates": log.duplicates,
+        "malformed_frames": account.dropped_frames.total(),
+    }
+    if book is not None:
+        values |= {
+            "book_rows_behind": book.rows_behind,
+            "book_complete": book.is_complete,
+            "book_corrections": book.corrected,
+        }
+    if trade_log is not None:
+        position = trade_log.position  # None on a node that does not write
+        values |= {
+            "trade_log_failing": trade_log.is_failing,
+            "trade_log_lag_events": None if position is None else account.lag(position),
+            "trade_log_events": trade_log.rows,
+            "trade_log_missing": trade_log.missing,
+        }
+    if role is not None:
+        values |= {
+            "leader": role.is_leader,
+            "lease_renewed_timestamp_seconds": role.lease_renewed,
+            "log_lag_events": role.lag,
+            "leader_turns": role.terms,
+        }
+    return values
+
+
+def _find_histograms(account: Account) -> Mapping[str, Histogram]:
+    return {
+        "journal_commit_seconds": account.log.commit_seconds,
+        "delivery_latency_seconds": account.latency,
+        "burst_events": account.batch_sizes,
+    }
+
+
+def _count_by_label(account: Account) -> Mapping[str, Mapping[str, int]]:
+    """Return the counts of LABELLED_COUNTERS, by label value.
+
+    Every label value exists from the start. Prometheus cannot see an increase from "no sample" to
+    1, so rate() and increase() would miss the first event.
+    """
+    kinds = (*sorted(EVENT_KINDS), OTHER_KIND)
+    return {
+        "upstream_reconnects": account.reconnect_reasons,
+        "events": {kind: account.log.event_counts[kind] for kind in kinds},
+        "gaps": {outcome.value: account.gap_outcomes[outcome] for outcome in GapOutcome},
+        "recovered_events": account.found_events,
+    }
+
+
+def _read_webhook(stats: DeliveryStats) -> Values:
+    return {
+        "webhook_sent": stats.sent,
+        "webhook_failures": stats.failures,
+        "webhook_rejected": stats.rejected,
+        "webhook_skipped": stats.skipped,
+        "webhook_up": stats.problem is None,
+        "webhook_last_sent_timestamp_seconds": stats.last_sent,
+    }
+
+
+def _build(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    texts: Mapping[str, str],
+    labels: list[str],
+    values: Iterable[tuple[list[str], Values]],
+) -> Iterator[Metric]:
+    """Yield a family for each metric. Without a value a counter is 0, and a gauge has no sample."""
+    for name, text in texts.items():
+        family = kind(f"tradeproxy_{name}", text, labels=labels)
+        for label_values, found in values:
+            value = found.get(name)
+            if value is not None or kind is CounterMetricFamily:
+                family.add_metric(label_values, value or 0)
+        yield family
+
+
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip([*map(repr, histogram.bounds), "+Inf"], histogram.counts, strict=True))
-
-
-def _read_trade_log_lag(account: Account) -> float | None:
-    """Return how many rows are not written yet; None on a node that does not write."""
-    state = account.trade_log
-    if state is None or state.position is None:
-        return None
-    return account.lag(state.position)
 
 
 def _seconds(microseconds: int | None) -> float | None:

@@ -27,7 +27,7 @@ from zope.interface import implementer
 from tradeproxy.downstream.admission import Admission, Rejection
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.runtime.http_body import RequestBody, discard_body
-from tradeproxy.web.errors import render_error
+from tradeproxy.web.responses import render_error, send_body
 from tradeproxy.web.routes import RestRequest
 from tradeproxy.wire.close_codes import CloseCode
 
@@ -115,9 +115,8 @@ class RestProxy:
         if not round_trip.reserve_sockets():
             request.setHeader(b"retry-after", b"5")
             return render_error(request, 503, "no connection is free")
-        round_trip.start(
-            self._agent.request(request.method, url, headers, RequestBody(body) if body else None)
-        )
+        producer = RequestBody(body) if body else None
+        round_trip.start(self._agent.request(request.method, url, headers, producer))
         return NOT_DONE_YET
 
 
@@ -140,12 +139,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
     grant = None  # the REST proxy is never on with tokens
     _log = Logger()
 
-    def __init__(
-        self,
-        request: Request,
-        clients: Clients,
-        clock: IReactorTime,
-    ) -> None:
+    def __init__(self, request: Request, clients: Clients, clock: IReactorTime) -> None:
         channel: Any = request.channel
         self.is_closed: Deferred[None] = Deferred()
         self._request = request
@@ -281,9 +275,7 @@ class _RoundTrip(TimeoutMixin, Protocol):
             )
 
     def _send_error(self, status: int, message: str) -> None:
-        line = render_error(self._request, status, message)
-        self._request.setHeader(b"content-length", b"%d" % len(line))
-        self._request.write(line)
+        send_body(self._request, render_error(self._request, status, message))
         self._finish()
 
     def _finish(self) -> None:

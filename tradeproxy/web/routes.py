@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from tradeproxy.config.accounts import RESERVED_NAMES
@@ -80,28 +80,28 @@ class StrategyRoute:
 
 Route: TypeAlias = PageRoute | AssetRoute | StreamRoute | SseRoute | StateRoute | StrategyRoute
 
-_PAGES: dict[bytes, Route] = {
-    b"/": AssetRoute(INDEX),
-    b"/healthz": PageRoute.HEALTHZ,
-    b"/readyz": PageRoute.READYZ,
-    b"/status.json": PageRoute.STATUS,
-    b"/metrics": PageRoute.METRICS,
-    b"/dashboard": PageRoute.DASHBOARD,
+_PAGES: dict[str, Route] = {
+    "/": AssetRoute(INDEX),
+    "/healthz": PageRoute.HEALTHZ,
+    "/readyz": PageRoute.READYZ,
+    "/status.json": PageRoute.STATUS,
+    "/metrics": PageRoute.METRICS,
+    "/dashboard": PageRoute.DASHBOARD,
 }
-_ASSET = re.compile(rb"/dashboard/(?P<name>[a-z]+\.[a-z]+)")
+_ASSET = re.compile(r"/dashboard/(?P<name>[a-z]+\.[a-z]+)")
 _STREAM = re.compile(
-    rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})"
-    rb"(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
+    r"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})"
+    r"(?:(?P<alpaca>/stream)|(?P<events>/v2/events/trades))?"
 )
 _STATE = re.compile(
     # "/v2/orders" lacks the account's name. It is not the page of an account named "v2".
-    rb"/(?:trade-updates-|(?!v[0-9]+(?:(?:alpha|beta)[0-9]+)?/))(?P<account>[a-z0-9_]{1,64})"
-    rb"(?:/stream)?/(?P<page>state|orders|positions|events|strategies)"
-    rb"(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
+    r"/(?:trade-updates-|(?!v[0-9]+(?:(?:alpha|beta)[0-9]+)?/))(?P<account>[a-z0-9_]{1,64})"
+    r"(?:/stream)?/(?P<page>state|orders|positions|events|strategies)"
+    r"(?:(?<=orders)/(?P<order>[A-Za-z0-9._~-]{1,128}))?"
 )
 _STRATEGY = re.compile(
-    rb"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:/stream)?"
-    rb"/strategies/(?:import|orders/(?P<order>[A-Za-z0-9._~-]{1,128}))"
+    r"/(?:trade-updates-)?(?P<account>[a-z0-9_]{1,64})(?:/stream)?"
+    r"/strategies/(?:import|orders/(?P<order>[A-Za-z0-9._~-]{1,128}))"
 )
 
 
@@ -111,46 +111,31 @@ def route(path: bytes) -> Route | None:
 
     Repeated and trailing slashes make no difference, since SDKs append "/stream/" to any base URL.
     """
-    path = re.sub(rb"/+", b"/", path).rstrip(b"/") or path[:1]
-    if asset := _ASSET.fullmatch(path):
-        return AssetRoute(asset["name"].decode("ascii"))
-    if (state := _STATE.fullmatch(path)) and state["account"].decode() not in RESERVED_NAMES:
-        order = state["order"]
-        return StateRoute(
-            state["account"].decode(),
-            StatePage(state["page"].decode()),
-            None if order is None else order.decode(),
-        )
-    if (change := _STRATEGY.fullmatch(path)) and change["account"].decode() not in RESERVED_NAMES:
-        order = change["order"]
-        return StrategyRoute(change["account"].decode(), None if order is None else order.decode())
-    match = _STREAM.fullmatch(path)
+    text = path.decode("latin-1")  # whatever is beyond ASCII matches nothing
+    text = re.sub("/+", "/", text).rstrip("/") or text[:1]
+    if asset := _ASSET.fullmatch(text):
+        return AssetRoute(asset["name"])
+    if (state := _STATE.fullmatch(text)) and state["account"] not in RESERVED_NAMES:
+        return StateRoute(state["account"], StatePage(state["page"]), state["order"])
+    if (change := _STRATEGY.fullmatch(text)) and change["account"] not in RESERVED_NAMES:
+        return StrategyRoute(change["account"], change["order"])
+    match = _STREAM.fullmatch(text)
     # An SDK requests "/stream" if its base URL has no path. It is not an account named "stream".
-    if match is None or path == b"/stream":
-        return _PAGES.get(path)
-    account = match["account"].decode("ascii")
-    if account in RESERVED_NAMES:
-        return _PAGES.get(path)
+    if match is None or text == "/stream" or match["account"] in RESERVED_NAMES:
+        return _PAGES.get(text)
     if match["events"]:
-        return SseRoute(account)
-    return StreamRoute(account, ProtocolMode.ALPACA if match["alpaca"] else ProtocolMode.ORIGINAL)
+        return SseRoute(match["account"])
+    mode = ProtocolMode.ALPACA if match["alpaca"] else ProtocolMode.ORIGINAL
+    return StreamRoute(match["account"], mode)
 
 
-class Paths(NamedTuple):
-    """An account's paths: the original proxy's protocol, Alpaca's, and server-sent events.
+def find_path(account: str, suffix: str = "") -> str:
+    """Return the documented path of an account; the short form without "trade-updates-" works too.
 
-    The pages about its state are below the first two.
+    Without a suffix it has the original proxy's protocol; with "/stream", Alpaca's. The pages about
+    its state are below both.
     """
-
-    original: str
-    alpaca: str
-    events: str
-
-
-def account_paths(account: str) -> Paths:
-    """Return the documented paths of an account's stream; the short forms work too."""
-    path = f"/trade-updates-{account}"
-    return Paths(path, f"{path}/stream", f"{path}/v2/events/trades")
+    return f"/trade-updates-{account}{suffix}"
 
 
 _TARGET = re.compile(

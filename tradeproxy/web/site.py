@@ -19,18 +19,14 @@ from tradeproxy.downstream.session import ProtocolMode
 from tradeproxy.downstream.sse import SseResponses, free_head
 from tradeproxy.hub.account import Account
 from tradeproxy.query.parameters import QueryError
-from tradeproxy.query.stream import (
-    SubscribeOptions,
-    parse_history_query,
-    parse_subscribe_options,
-)
+from tradeproxy.query.stream import SubscribeOptions, parse_history_query, parse_subscribe_options
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
-from tradeproxy.web.errors import render_rejection
 from tradeproxy.web.forwarded import RequestSource, read_header, read_source
 from tradeproxy.web.health import drop_counts, healthz, readyz
 from tradeproxy.web.metrics import Metrics
+from tradeproxy.web.responses import render_rejection, send_body, set_uncached
 from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF, RestProxy
 from tradeproxy.web.routes import (
     AssetRoute,
@@ -98,14 +94,7 @@ def build_site(
         list_webhooks: returns the state of every webhook and account.
     """
     root = Root(
-        accounts,
-        factory,
-        admission,
-        rest_proxy,
-        trusted_proxies,
-        clock,
-        wall_clock,
-        list_webhooks,
+        accounts, factory, admission, rest_proxy, trusted_proxies, clock, wall_clock, list_webhooks
     )
     timeout = factory.limits.handshake_timeout
     site = ProxySite(root, timeout=timeout, reactor=clock, parsePOSTFormSubmission=False)
@@ -173,9 +162,8 @@ class Root(Resource):
             return self._count(request, source)
         request.client = source.client  # what getClientAddress returns from here on
         info = _read_request_info(request, source, upgradable=isinstance(destination, StreamRoute))
-        if (
-            isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
-        ) and read_header(request, b"sec-fetch-mode") == "navigate":
+        is_dashboard = isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
+        if is_dashboard and read_header(request, b"sec-fetch-mode") == "navigate":
             # A user may open the dashboard from a link on any page. Embedding stays forbidden.
             info = replace(info, fetch_site=None)
         asks_first = is_shared(destination) and is_preflight(request)
@@ -208,7 +196,8 @@ class Root(Resource):
             case StateRoute():
                 return self._render_state(request, destination)
             case PageRoute.STATUS:
-                return self._render_status(request)
+                set_uncached(request)
+                return self._status.render()
             case PageRoute.METRICS:
                 return self._render_metrics(request)
             case PageRoute.READYZ:
@@ -218,7 +207,8 @@ class Root(Resource):
             case PageRoute.DASHBOARD:
                 return _redirect_to_root(request)
             case AssetRoute(name):
-                return self._render_asset(request, name)
+                content = self._pages.render(request, name)
+                return NOT_FOUND if content is None else content
         match match_rest_request(request.uri):
             case RestRequest() as rest_request:
                 return self._render_rest(request, rest_request, info)
@@ -234,20 +224,10 @@ class Root(Resource):
         page = _render_page(request, status, drop_counts(document))
         return self._delay_wrong_token(request, info, page)
 
-    def _render_status(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"cache-control", b"no-store")
-        return self._status.render()
-
     def _render_metrics(self, request: Request) -> bytes:
         content, content_type = self._metrics.render(read_header(request, b"accept") or "")
-        request.setHeader(b"content-type", content_type.encode())
-        request.setHeader(b"cache-control", b"no-store")
+        set_uncached(request, content_type.encode())
         return content
-
-    def _render_asset(self, request: Request, name: str) -> bytes | Rejection:
-        content = self._pages.render(request, name)
-        return NOT_FOUND if content is None else content
 
     def _render_stream(
         self, request: Request, account: Account, mode: ProtocolMode, info: RequestInfo
@@ -260,20 +240,15 @@ class Root(Resource):
             options = parse_subscribe_options(query, account.dates.since_limit())
         if options.snapshot and account.name not in self._factory.books:
             return BOOK_OFF
-        if not account.log.is_loaded:
-            return self._count(request, NOT_LOADED)
-        if self._factory.clients.is_full:
-            return self._count(request, FULL)
+        if (rejection := self._find_obstacle(request, account)) is not None:
+            return rejection
         return self._factory.upgrade(request, account, mode, options, self._admission.grant(info))
 
     def _render_events(self, request: Request, account: Account, info: RequestInfo) -> Answer:
         if (read_header(request, b"upgrade") or "").lower() == "websocket":
             return NO_WEBSOCKET
-        query = parse_history_query(
-            _get_query(request),
-            read_header(request, b"last-event-id"),
-            account.dates.since_limit(),
-        )
+        last_id, limit = read_header(request, b"last-event-id"), account.dates.since_limit()
+        query = parse_history_query(_get_query(request), last_id, limit)
         book = self._factory.books.get(account.name) if query.snapshot else None
         if query.snapshot and book is None:
             return BOOK_OFF
@@ -288,17 +263,13 @@ class Root(Resource):
         return self._events.render(request, account, query, log_range, grant, book)
 
     def _render_state(self, request: Request, destination: StateRoute) -> Answer:
-        account = self._accounts[destination.account]
-        book = self._factory.books.get(account.name)
+        book = self._factory.books.get(destination.account)
         if book is None:
             return BOOK_OFF
-        if not account.log.is_loaded:
-            return self._count(request, NOT_LOADED)
-        if self._factory.clients.is_full:
-            return self._count(request, FULL)
-        return self._state.render(
-            request, book, destination.page, destination.order_id, _get_query(request)
-        )
+        if (rejection := self._find_obstacle(request, book.account)) is not None:
+            return rejection
+        page, order_id = destination.page, destination.order_id
+        return self._state.render(request, book, page, order_id, _get_query(request))
 
     def _render_strategy(
         self, request: Request, destination: StrategyRoute, info: RequestInfo
@@ -314,9 +285,7 @@ class Root(Resource):
         work = begin_assignment(request, book, destination.order_id, query, self._clock)
         if isinstance(work, Rejection):
             return work
-        if self._factory.clients.is_full:
-            return self._count(request, FULL)
-        return self._state.begin(request, work)
+        return self._find_obstacle(request) or self._state.begin(request, work)
 
     def _render_rest(
         self, request: Request, rest_request: RestRequest, info: RequestInfo
@@ -327,9 +296,7 @@ class Root(Resource):
             return _name_missing_account(rest_request.account)
         if self._rest_proxy.admission.check(info) is not None:
             return self._count(request, FOREIGN)
-        if self._factory.clients.is_full:
-            return self._count(request, FULL)
-        return self._rest_proxy.render(request, rest_request)
+        return self._find_obstacle(request) or self._rest_proxy.render(request, rest_request)
 
     def _delay_wrong_token(
         self, request: Request, info: RequestInfo, answer: bytes | Rejection
@@ -345,6 +312,12 @@ class Root(Resource):
         request.notifyFinish().addErrback(lambda _: sending.cancel())
         return NOT_DONE_YET
 
+    def _find_obstacle(self, request: Request, account: Account | None = None) -> Rejection | None:
+        """Return why there is no answer now: no log to read, or no free place; None if there is."""
+        if account is not None and not account.log.is_loaded:
+            return self._count(request, NOT_LOADED)
+        return self._count(request, FULL) if self._factory.clients.is_full else None
+
     def _count(self, request: Request, rejection: Rejection) -> Rejection:
         peer = format_peer(request.getClientAddress())
         self._factory.clients.rejections.record(peer, rejection.reason)
@@ -357,14 +330,12 @@ def _name_missing_account(name: str) -> Rejection:
 
 def _render_page(request: Request, status: int, document: dict[str, Any]) -> bytes:
     request.setResponseCode(status)
-    request.setHeader(b"content-type", b"application/json")
-    request.setHeader(b"cache-control", b"no-store")
+    set_uncached(request)
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
 def _finish(request: Request, body: bytes) -> None:
-    request.setHeader(b"content-length", b"%d" % len(body))
-    request.write(body)  # which sends only the head in answer to HEAD
+    send_body(request, body)
     request.finish()
 
 
@@ -387,10 +358,8 @@ def _redirect_to_root(request: Request) -> bytes:
 
 def _is_public(destination: Route | None) -> bool:
     """Return whether a route needs no token: health and the dashboard's files are public."""
-    return isinstance(destination, PageRoute | AssetRoute) and destination not in (
-        PageRoute.STATUS,
-        PageRoute.METRICS,
-    )
+    is_private = destination in (PageRoute.STATUS, PageRoute.METRICS)
+    return isinstance(destination, PageRoute | AssetRoute) and not is_private
 
 
 def _read_request_info(request: Request, source: RequestSource, *, upgradable: bool) -> RequestInfo:

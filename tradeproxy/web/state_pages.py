@@ -6,7 +6,7 @@ They are JSON, made of the account's book in steps. docs/state.md describes them
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator
 from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,13 +20,13 @@ from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
+from tradeproxy.query.parameters import read_parameters
 from tradeproxy.query.state import (
     EventsRequest,
     OrdersRequest,
     format_event_key,
     format_order_key,
     parse_events_request,
-    parse_no_parameters,
     parse_orders_request,
     parse_timeline_after,
 )
@@ -39,6 +39,7 @@ from tradeproxy.web.answer import (
     WaitingWork,
     Work,
 )
+from tradeproxy.web.responses import build_array
 from tradeproxy.web.routes import StatePage
 from tradeproxy.web.strategy_page import catch_up, list_strategies
 from tradeproxy.web.turns import Turns
@@ -109,12 +110,7 @@ class StatePages:
     def begin(self, request: Request, work: WaitingWork) -> int | Rejection:
         """Answer an admitted request with what `work` makes, as `render` does."""
         answer = Answer(
-            request,
-            _guard(work),
-            self._find_block_bytes,
-            self._turns,
-            self._clients,
-            self._clock,
+            request, _guard(work), self._find_block_bytes, self._turns, self._clients, self._clock
         )
         is_full = len(self._under_way) >= MAX_ANSWERS
         other = self._choose_other(answer.host) if is_full else None
@@ -162,10 +158,10 @@ class StatePages:
 def _find_work(book: Book, page: StatePage, order_id: str | None, query: bytes) -> Work:
     match page:
         case StatePage.STATE:
-            parse_no_parameters(query)
+            read_parameters(query, ())
             return _show_state(book)
         case StatePage.POSITIONS:
-            parse_no_parameters(query)
+            read_parameters(query, ())
             return _list_positions(book)
         case StatePage.STRATEGIES:
             return list_strategies(book, parse_strategies_request(query))
@@ -203,13 +199,13 @@ def _show_state(book: Book) -> Work:
         return _CONTENTS[pending]
     pieces = [
         _head({"account": book.account.name, "cursor": snapshot.cursor}, snapshot.is_complete),
-        *_array("orders", (order.document for order in snapshot.list_orders())),
+        *build_array("orders", (order.document for order in snapshot.list_orders())),
         b",",
-        *_array("positions", [position.document for position in snapshot.positions]),
+        *build_array("positions", [position.document for position in snapshot.positions]),
         b",",
-        *_array("fills", [fill.document for fill in snapshot.fills]),
+        *build_array("fills", [fill.document for fill in snapshot.fills]),
         b",",
-        *_array("strategies", snapshot.strategies),
+        *build_array("strategies", snapshot.strategies),
         b"}\n",
     ]
     return _CONTENTS.setdefault(pending, Content(pieces))
@@ -223,7 +219,7 @@ def _list_positions(book: Book) -> Work:
         return BUILDING
     return [
         _head({"account": book.account.name}, book.is_complete),
-        *_array("positions", [position.document for position in book.positions()]),
+        *build_array("positions", [position.document for position in book.positions()]),
         b"}\n",
     ]
 
@@ -245,7 +241,7 @@ def _list_orders(book: Book, request: OrdersRequest) -> Work:
         yield
     return [
         _head({"account": book.account.name}, book.is_complete),
-        *_array("orders", documents),
+        *build_array("orders", documents),
         _tail(None if after is None else format_order_key(after)),
     ]
 
@@ -292,7 +288,7 @@ def _list_events(book: Book, request: EventsRequest) -> Work:
         total = yield from _count_rest(book, request.query, before, examined, len(documents))
     return [
         encode_compact({"account": book.account.name})[:-1] + b",",
-        *_array("events", documents),
+        *build_array("events", documents),
         b',"matched":%d,"total":%b' % (len(documents), encode_compact(total)),
         _tail(None if before is None else format_event_key(epoch, before)),
     ]
@@ -320,19 +316,8 @@ def _head(members: dict[str, str | None], is_complete: bool) -> bytes:
 
 
 def _tail(cursor: str | None) -> bytes:
-    return (
-        encode_compact({"more": cursor is not None, "cursor": cursor}).replace(b"{", b",", 1)
-        + b"\n"
-    )
-
-
-def _array(name: str, documents: Iterable[bytes]) -> Sequence[bytes]:
-    pieces = [b'"%b":[' % name.encode()]
-    for document in documents:
-        pieces += (document, b",")
-    if len(pieces) > 1:
-        pieces.pop()
-    return [*pieces, b"]"]
+    members = encode_compact({"more": cursor is not None, "cursor": cursor})
+    return b",%b\n" % members[1:]
 
 
 def _encode_entry(entry: TimelineEntry) -> bytes:

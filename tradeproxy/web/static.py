@@ -50,9 +50,8 @@ class StaticFiles:
 
     def __init__(self) -> None:
         directory = Path(__file__).with_name("dashboard")
-        self._files = {
-            path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in TYPES
-        }
+        paths = [path for path in directory.iterdir() if path.suffix in TYPES]
+        self._files = {path.name: path.read_bytes() for path in paths}
 
     def render(self, request: Request, name: str) -> bytes | None:
         """Set the headers of `request` and return the file `name`; None if it does not exist.

@@ -11,7 +11,7 @@ from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.hub.account import Account
 from tradeproxy.runtime.stats import SERIES_LENGTH, SERIES_STEP
 from tradeproxy.web.health import readyz
-from tradeproxy.web.routes import account_paths
+from tradeproxy.web.routes import find_path
 from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.proxy_status import describe_gap, describe_upstream, format_seconds
 
@@ -107,7 +107,7 @@ def _describe_webhook(stats: DeliveryStats) -> dict[str, Any]:
 def _describe_account(account: Account, now: float) -> dict[str, Any]:
     latest, attempt = account.log.newest_time, account.next_attempt
     return {
-        "path": account_paths(account.name).original.removeprefix("/"),
+        "path": find_path(account.name).removeprefix("/"),
         "upstream": describe_upstream(account.upstream)
         | {"next_attempt": None if attempt is None else format_seconds(attempt)},
         "reconnects": account.reconnects,

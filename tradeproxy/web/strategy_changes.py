@@ -7,7 +7,6 @@ answer, or send a request that is not a GET.
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
@@ -19,6 +18,7 @@ from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.query.parameters import read_parameters, read_switch
 from tradeproxy.web.answer import Waiting, WaitingWork
+from tradeproxy.web.responses import set_uncached
 from tradeproxy.web.state_pages import BUILDING
 from tradeproxy.web.strategy_page import catch_up
 
@@ -92,17 +92,16 @@ def render_import(request: Request, book: Book, query: bytes) -> bytes | Rejecti
             return refusal
         book.importer.start()
     progress = book.importer.progress
-    return _render(
-        request,
-        {
-            "state": progress.state.value,
-            "orders": progress.orders,
-            "fills": progress.fills,
-            "new": progress.new,
-            "fraction": round(progress.fraction, 4),
-            "reason": progress.reason,
-        },
-    )
+    document = {
+        "state": progress.state.value,
+        "orders": progress.orders,
+        "fills": progress.fills,
+        "new": progress.new,
+        "fraction": round(progress.fraction, 4),
+        "reason": progress.reason,
+    }
+    set_uncached(request)
+    return encode_compact(document) + b"\n"
 
 
 def _find_refusal(book: Book) -> Rejection | None:
@@ -113,12 +112,6 @@ def _find_refusal(book: Book) -> Rejection | None:
     # The metadata of a leader that does not write yet is replaced by that of the log.
     is_starting = role is not None and not role.is_writing
     return UNREADABLE if is_starting or not book.account.log.status.durable else None
-
-
-def _render(request: Request, document: dict[str, Any]) -> bytes:
-    request.setHeader(b"content-type", b"application/json")
-    request.setHeader(b"cache-control", b"no-store")
-    return encode_compact(document) + b"\n"
 
 
 def _refuse_method(request: Request, allowed: bytes) -> Rejection:

@@ -24,6 +24,7 @@ from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.snapshot import encode_compact
 from tradeproxy.query.strategies import SEPARATOR, StrategiesRequest
 from tradeproxy.web.answer import Work
+from tradeproxy.web.responses import build_array
 
 MAX_BYTES = 256 * 1024
 """Bytes of the strategies on one page. A page with more ends early, with a cursor."""
@@ -146,10 +147,8 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
         "more": bool(page.next),
         "next": page.next or None,
     }
-    pieces = [encode_compact(head)[:-1], b',"strategies":[']
-    for number, each in enumerate(page.documents):
-        pieces += ([b","] if number else []) + [each]
-    return [*pieces, b"],", encode_compact(tail)[1:], b"\n"]
+    array = build_array("strategies", page.documents)
+    return [encode_compact(head)[:-1], b",", *array, b",", encode_compact(tail)[1:], b"\n"]
 
 
 def _behind(names: list[str], after: str) -> list[str]:

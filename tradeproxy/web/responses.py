@@ -1,8 +1,9 @@
-"""Error responses: one line of JSON in the shape of Alpaca's errors."""
+"""What responses share: an error is one line of JSON in the shape of Alpaca's errors."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
 from twisted.web.server import Request
@@ -40,3 +41,25 @@ def render_rejection(request: Request, rejection: Rejection) -> bytes:
     if rejection.status == 405 and not request.responseHeaders.hasHeader(b"allow"):
         request.setHeader(b"allow", b"GET, HEAD")
     return render_error(request, rejection.status, rejection.reason)
+
+
+def set_uncached(request: Request, content_type: bytes = b"application/json") -> None:
+    """Set the headers of a page that is true at this moment only."""
+    request.setHeader(b"content-type", content_type)
+    request.setHeader(b"cache-control", b"no-store")
+
+
+def send_body(request: Request, body: bytes) -> None:
+    """Write a whole body; of an answer to HEAD, Twisted sends only the head."""
+    request.setHeader(b"content-length", b"%d" % len(body))
+    request.write(body)
+
+
+def build_array(name: str, documents: Iterable[bytes]) -> Sequence[bytes]:
+    """Return the pieces of a member of a JSON object: a name, and an array of documents."""
+    pieces = [b'"%b":[' % name.encode()]
+    for document in documents:
+        pieces += (document, b",")
+    if len(pieces) > 1:
+        pieces.pop()
+    return [*pieces, b"]"]
