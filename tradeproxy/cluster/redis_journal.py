@@ -38,7 +38,14 @@ from tradeproxy.cluster.replica import Replica
 from tradeproxy.cluster.shared_assignments import SharedAssignments
 from tradeproxy.cluster.tailer import RETRY_DELAY, LogTailer
 from tradeproxy.journal.base import Batch, JournalBase, max_optional
-from tradeproxy.journal.metadata import ASSIGNMENTS, Metadata
+from tradeproxy.journal.metadata import (
+    ASSIGNMENTS,
+    FIRST_STREAM,
+    OPEN_SINCE,
+    UNKNOWN,
+    Metadata,
+    read_time,
+)
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import SECOND, Dates
@@ -129,6 +136,7 @@ class RedisJournal(JournalBase):
         self._trimmer = Trimmer(clock, self._trim)
         # The epoch and the bounds of the log when this node last checked it.
         self._bounds: tuple[str | None, Mapping[str, str]] = None, {}
+        self._has_seen_log = False  # there was one, whether this node has read it or not
         self._token: str | None = None
         self._last_stream_state = ""  # as read since this node last led
 
@@ -172,12 +180,18 @@ class RedisJournal(JournalBase):
                 is now, so only an end before this number shows that it has lost rows.
         """
         self.end = lease.last
-        self._bounds = lease.epoch, lease.bounds
+        self._has_seen_log = self._has_seen_log or lease.epoch is not None
+        # The horizon may cover events that this node has not read. If the log is lost before it
+        # reads them, they are missing here.
+        has_all = lease.last <= self.last
+        if has_all:
+            self._bounds = lease.epoch, lease.bounds
         if lease.epoch == self.epoch:
             self._assignments.observe(lease.assignments)
             self.replica.adopt_lost_through(lease.bounds.get(ROLLED_BACK))
             if not self.outbox.is_leading:
-                self.adopt_bounds(lease.bounds)
+                if has_all:
+                    self.adopt_bounds(lease.bounds)
                 # It was not known yet if the log began after this node.
                 self.account_id = lease.bounds.get("account_id", self.account_id)
         self._imports.observe(lease.imports)
@@ -207,7 +221,7 @@ class RedisJournal(JournalBase):
                 raise RedisUnavailableError("the log was replaced meanwhile")
             metadata = log_state.metadata
             if not metadata or metadata["base_url"] != self._configured_url:
-                self._open_epoch(lease)
+                self._open_epoch(lease, continuing=continuing)
                 return
             if self.is_loaded and (metadata["epoch"], log_state.last) == (self.epoch, self.last):
                 break
@@ -219,11 +233,28 @@ class RedisJournal(JournalBase):
         self._start_writing(lease)
         self._save()
 
-    def _open_epoch(self, lease: LeaseState) -> None:
+    def _open_epoch(self, lease: LeaseState, *, continuing: bool) -> None:
         if self.base_url != self._configured_url:
             self.replica.reset_account(self._configured_url)
+        elif not continuing:
+            self._begin_gap_of_lost_log()
         self._start_writing(lease)
         self._start_epoch()
+
+    def _begin_gap_of_lost_log(self) -> None:
+        """Record from when on events may be missing, unless the metadata has it: a lost log had it.
+
+        The metadata of a log that was read in part speaks of events that this node does not have.
+        """
+        if self._has_seen_log and not self.is_loaded:
+            begin, known = self.replica.newest_row_time, self.get_metadata(OPEN_SINCE)
+            if begin is not None and (since := read_time(known)) is not None:
+                begin = min(begin, since)
+            is_unknown = begin is None or known == UNKNOWN
+            self.adopt_text(OPEN_SINCE, UNKNOWN if is_unknown else str(begin))
+        elif self.epoch and self.get_metadata(FIRST_STREAM) is None:
+            # The stream began after the log.
+            self.adopt_text(FIRST_STREAM, str(self.complete_from))
 
     def _start_writing(self, lease: LeaseState) -> None:
         assert lease.token is not None

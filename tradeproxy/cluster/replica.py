@@ -142,6 +142,11 @@ class Replica:
         self._is_reset = True
 
     @property
+    def newest_row_time(self) -> int | None:
+        """The highest time of the rows that were read of this log; None if there is none."""
+        return self._max_time
+
+    @property
     def read_through(self) -> int | None:
         """The highest time of all events that were read or were in earlier epochs."""
         return max_optional(self._before, self._max_time)

@@ -115,6 +115,8 @@ class LogTailer:
         self._clock = clock
         self._at = _BEGINNING  # the id of the last entry read
         self._end = 0  # the log's last number when this tailer compared it last
+        # The stream state at that end, until the events before it are read, and its node.
+        self._state_at_end: tuple[str | None, str] = None, ""
         self._is_mismatched = self._must_recheck = False
         self._invalid = self._missing = 0
         self._running: Deferred[None] | None = None
@@ -172,10 +174,21 @@ class LogTailer:
             start = None if epoch == target.epoch else log_state.epoch_start
             if start is None or start.epoch != epoch or not target.continue_in_epoch(start):
                 target.read_from_start(log_state)
-        self._apply_status(log_state.stream_state, log_state.status_owner)
         self._end = log_state.last
+        self._state_at_end = log_state.stream_state, log_state.status_owner
+        self._apply_state_at_end()
         target.mark_read_to(log_state.last)
         return found
+
+    def _apply_state_at_end(self) -> None:
+        """Apply the state that the comparison found, once every event before it is read.
+
+        It may say that a gap is closed whose events are among them. If the log is lost before they
+        are read, the gap must still be open here.
+        """
+        if self._target.last >= self._end:
+            (state, owner), self._state_at_end = self._state_at_end, (None, "")
+            self._apply_status(state, owner)
 
     async def _read_next(self) -> None:
         """Read and apply the next entries. Raises RedisUnavailableError."""
@@ -184,7 +197,7 @@ class LogTailer:
         rest = self._apply_entries(entries)
         is_end_missing = not entries and self._target.last < end
         if not rest and not is_end_missing:
-            self._target.mark_read_to(None)
+            self._mark_read()
             return
         # It may be another log, or what is missing was trimmed.
         found = await self._sync()
@@ -195,7 +208,11 @@ class LogTailer:
                 rest = self._apply_entries(rest, is_checked=True)
             if is_end_missing and await self._lacks(end):
                 await self._fill(end)
-            self._target.mark_read_to(None)
+            self._mark_read()
+
+    def _mark_read(self) -> None:
+        self._apply_state_at_end()
+        self._target.mark_read_to(None)
 
     async def _lacks(self, seq: int) -> bool:
         """Whether the log has had this event, and has it no more."""
@@ -223,6 +240,8 @@ class LogTailer:
                 if batch:
                     self._target.apply_events(batch)
                 batch = []
+                if entry.stream_state is not None:
+                    self._state_at_end = None, ""  # it is this one, or older
                 self._apply_status(entry.stream_state, entry.status_owner)
             elif isinstance(entry, EventEntry) and follows:
                 batch.append(entry)

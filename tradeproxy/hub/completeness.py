@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tradeproxy.journal.base import Journal
-from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN, read_time
+from tradeproxy.journal.metadata import FIRST_STREAM, OPEN_SINCE, UNKNOWN, read_time
 from tradeproxy.runtime.dates import SECOND
 
 SYNTHETIC_AHEAD = 60 * SECOND
@@ -22,12 +22,6 @@ A Date header is truncated to a second, and the answer is on its way for some ti
 """
 
 # Metadata keys in the journal. The values are microseconds since 1970.
-
-_FIRST_STREAM = "complete from"
-"""When the first stream began, by this machine's clock. Alpaca's clock is not known then.
-
-The key is older than the name.
-"""
 
 _CHECKED_THROUGH = "checked through"
 
@@ -50,7 +44,7 @@ class Completeness:
     def begin_stream(self, now: int) -> None:
         """Record that the first stream of this log begins at `now`."""
         self._streamed_at = self._dates.clock()
-        self._journal.set_metadata(_FIRST_STREAM, str(now))
+        self._journal.set_metadata(FIRST_STREAM, str(now))
 
     @property
     def complete_through(self) -> int | None:
@@ -77,7 +71,7 @@ class Completeness:
             began = self._dates.alpaca_at(self._streamed_at)
             if began is not None:
                 return round(began * SECOND)
-        return self._read_time(_FIRST_STREAM)
+        return self._read_time(FIRST_STREAM)
 
     def may_precede_stream(self, time: int) -> bool:
         """Whether an event may be older than the first stream, if this process had that one."""

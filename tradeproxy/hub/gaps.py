@@ -12,8 +12,9 @@ A gap is a period in which events may have been missed:
     PENDING, OPEN  only final order states are found    ORDERS (closed)
     PENDING, OPEN  nothing more can be found            LOST (closed)
 
-After a journal that is lost with its bookmark, the first gap has no known beginning. A backfill
-then finds what came after the new journal began, and the gap is LOST.
+After a journal that is lost with its bookmark, or in Redis before this node has read it, the first
+gap has no known beginning. A backfill then finds what came after the new journal began, and the gap
+is LOST.
 """
 
 from __future__ import annotations

@@ -27,7 +27,12 @@ OPEN_SINCE = "open gap since"
 """The key for the beginning of a gap that is still open (microseconds since 1970), or UNKNOWN."""
 
 UNKNOWN = "unknown"
-"""The beginning of a gap after a log that is lost with its bookmark."""
+"""The beginning of a gap after a log that is lost with its bookmark, or before it was read."""
+
+FIRST_STREAM = "complete from"
+"""The key for when the first stream began (microseconds since 1970), by this machine's clock.
+Alpaca's clock is not known then. The key is older than the name.
+"""
 
 ASSIGNMENTS = "strategy assignments"
 """The key for the orders that are assigned to strategies by hand: a JSON object, order to strategy.
