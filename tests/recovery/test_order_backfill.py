@@ -6,6 +6,7 @@ import json
 from base64 import b64encode
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
@@ -23,6 +24,7 @@ from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.credentials import list_secrets
 from tradeproxy.wire.event import Event
+from tradeproxy.wire.frame import Recovered, with_mark
 
 BEGIN = START - 100 * SECOND
 """The log is complete up to here."""
@@ -172,6 +174,24 @@ class OrderBackfillTests(ScriptedCase):
         made = [json.loads(event.payload)["data"] for event in self.made]
         self.assertEqual([data["order"]["id"][-1] for data in made], ["0", "1", "2", "4", "5"])
         self.assertEqual([data["qty"] for data in made], ["10", "10", "10", "6", "10"])
+
+    def test_status_in_another_part_than_its_fill_is_made(self) -> None:
+        """The fill has the order as it is now, so the order was compared as if it had closed."""
+        self.patch(order_backfill, "EVENTS_A_TURN", 1)
+        self.listed = [build_order(4, "canceled", time=START + 9)]
+        self.fills = [build_fill(4, 4)]
+
+        def deliver(event: Event) -> None:
+            self.made.append(event)
+            self.log(replace(event, payload=with_mark(event.payload, Recovered.ORDERS)))
+
+        backfill = OrderBackfill(
+            self.account, self.rest, self.clock, self.open_orders, deliver, slack=0
+        )
+        running = self.run_with(backfill)
+        self.wires.advance(3.5)
+        self.successResultOf(running)
+        self.assertEqual(self.list_made(), [("partial_fill", "4"), ("canceled", "4")])
 
     def test_order_with_an_unreadable_amount_is_reported_once(self) -> None:
         """One line names the order and the field; the other orders are delivered."""

@@ -222,9 +222,11 @@ class _DeliveredEvents:
         self.buffered: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
 
     def update(self) -> set[str]:
-        """Take what is new, and return the orders that it is about.
+        """Take what is new, and return the orders of which clients got an event of Alpaca's.
 
-        Raises TrimmedError or UnreadableError.
+        A fill that was made of an order has the order's present status, but does not report it. So
+        no order is compared again for what this delivery has made of it. Raises TrimmedError or
+        UnreadableError.
         """
         self._account.flush()
         log = self._account.log
@@ -235,7 +237,8 @@ class _DeliveredEvents:
             self._read_to = row.seq
             if row.payload is not None and (event := read_delivered_event(row.payload)) is not None:
                 self.logged[event.state.id].append(event)
-                changed.add(event.state.id)
+                if not event.is_synthetic:
+                    changed.add(event.state.id)
         if (waiting := self._account.buffered) != self._waiting:
             self._waiting, before = waiting, self.buffered
             self.buffered = _group_by_order(event.payload for event in waiting)
