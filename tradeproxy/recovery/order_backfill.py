@@ -13,6 +13,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.delivered import (
     DeliveredEvent,
+    forget_unreported_status,
     read_delivered_event,
     read_time,
     summarize_delivered,
@@ -191,6 +192,9 @@ class OrderBackfill:
             return []
         is_older = before is not None and before.time <= begin
         summary = summarize_delivered(known, logged, buffered, begin, before if is_older else None)
+        # A connection or a process can end between the parts of a delivery.
+        if read_time(order.get("updated_at")) >= since - MARGIN:
+            summary = forget_unreported_status(summary, [*logged, *buffered])
         return find_missed_events(order, summary, fills, since, self._account.log.dedup_horizon)
 
     def _is_unreadable(
@@ -222,11 +226,9 @@ class _DeliveredEvents:
         self.buffered: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
 
     def update(self) -> set[str]:
-        """Take what is new, and return the orders of which clients got an event of Alpaca's.
+        """Take what is new, and return the orders that Alpaca's events among it are about.
 
-        A fill that was made of an order has the order's present status, but does not report it. So
-        no order is compared again for what this delivery has made of it. Raises TrimmedError or
-        UnreadableError.
+        The others were made of orders, by this delivery. Raises TrimmedError or UnreadableError.
         """
         self._account.flush()
         log = self._account.log
