@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TypeVar
 
 from msgspec.json import encode
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import frame, order, read
 from tradeproxy.book.executions import Execution
-from tradeproxy.book.fill_records import OrderRecord
-from tradeproxy.book.fill_store import FillStore
+from tradeproxy.book.fill_records import BookedFill, OrderRecord
+from tradeproxy.book.fill_store import MAX_FILLS, FillStore
+from tradeproxy.journal import tables
+from tradeproxy.journal.schema import BOOK_TABLES, MIGRATIONS
 from tradeproxy.journal.tables import TemporaryTables
 
 _T = TypeVar("_T")
@@ -34,6 +38,13 @@ def bust(number: int) -> Execution:
     payload = frame("trade_bust", order("1"), execution_id=f"{number}")
     [execution] = read(payload).executions
     return execution
+
+
+def make_fill(order_id: str, number: int) -> BookedFill:
+    """Return a fill of an order that has `number` others before it."""
+    place = "alpha", "AAPL", "us_equity"
+    amounts = Decimal(1), Decimal(2), Decimal(1), Decimal(0)
+    return BookedFill(order_id, f"e{number}", *place, number, "", *amounts, f"{number + 1}")
 
 
 class FillStoreTests(SynchronousTestCase):
@@ -91,3 +102,78 @@ class FillStoreTests(SynchronousTestCase):
         self.assertEqual(store.get_order("1"), OrderRecord("1", "alpha-1"))
         self.assertIsNone(store.get_order("300"))
         self.assertEqual(FillStore(self.tables).get_order("1"), OrderRecord("1", "alpha-1"))
+
+    def count_indexed(self) -> int:
+        """Return how many fills are in the index of their `ref`."""
+        query = "SELECT count(*) FROM strategy_fills INDEXED BY strategy_fills_by_ref"
+        [count] = self.tables.run(lambda sql: sql.execute(f"{query} WHERE extra = 1").fetchone())
+        assert isinstance(count, int)
+        return count
+
+    def change_fills(self, store: FillStore, count: int) -> None:
+        """Find the fills of order "large" in each way, and change some of them."""
+        for number in (0, 7, MAX_FILLS - 1, MAX_FILLS, count - 1):
+            known = store.get_fill("large", f"e{number}")
+            assert known is not None, number
+            self.assertEqual(known.time, number)
+            self.assertEqual(store.find_filled("large", f"{number + 1}"), known)
+            store.put_fill(replace(known, alias=f"c{number}", price=Decimal(9)), known)
+        self.save(store)
+        store = FillStore(self.tables)
+        for number in (0, 7, MAX_FILLS - 1, MAX_FILLS, count - 1):
+            for ref in f"e{number}", f"c{number}":
+                known = store.get_fill("large", ref)
+                assert known is not None, ref
+                self.assertEqual((known.time, known.price), (number, Decimal(9)))
+        self.assertIsNone(store.get_fill("large", f"e{count}"))
+        self.assertIsNone(store.find_filled("large", f"{count + 1}"))
+
+    def test_fills_of_most_orders_are_in_few_indexes(self) -> None:
+        """Two indexes of random ids had every fill, for orders with thousands of them."""
+        store = FillStore(self.tables)
+        for number in range(300):
+            store.put_order(OrderRecord(f"{number}"), None)
+            store.put_fill(make_fill(f"{number}", 0), None)
+        self.save(store)
+        self.assertEqual(self.count_indexed(), 0)
+
+    def test_fills_of_a_large_order_are_found(self) -> None:
+        """Its first ones are read together, the others by index."""
+        store, count = FillStore(self.tables), 3 * MAX_FILLS
+        store.put_order(OrderRecord("large"), None)
+        for number in range(count):
+            store.put_fill(make_fill("large", number), None)
+            if number % 50 == 0:
+                self.save(store)
+        self.save(store)
+        self.assertEqual(self.count_indexed(), count - MAX_FILLS)
+        self.change_fills(FillStore(self.tables), count)
+
+    def test_fills_of_an_earlier_version_are_found(self) -> None:
+        """Its file has every fill in the indexes, and no mark."""
+        before = next(n for n, script in enumerate(MIGRATIONS) if "extra" in script)
+        old = BOOK_TABLES.removesuffix(MIGRATIONS[before])
+        self.patch(tables, "BOOK_TABLES", old)
+        self.tables = CountingTables()
+        self.addCleanup(self.tables.close)
+        count = 2 * MAX_FILLS
+        fills = [("large", n) for n in range(count)]
+        fills += [(f"small {n}", n) for n in range(count)]  # ids that end alike
+        fills += [(f"{n:04} other", n) for n in range(count)]
+
+        def insert(sql: sqlite3.Connection) -> None:
+            for order_id, number in fills:
+                fill = make_fill(order_id, number)
+                values = order_id, fill.ref, "alpha", "AAPL", "us_equity", number, ""
+                sql.execute(
+                    "INSERT INTO strategy_fills VALUES"
+                    " (?, ?, ?, ?, ?, ?, ?, '1', '2', '1', '0', ?, '', 0, 0)",
+                    (*values, fill.filled),
+                )
+
+        self.tables.run(insert, writes=True)
+        self.tables.run(lambda sql: sql.executescript(MIGRATIONS[before]))
+        self.assertEqual(self.count_indexed(), count - MAX_FILLS)
+        store = FillStore(self.tables)
+        self.assertEqual(store.get_fill("0009 other", "e9"), make_fill("0009 other", 9))
+        self.change_fills(store, count)

@@ -162,6 +162,26 @@ class FailureTests(BookCase):
         self.clock.pump([1.0, 1.0, 1.0])
         self.assert_is_account()
 
+    def test_damaged_row_begins_a_new_log(self) -> None:
+        """The book finds the damage as it parses: the journal does not look at its rows before."""
+        order = "replace(payload, '\"order\":{', '\"order\":[')"
+        spoiled = "x'7b'", "'{}'", "x'7b7d'", order, "substr(payload, 1, 300)"
+        for value in spoiled:
+            self.live(20)
+            self.settle()
+            self.clock.advance(WRITE_EVERY)  # soon after it, the database has the rows
+            epoch, seq = self.journal.epoch, self.book.seq - 5
+            payload = f"CAST({value} AS BLOB)" if "payload" in value else value
+            self.connections.execute(f"UPDATE events SET payload = {payload} WHERE seq = {seq}")
+            self.rebuild()
+            if value == "x'7b7d'":
+                self.assertEqual(self.journal.epoch, epoch)  # an object without an event
+                continue
+            self.assertNotEqual(self.journal.epoch, epoch, value)
+            self.trading = Trading(2)
+            self.live(20)
+            self.assert_is_account()
+
     def test_tables_of_the_book_that_are_wrong_are_built_again(self) -> None:
         """The journal is not replaced for it: its events are right."""
         self.live(20)

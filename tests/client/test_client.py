@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
@@ -17,7 +18,7 @@ from tests.support.journals import event, events
 from tests.support.memory import CLIENT
 from tests.support.proxy import NarrowTransport, ProxyTestCase
 from tradeproxy.client import Client, PositionLostError, RefusedError, Update
-from tradeproxy.client.base import read_http_rejection
+from tradeproxy.client.base import CLOSE_TIMEOUT, read_http_rejection
 from tradeproxy.client.tx import MAX_UNREAD
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.frame import extract_data
@@ -76,6 +77,13 @@ class ClientTestBase(ProxyTestCase):
         """Close every connection from the proxy."""
         for each in list(self.factory.clients):
             each.close(code)
+        self.wires.flush()
+
+    def close_and_disappear(self) -> None:
+        """Send the first client a close frame, then read and send nothing more."""
+        transport = self.server_transport(0)
+        transport.protocol = Protocol()
+        transport.write(b"\x88\x02\x03\xf4")  # 1012
         self.wires.flush()
 
 
@@ -268,6 +276,25 @@ class ReconnectTests(ClientTestBase):
             self.wires.advance(self.statuses[-1]["retry_in"])
         waits = [status["retry_in"] for status in self.statuses if status.get("state") == "down"]
         self.assertEqual(waits, [0.5, 1, 2])
+
+    def test_close_frame_without_end_of_tcp_reconnects(self) -> None:
+        """The proxy's machine may disappear right after the frame: no end of TCP ever comes."""
+        coming = self.next(self.follow())
+        self.close_and_disappear()
+        self.wires.advance(CLOSE_TIMEOUT + 0.5)
+        self.assertEqual(len(self.endpoint.attempts), 2)
+        self.publish(self.paper, NEW)
+        self.assertEqual(self.successResultOf(coming).raw, raw(NEW)[0])
+
+    def test_close_after_a_close_frame_without_end_of_tcp_ends(self) -> None:
+        """`close` waits for TCP no longer than the limit."""
+        client = self.follow()
+        coming = self.next(client)
+        self.close_and_disappear()
+        closing = Deferred.fromCoroutine(client.close())
+        self.wires.advance(CLOSE_TIMEOUT)
+        self.successResultOf(closing)
+        self.failureResultOf(coming, StopAsyncIteration)
 
     def test_unknown_account_raises_refused_error(self) -> None:
         """The error contains the proxy's reason."""

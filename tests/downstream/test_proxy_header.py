@@ -47,3 +47,15 @@ class ProxyHeaderTests(ProxyTestCase):
         """10,000 connections held 64 KiB each: 640 MB that no limit counted."""
         self.receive(V2 % b"\xff\xff" + bytes(MAX_HEADER), 500)
         self.assertTrue(self.transport.disconnected)
+
+    def test_header_that_cannot_be_read_closes(self) -> None:
+        """Twisted raises ValueError; it was logged as an error of the proxy's own."""
+        for header in (
+            b"PROXY TCP4 192.0.2.7 192.0.2.8 x 8099\r\n",
+            b"PROXY TCP4 \xff 192.0.2.8 50000 8099\r\n",
+            b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 8099\n",
+        ):
+            self.setUp()
+            self.receive(header + REQUEST, 1000)
+            self.assertTrue(self.transport.disconnected, header)
+            self.assertEqual(self.transport.value(), b"")

@@ -328,7 +328,7 @@ class PositionTests(WebhookTestCase):
         journal: Any = self.journal
         read = journal.read
 
-        def fail(*_: Any) -> None:
+        def fail(*_: Any, **__: Any) -> None:
             raise UnreadableError
 
         journal.read = fail
@@ -423,7 +423,7 @@ class SkippedTests(WebhookTestCase):
         journal: Any = self.journal
         read = journal.read
 
-        def read_holes(after: int, limit: int) -> Any:
+        def read_holes(after: int, limit: int, **_: Any) -> Any:
             batch = read(after, limit)
             if batch is not None:
                 batch.rows = tuple(

@@ -24,6 +24,10 @@ _ZERO = Decimal(0)
 _CONTEXT = Context(prec=200, traps=[DivisionByZero, InvalidOperation, Overflow])
 """An average has no end of digits. It is cut where no shown digit can change."""
 
+# To look up a method of a context takes longer than to call it.
+_add, _subtract, _minus = _CONTEXT.add, _CONTEXT.subtract, _CONTEXT.minus
+_multiply, _divide = _CONTEXT.multiply, _CONTEXT.divide
+
 
 class AverageCost:
     """The cost of what is held of one symbol. Quantities are negative if sold short."""
@@ -47,29 +51,29 @@ class AverageCost:
         if self._qty and (self._qty > 0) != (qty > 0):
             qty = self._close(qty)
         if qty:
-            cost = _CONTEXT.multiply(qty, price)
-            self._opened = _CONTEXT.add(self._opened, qty)
-            self._opened_cost = _CONTEXT.add(self._opened_cost, cost)
-            self._qty = _CONTEXT.add(self._qty, qty)
-            self._cost = _CONTEXT.add(self._cost, cost)
+            cost = _multiply(qty, price)
+            self._opened = _add(self._opened, qty)
+            self._opened_cost = _add(self._opened_cost, cost)
+            self._qty = _add(self._qty, qty)
+            self._cost = _add(self._cost, cost)
 
     def price(self, day: date) -> Decimal | None:
         """Return the average price on a trade date, the newest fill's or later; None if flat."""
         qty, cost = self._qty, self._cost
         if day != self._day:
             qty, cost = _sum(self._compress())
-        return _CONTEXT.divide(cost, qty) if qty else None
+        return _divide(cost, qty) if qty else None
 
     def _close(self, qty: Decimal) -> Decimal:
         """Close up to all that is held, and return the rest of the quantity."""
-        left = _CONTEXT.add(self._qty, qty)
+        left = _add(self._qty, qty)
         if not left or (left > 0) == (qty > 0):
             self._days = []
             self._opened = self._opened_cost = self._closed = _ZERO
             self._qty = self._cost = _ZERO
             return left
-        self._cost = _CONTEXT.divide(_CONTEXT.multiply(self._cost, left), self._qty)
-        self._closed = _CONTEXT.subtract(self._closed, qty)
+        self._cost = _divide(_multiply(self._cost, left), self._qty)
+        self._closed = _subtract(self._closed, qty)
         self._qty = left
         return _ZERO
 
@@ -82,16 +86,16 @@ class AverageCost:
         for index, (qty, cost) in enumerate(days):
             if not rest:
                 return days[index:]
-            left = _CONTEXT.subtract(qty, rest)
+            left = _subtract(qty, rest)
             if left and (left > 0) == (qty > 0):
-                part = _CONTEXT.divide(_CONTEXT.multiply(cost, left), qty)
+                part = _divide(_multiply(cost, left), qty)
                 return [(left, part), *days[index + 1 :]]
-            rest = _CONTEXT.minus(left)
+            rest = _minus(left)
         return []
 
 
 def _sum(days: list[tuple[Decimal, Decimal]]) -> tuple[Decimal, Decimal]:
     qty = cost = _ZERO
     for part, its_cost in days:
-        qty, cost = _CONTEXT.add(qty, part), _CONTEXT.add(cost, its_cost)
+        qty, cost = _add(qty, part), _add(cost, its_cost)
     return qty, cost

@@ -339,7 +339,7 @@ class BookBuilder:
     def _take(self, limit: int) -> bool:
         """Apply the next rows; return whether there were any. Raises ReplacedLogError."""
         try:
-            rows = self.tail.read(limit)
+            rows = self.tail.read(limit, finds_damage=False)  # `read_event` parses each one
         except TrimmedError:
             self.tail.skip_trimmed()
             self.gaps += 1
@@ -347,6 +347,8 @@ class BookBuilder:
         for row in rows:
             try:
                 event = None if row.payload is None else read_event(row.payload)
+                if row.payload is not None and (event is None or event.order is None):
+                    self.tail.find_damage(row.seq)
                 if event is not None:
                     self._apply_to_strategies(row, event)
                 self.state.apply(row, event)

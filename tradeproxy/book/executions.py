@@ -10,11 +10,18 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from enum import Enum
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 from msgspec import Struct
 
-from tradeproxy.book.fields import BookEvent, BookOrder, normalize_symbol, parse_number
+from tradeproxy.book.fields import (
+    BookEvent,
+    BookOrder,
+    normalize_symbol,
+    parse_number,
+    parse_time,
+)
 from tradeproxy.book.lots import EXACT, ONE, ZERO
 from tradeproxy.wire.event import MAX_WORD_LENGTH, read_time
 from tradeproxy.wire.printable import replace_surrogates
@@ -29,6 +36,9 @@ FEES = ("commission", "fee", "fees")
 """The fields in which an event or an activity can carry what it cost. Alpaca's fills have none."""
 
 OPTION_MULTIPLIER = Decimal(100)
+
+# To look up a method of a context takes longer than to call it.
+_minus, _normalize = EXACT.minus, EXACT.normalize
 
 # The OCC's form: root, date, call or put, strike.
 _OPTION = re.compile(r"[A-Z][A-Z0-9.]{0,5}[0-9]{6}[CP][0-9]{8}")
@@ -126,7 +136,7 @@ def read_strategy_event(event: BookEvent, time: int) -> StrategyEvent:
         return StrategyEvent(orders, ())
     # The time of the execution, as in Alpaca's activities. `at` is some milliseconds later.
     reported = event.reported
-    moment = read_time(reported.timestamp) or read_time(reported.at) or time
+    moment = parse_time(reported.timestamp) or parse_time(reported.at) or time
     if event.legs:
         return StrategyEvent(orders, tuple(_read_legs(kind, event, order, moment)))
     if order.legs and order.reported.order_class == MULTI_LEG:
@@ -145,8 +155,8 @@ def read_activity(document: Any) -> Execution | None:
     terms = _make_terms(
         _word(document.get("symbol")),
         _word(document.get("asset_class")),
-        document.get("multiplier"),
-        document.get("side"),
+        _number(document.get("multiplier")),
+        _word(document.get("side")),
     )
     return _build(
         Kind.FILL,
@@ -230,35 +240,36 @@ def _derive_legs(kind: Kind, event: BookEvent, order: BookOrder, time: int) -> I
         yield _build(kind, leg.id, ids, time, _read_terms(leg, leg.symbol), amounts, ZERO)
 
 
-class _Ids(NamedTuple):
+class _Ids(Struct, frozen=True, gc=False):
     execution: str
     previous: str
     event: str
 
 
-class _Terms(NamedTuple):
+class _Terms(Struct, frozen=True, gc=False):
     """What is traded."""
 
     symbol: str
     asset_class: str
     multiplier: Decimal
-    side: Any
+    sign: int | None
+    """Of the quantity; None if the side is not known."""
 
 
 def _read_terms(order: BookOrder | None, symbol: str) -> _Terms:
     if order is None:
-        return _make_terms(symbol, "", None, None)
-    return _make_terms(symbol, order.asset_class, order.reported.multiplier, order.side)
+        return _make_terms(symbol, "", None, "")
+    return _make_terms(symbol, order.asset_class, _number(order.reported.multiplier), order.side)
 
 
-def _make_terms(symbol: str, asset_class: str, multiplier: Any, side: Any) -> _Terms:
+@lru_cache(maxsize=1024)  # an account trades a few things over and over
+def _make_terms(symbol: str, asset_class: str, multiplier: Decimal | None, side: str) -> _Terms:
     symbol = normalize_symbol(symbol)
     if not asset_class and _OPTION.fullmatch(symbol):
         asset_class = "us_option"
-    given = _number(multiplier)
-    if given is None or given <= 0:
-        given = OPTION_MULTIPLIER if asset_class == "us_option" else ONE
-    return _Terms(symbol, asset_class, given, side)
+    if multiplier is None or multiplier <= 0:
+        multiplier = OPTION_MULTIPLIER if asset_class == "us_option" else ONE
+    return _Terms(symbol, asset_class, multiplier, SIDES.get(side))
 
 
 def _build(
@@ -272,13 +283,12 @@ def _build(
     position: Decimal | None = None,
 ) -> Execution:
     qty, price, filled = map(_number, amounts)
-    sign = SIDES.get(terms.side) if isinstance(terms.side, str) else None
     problem = ""
     if not order_id or not terms.symbol:
         problem = "it names no order or no symbol"
     elif kind is not Kind.BUST:
         # A bust needs no amounts: it undoes all of what it names.
-        if sign is None:
+        if terms.sign is None:
             problem = "its side is neither buy nor sell"
         elif qty is None or qty <= 0 or price is None:
             problem = "its quantity or its price is no number"
@@ -286,15 +296,17 @@ def _build(
     return Execution(
         kind,
         order_id,
-        *ids,
+        ids.execution,
+        ids.previous,
+        ids.event,
         time,
         terms.symbol,
         terms.asset_class,
-        EXACT.minus(qty) if sign == -1 else qty,
+        _minus(qty) if terms.sign == -1 else qty,
         ZERO if price is None else price,
         terms.multiplier,
         fee,
-        "" if filled is None else str(EXACT.normalize(filled)),
+        "" if filled is None else str(_normalize(filled)),
         problem,
         position,
     )
@@ -308,9 +320,9 @@ def _read_fee(*values: Any) -> Decimal:
 
 
 def _number(value: Any) -> Decimal | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    return parse_number(value) if isinstance(value, str) else None
+    if isinstance(value, str):
+        return parse_number(value) if len(value) <= MAX_WORD_LENGTH else None
+    return _number(str(value)) if type(value) is int else None
 
 
 def _word(value: Any) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ MAX_LEGS = 16
 """Legs of an order that are read. Alpaca allows four."""
 
 NOTHING = Raw(b"")
-_NO_LEGS = (b"", b"null", b"[]")
 _NO_QUANTITIES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -106,18 +104,19 @@ class _Leg(Struct, gc=False):
 class ReportedEvent(Struct, gc=False):
     """The `data` of a trade update as it came: a field of type Any has any JSON value."""
 
-    event: Word | None = None
-    qty: Word | None = None
-    price: Word | None = None
-    position_qty: Word | None = None
-    position_qtys: dict[Word, Word] | None = None
-    order: Raw = NOTHING
-    legs: list[_Leg] | None = None
+    # In the order in which Alpaca writes them: they are found sooner then.
+    at: Word | None = None
     event_id: Word | None = None
+    event: Word | None = None
+    timestamp: Word | None = None
+    order: Raw = NOTHING
+    position_qty: Word | None = None
+    price: Word | None = None
+    qty: Word | None = None
     execution_id: Word | None = None
     previous_execution_id: Word | None = None
-    at: Any = None
-    timestamp: Any = None
+    position_qtys: dict[Word, Word] | None = None
+    legs: list[_Leg] | None = None
     cum_qty: Any = None
     commission: Any = None
     fee: Any = None
@@ -136,31 +135,31 @@ class _RawFrame(Struct, gc=False):
 class ReportedOrder(Struct, gc=False):
     """An order object as it came: a field of type Any has any JSON value."""
 
+    # In the order in which Alpaca writes them: they are found sooner then.
     id: Word
     client_order_id: Word | None = None
-    symbol: Word | None = None
-    status: Word | None = None
-    filled_qty: Word | None = None
-    submitted_at: Word | None = None
     created_at: Word | None = None
     updated_at: Word | None = None
-    side: Word | None = None
-    asset_id: Word | None = None
-    asset_class: Word | None = None
-    order_class: Word | None = None
-    replaces: Word | None = None
+    submitted_at: Word | None = None
     replaced_by: Any = None
+    replaces: Word | None = None
+    asset_id: Word | None = None
+    symbol: Word | None = None
+    asset_class: Word | None = None
+    filled_qty: Word | None = None
     filled_avg_price: Any = None
+    order_class: Word | None = None
+    side: Word | None = None
+    status: Word | None = None
+    legs: list[Raw] | None = None
     ratio_qty: Any = None
     multiplier: Any = None
-    legs: Raw = NOTHING
 
 
 # Every number that stays one is text as Alpaca wrote it.
 _FRAME = Decoder(_Frame, float_hook=str)
 _RAW_FRAME = Decoder(_RawFrame)
 _ORDER = Decoder(ReportedOrder, float_hook=str)
-_LEGS = Decoder(list[Raw])
 _WORDS_OF_ORDER = [name for name in ReportedOrder.__struct_fields__ if name != "legs"]
 _WORDS_OF_DATA = [
     name
@@ -174,13 +173,16 @@ def normalize_symbol(symbol: str) -> str:
     return symbol.replace("/", "").upper()
 
 
-def parse_number(text: str) -> Decimal | None:
-    """Return a number within the bounds of wire/amount.py; None for any other text."""
-    return _parse_number(text) if len(text) <= MAX_WORD_LENGTH else None
-
-
 # An event's position is parsed for the position and for the strategy, and with the next event.
-_parse_number = lru_cache(maxsize=1024)(parse_amount)
+parse_number = lru_cache(maxsize=1024)(parse_amount)
+"""Return a number within the bounds of wire/amount.py; None for any other text.
+
+The text is kept for a while: it should have MAX_WORD_LENGTH characters at most."""
+
+
+# When an order was submitted is in each of its events, and a fill has the time of its order.
+parse_time = lru_cache(maxsize=1024)(read_time)
+"""Return a time as microseconds since 1970; None if it is none. As `parse_number` for the text."""
 
 
 def read_event(payload: bytes) -> BookEvent | None:
@@ -234,23 +236,19 @@ def read_order(document: bytes) -> BookOrder | None:
         order.symbol or "",
         order.status or "",
         order.filled_qty or "0",
-        read_time(order.submitted_at) or read_time(order.created_at) or 0,
-        read_time(order.updated_at) or 0,
+        parse_time(order.submitted_at) or parse_time(order.created_at) or 0,
+        parse_time(order.updated_at) or 0,
         order.side or "",
         order.asset_id or "",
         order.asset_class or "",
         document,
         order,
-        () if (legs := bytes(order.legs)) in _NO_LEGS else _read_legs(legs),
+        _read_legs(order.legs) if order.legs else (),
         bool(order.replaces or order.replaced_by),
     )
 
 
-def _read_legs(document: bytes) -> tuple[BookOrder, ...]:
-    try:
-        legs = _LEGS.decode(document)
-    except (DecodeError, RecursionError):
-        return ()
+def _read_legs(legs: list[Raw]) -> tuple[BookOrder, ...]:
     return tuple(order for leg in legs[:MAX_LEGS] if (order := read_order(bytes(leg))) is not None)
 
 
@@ -290,7 +288,7 @@ def _clean_order(order: dict[str, Any]) -> ReportedOrder:
     legs = order.get("legs")
     return ReportedOrder(
         **_clean_words(order, _WORDS_OF_ORDER),
-        legs=Raw(encode(legs)) if isinstance(legs, list) else NOTHING,
+        legs=[Raw(encode(leg)) for leg in legs] if isinstance(legs, list) else None,
     )
 
 

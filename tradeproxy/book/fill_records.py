@@ -52,6 +52,8 @@ class BookedFill(Struct, frozen=True, gc=False):
     is_amended: bool = False
     """Whether an amendment changed it. What reports the original again changes nothing then."""
     is_busted: bool = False
+    is_extra: bool = False
+    """Whether its order had MAX_FILLS fills before it, see FillStore."""
 
     @property
     def key(self) -> FillKey:

@@ -17,16 +17,16 @@ from tradeproxy.book.fill_records import BookedFill, Opening, OrderRecord
 from tradeproxy.book.lots import FillKey
 
 # The indexes have the end of an id only: see store.py for the `+`.
-HAS_REF = "substr(ref, -8) = substr(?, -8) AND +ref = ?"
+HAS_REF = "extra = 1 AND substr(ref, -8) = substr(?, -8) AND +ref = ?"
 HAS_ALIAS = "alias != '' AND substr(alias, -8) = substr(?, -8) AND +alias = ?"
-IS_FILLED = "filled = ? AND busted = 0"
-"""Conditions for `find_fills`."""
+IS_FILLED = "extra = 1 AND filled = ? AND busted = 0"
+"""Conditions for `find_fills`, and for fills that are `is_extra`."""
 
 _IS_ORDER = "substr(id, -8) = substr(?, -8) AND +id = ?"
 _IS_OF_ORDER = "substr(order_id, -8) = substr(?, -8) AND +order_id = ?"
 _FILL_COLUMNS = """
     order_id, ref, strategy, symbol, asset_class, time, event_id, qty, price, multiplier, fee,
-    filled, alias, amended, busted
+    filled, alias, amended, busted, extra
 """
 _ORDER_COLUMNS = "client_order_id, parent, replaces, assigned, above, strategy, moving, id"
 _ADD_ORDER = f"INSERT INTO strategy_orders ({_ORDER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -37,12 +37,16 @@ _SAVE_ORDER = f"""
 """
 _ADD_FILL = f"""
     INSERT INTO strategy_fills ({_FILL_COLUMNS})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_SAVE_FILL = f"""
+_SAVE_FILL = """
     UPDATE strategy_fills SET strategy = ?, qty = ?, price = ?, alias = ?, amended = ?, busted = ?
-    WHERE {_IS_OF_ORDER} AND {HAS_REF}
 """
+# The first fills of an order have its first rows.
+_SAVE_FIRST = f"""{_SAVE_FILL} WHERE rowid = (
+    SELECT rowid FROM strategy_fills WHERE {_IS_OF_ORDER} AND ref = ? ORDER BY rowid LIMIT 1
+)"""
+_SAVE_EXTRA = f"{_SAVE_FILL} WHERE {_IS_OF_ORDER} AND {HAS_REF}"
 _SAVE_OPENING = "INSERT OR REPLACE INTO strategy_openings VALUES (?, ?)"
 _SAVE_META = "INSERT OR REPLACE INTO strategy_meta VALUES (?, ?)"
 _OPENING = Decoder(Opening)
@@ -108,7 +112,7 @@ def save_orders(
     connection.executemany(_SAVE_ORDER, changed)
 
 
-def _encode_order(order: OrderRecord) -> tuple[str | bool, ...]:
+def _encode_order(order: OrderRecord) -> tuple[str | int, ...]:
     return (
         order.client_order_id,
         order.parent_id,
@@ -116,7 +120,7 @@ def _encode_order(order: OrderRecord) -> tuple[str | bool, ...]:
         order.assigned,
         order.above,
         order.strategy,
-        order.is_moving,
+        int(order.is_moving),
         order.id,
     )
 
@@ -178,13 +182,16 @@ def save_fills(
     """Write fills; `stored` has the order and `ref` of those that have a row."""
     new = [_encode_fill(each) for each in fills if (each.order_id, each.ref) not in stored]
     connection.executemany(_ADD_FILL, new)
-    changed = [_encode_change(each) for each in fills if (each.order_id, each.ref) in stored]
-    connection.executemany(_SAVE_FILL, changed)
+    changed = [each for each in fills if (each.order_id, each.ref) in stored]
+    first = [(*_encode_change(each), each.ref) for each in changed if not each.is_extra]
+    connection.executemany(_SAVE_FIRST, first)
+    extra = [(*_encode_change(each), each.ref, each.ref) for each in changed if each.is_extra]
+    connection.executemany(_SAVE_EXTRA, extra)
 
 
 def _encode_fill(fill: BookedFill) -> tuple[object, ...]:
     values = astuple(fill)  # in the order of the columns
-    return *values[:7], *map(str, values[7:11]), *values[11:]
+    return *values[:7], *map(str, values[7:11]), *values[11:13], *map(int, values[13:])
 
 
 def _encode_change(fill: BookedFill) -> tuple[object, ...]:
@@ -193,15 +200,14 @@ def _encode_change(fill: BookedFill) -> tuple[object, ...]:
         str(fill.qty),
         str(fill.price),
         fill.alias,
-        fill.is_amended,
-        fill.is_busted,
+        int(fill.is_amended),
+        int(fill.is_busted),
         *(fill.order_id, fill.order_id),
-        *(fill.ref, fill.ref),
     )
 
 
 def _decode_fill(row: tuple[Any, ...]) -> BookedFill:
-    return BookedFill(*row[:7], *map(Decimal, row[7:11]), *row[11:13], *map(bool, row[13:15]))
+    return BookedFill(*row[:7], *map(Decimal, row[7:11]), *row[11:13], *map(bool, row[13:16]))
 
 
 # Openings, names and short texts.

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, encode
+from msgspec.structs import replace
 
 from tradeproxy.book import fill_sql
 from tradeproxy.book.executions import Execution
@@ -21,7 +22,8 @@ MAX_CACHED = 128
 """Orders whose record and fills are kept in memory: most events are about a few of them."""
 
 MAX_FILLS = 128
-"""Fills of an order that are kept in memory. Those of a larger one are looked up one by one."""
+"""Fills of an order that are read together and kept in memory, its first ones. The others are
+looked up one by one. The files have this number: see journal/sql/extra_fills.sql."""
 
 _UNBOOKED = "unbooked"
 """The key in strategy_meta of what could not be booked, with a number behind it."""
@@ -41,8 +43,8 @@ class FillStore:
     def __init__(self, tables: Tables) -> None:
         self._run = tables.run
         self._known: OrderedDict[str, OrderRecord | None] = OrderedDict()
-        # All fills of an order by their `ref`; None if they are too many.
-        self._fills_of: OrderedDict[str, dict[str, BookedFill] | None] = OrderedDict()
+        # The first fills of an order by their `ref`.
+        self._first_fills: OrderedDict[str, dict[str, BookedFill]] = OrderedDict()
         self._orders: dict[str, OrderRecord] = {}
         self._linked: dict[str, dict[str, None]] = {}  # of these orders, by `above`
         self._fills: dict[str, dict[str, BookedFill]] = {}  # by order and `ref`
@@ -138,7 +140,7 @@ class FillStore:
             self._linked.setdefault(order.above, {})[order.id] = None
         if before is None:
             self._awaited.discard(order.id)
-            self._remember(self._fills_of, order.id, {})  # fills come after their order
+            self._remember(self._first_fills, order.id, {})  # fills come after their order
         elif order.id not in self._orders:
             self._replaced_orders.add(order.id)
         if self._seen is not None:
@@ -180,36 +182,38 @@ class FillStore:
 
     def get_fill(self, order_id: str, ref: str) -> BookedFill | None:
         """Return the fill of an order with this `ref` or `alias`; None if there is none."""
-        fills = self._load_fills_of(order_id)
-        if (found := fills.get(ref)) is not None:
+        first = self._load_first_fills(order_id)
+        found = _find_ref(first, ref)
+        if found is not None or len(first) < MAX_FILLS:
             return found
-        found = next((fill for fill in fills.values() if ref and fill.alias == ref), None)
-        if found is not None or self._fills_of[order_id] is not None:
-            return found
-        return self._look_up(order_id, HAS_REF, ref, ref) or (
-            self._look_up(order_id, HAS_ALIAS, ref, ref) if ref else None
+        return (
+            _find_ref(self._fills.get(order_id, {}), ref)
+            or self._look_up(order_id, HAS_REF, ref, ref)
+            or (self._look_up(order_id, HAS_ALIAS, ref, ref) if ref else None)
         )
 
     def find_filled(self, order_id: str, filled: str) -> BookedFill | None:
         """Return a fill that counts by how much of the order was filled with it; None without."""
-        fills = self._load_fills_of(order_id).values()
-        found = next((each for each in fills if each.filled == filled and not each.is_busted), None)
-        if found is not None or self._fills_of[order_id] is not None:
+        first = self._load_first_fills(order_id)
+        found = _find_filled(first, filled)
+        if found is not None or len(first) < MAX_FILLS:
             return found
-        return self._look_up(order_id, IS_FILLED, filled)
+        unsaved = self._fills.get(order_id, {})
+        return _find_filled(unsaved, filled) or self._look_up(order_id, IS_FILLED, filled)
 
     def put_fill(self, fill: BookedFill, before: BookedFill | None) -> None:
         """Store a fill in place of `before`, which has the same ids; None if it is new."""
+        first = self._load_first_fills(fill.order_id)  # this may raise: nothing is changed yet
+        if before is None and len(first) >= MAX_FILLS:
+            fill = replace(fill, is_extra=True)
         unsaved = self._fills.setdefault(fill.order_id, {})
         if fill.ref not in unsaved:
             self._unsaved_fills += 1
             if before is not None:
                 self._replaced_fills.add((fill.order_id, fill.ref))
         unsaved[fill.ref] = fill
-        if (known := self._fills_of.get(fill.order_id)) is not None:
-            known[fill.ref] = fill
-            if len(known) > MAX_FILLS:
-                self._fills_of[fill.order_id] = None
+        if not fill.is_extra:
+            first[fill.ref] = fill
 
     def read_fills(
         self, order_id: str, after: int, limit: int
@@ -299,16 +303,16 @@ class FillStore:
         if self._meta.get(key) != value:
             self._meta[key] = self._new_meta[key] = value
 
-    def _load_fills_of(self, order_id: str) -> dict[str, BookedFill]:
-        """Return all fills of an order; those that are not saved if there are too many."""
-        unsaved = self._fills.get(order_id, {})
-        if order_id not in self._fills_of:
-            rows = self._run(lambda sql: fill_sql.load_fills(sql, order_id, 0, MAX_FILLS + 1))
-            fills = {fill.ref: fill for _, fill in rows} | unsaved
-            is_large = len(fills) > MAX_FILLS
-            self._remember(self._fills_of, order_id, None if is_large else fills)
-        known = self._fills_of[order_id]
-        return unsaved if known is None else known
+    def _load_first_fills(self, order_id: str) -> dict[str, BookedFill]:
+        """Return up to MAX_FILLS fills of an order; there are no others if they are fewer."""
+        first = self._first_fills.get(order_id)
+        if first is None:
+            rows = self._run(lambda sql: fill_sql.load_fills(sql, order_id, 0, MAX_FILLS))
+            first = {fill.ref: fill for _, fill in rows}
+            unsaved = self._fills.get(order_id, {})
+            first |= {ref: fill for ref, fill in unsaved.items() if not fill.is_extra}
+            self._remember(self._first_fills, order_id, first)
+        return first
 
     def _look_up(self, order_id: str, where: str, *values: str) -> BookedFill | None:
         """Return a fill of an order that fulfils a condition, and is not put since."""
@@ -322,6 +326,20 @@ class FillStore:
         cache.move_to_end(key)
         if len(cache) > MAX_CACHED:
             cache.popitem(last=False)
+
+
+def _find_ref(fills: dict[str, BookedFill], ref: str) -> BookedFill | None:
+    if (found := fills.get(ref)) is not None or not ref:
+        return found
+    for fill in fills.values():
+        if fill.alias == ref:
+            return fill
+    return None
+
+
+def _find_filled(fills: dict[str, BookedFill], filled: str) -> BookedFill | None:
+    found = (fill for fill in fills.values() if fill.filled == filled and not fill.is_busted)
+    return next(found, None)
 
 
 def _read_number(key: str) -> int:

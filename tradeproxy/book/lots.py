@@ -21,6 +21,9 @@ ZERO, ONE = Decimal(0), Decimal(1)
 EXACT = Context(prec=1000, traps=[DivisionByZero, Inexact, InvalidOperation, Overflow])
 """A quantity, a price and a multiplier span 140 digits each, and a sum of many some more."""
 
+# To look up a method of a context takes longer than to call it.
+_add, _subtract, _multiply, _minus = EXACT.add, EXACT.subtract, EXACT.multiply, EXACT.minus
+
 MAX_MARKS = 256
 """Steps of a day's line that a holding keeps. Beyond it, two neighbours become one."""
 
@@ -113,29 +116,29 @@ class Holding:
         self.multiplier = trade.multiplier
         self.asset_class = trade.asset_class or self.asset_class
         if trade.fee:
-            self.fees = EXACT.add(self.fees, trade.fee)
+            self.fees = _add(self.fees, trade.fee)
         self.fills += day is not None
         self._average.apply(day, trade.qty, trade.price)
         rest, gain = trade.qty, ZERO
         while rest and self.lots and (self.lots[0].qty > 0) != (rest > 0):
             lot = self.lots[0]
-            left = EXACT.add(lot.qty, rest)
+            left = _add(lot.qty, rest)
             # What is closed has the sign of the lot, so a short one gains when the price falls.
             is_whole = not left or (left > 0) == (rest > 0)
-            closed = lot.qty if is_whole else EXACT.minus(rest)
+            closed = lot.qty if is_whole else _minus(rest)
             if is_whole:
                 del self.lots[0]
                 rest = left
             else:
                 self.lots[0] = Lot(lot.time, left, lot.price)
                 rest = ZERO
-            change = EXACT.multiply(closed, EXACT.subtract(trade.price, lot.price))
-            gain = EXACT.add(gain, EXACT.multiply(change, trade.multiplier))
+            change = _multiply(closed, _subtract(trade.price, lot.price))
+            gain = _add(gain, _multiply(change, trade.multiplier))
         if rest:
             if len(self.lots) == MANY_LOTS:
                 self.lots = deque(self.lots)
             self.lots.append(Lot(key.time, rest, trade.price))
-        self.qty = EXACT.add(self.qty, trade.qty)
+        self.qty = _add(self.qty, trade.qty)
         if rest != trade.qty and day is not None:
             self._realize(day, key.time, gain)
 
@@ -164,8 +167,8 @@ class Holding:
         return last is not None and last.time != OPENING and trade_date(last.time) == day
 
     def _realize(self, day: date, time: int, gain: Decimal) -> None:
-        self.realized = EXACT.add(self.realized, gain)
-        self._realized_by_date[day] = EXACT.add(self.realized_on(day), gain)
+        self.realized = _add(self.realized, gain)
+        self._realized_by_date[day] = _add(self.realized_on(day), gain)
         if day != self._marks_date:
             self._marks, self._marks_date = [], day
         self._marks.append((time, gain))
@@ -173,4 +176,4 @@ class Holding:
             # The later time of two: the line never shows a gain before it was made.
             pairs = zip(self._marks[::2], self._marks[1::2], strict=False)
             odd = self._marks[-1:] if len(self._marks) % 2 else []
-            self._marks = [(b[0], EXACT.add(a[1], b[1])) for a, b in pairs] + odd
+            self._marks = [(b[0], _add(a[1], b[1])) for a, b in pairs] + odd

@@ -94,17 +94,18 @@ class Orders:
         """Keep these orders of the store in memory."""
         for entry in entries:
             self._keep(entry)
+            self._bytes += _count_bytes(entry)
 
     def get(self, order_id: str) -> OrderEntry | None:
         """Return an order that is in memory: its family is open, or has changed."""
         return self._entries.get(order_id)
 
     def _find(self, order_id: str) -> OrderEntry | None:
-        entry = self._entries.get(order_id)
-        if entry is None and (self._seen is None or hash(order_id) in self._seen):
-            self.adopt(self._load(order_id))
-            entry = self._entries.get(order_id)
-        return entry
+        """Return an order that is not in memory; None if it is unknown."""
+        if self._seen is not None and hash(order_id) not in self._seen:
+            return None
+        self.adopt(self._load(order_id))
+        return self._entries.get(order_id)
 
     def forget_seen(self) -> None:
         """Free what was kept of each order while the whole log was read."""
@@ -134,9 +135,9 @@ class Orders:
 
     def is_family_open(self, root: OrderEntry) -> bool:
         """Whether an order or one of its legs can still change."""
-        if root.is_open or root.id not in self._legs:
-            return root.is_open
-        return any(leg.is_open for leg in self.legs(root.id))
+        if root.is_open:
+            return True
+        return root.id in self._legs and any(leg.is_open for leg in self.legs(root.id))
 
     def is_in_open_family(self, entry: OrderEntry) -> bool:
         """Whether an order in memory, its parent or one of the parent's legs can still change."""
@@ -162,7 +163,7 @@ class Orders:
         self, order: BookOrder, seq: int, last: int, time: int, parent_id: str | None
     ) -> OrderEntry:
         updated = order.updated or time
-        known = self._find(order.id)
+        known = self._entries.get(order.id) or self._find(order.id)
         if known is None:
             known = self._create(order, seq, last, updated, parent_id)
         elif seq == 0 and updated <= known.updated:
@@ -175,13 +176,17 @@ class Orders:
             known.status, known.filled_qty = order.status, order.filled_qty
             known.seq, known.document = seq, order.document
             known.submitted = order.submitted or known.submitted
-            known.updated = max(updated, known.updated)
-        known.last = max(last, known.last)
+            if updated > known.updated:
+                known.updated = updated
+        if last > known.last:
+            known.last = last
         if parent_id is not None and known.parent_id != parent_id:
             known.parent_id = parent_id
-        self._keep(known)
+            self._keep(known)
         self.dirty[known.id] = known
-        self.dirty_bytes += _count_bytes(known)
+        size = len(order.document)
+        self._bytes += size
+        self.dirty_bytes += size
         return known
 
     def _create(
@@ -190,7 +195,7 @@ class Orders:
         num, self.next_num = self.next_num, self.next_num + 1
         if self._seen is not None:
             self._seen.add(hash(order.id))
-        return OrderEntry(
+        entry = OrderEntry(
             num,
             order.id,
             parent_id,
@@ -205,10 +210,11 @@ class Orders:
             updated,
             order.document,
         )
+        self._keep(entry)
+        return entry
 
     def _keep(self, entry: OrderEntry) -> None:
         self._entries[entry.id] = entry
-        self._bytes += _count_bytes(entry)
         if entry.parent_id is not None:
             legs = self._legs.setdefault(entry.parent_id, [])
             if entry.id not in legs:
@@ -220,7 +226,8 @@ class Orders:
         if entry.parent_id is not None:
             root = self._entries.get(entry.parent_id) or entry
         if root.id in self._legs:
-            self.dirty.update((each.id, each) for each in (root, *self.legs(root.id)))
+            for each in (root, *self.legs(root.id)):
+                self.dirty[each.id] = each
         if not self.is_family_open(root):
             self._closed.add(root.id)
 

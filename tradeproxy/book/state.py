@@ -44,8 +44,8 @@ class BookState:
         self._fill_bytes = 0
         self.high = 0
         """The highest time of all rows (microseconds since 1970)."""
-        self.events: list[tuple[int, int | None, bool, int | None, str]] = []
-        """The rows since `clear_changes`: number, order's number, whether late, time, kind."""
+        self.events: list[tuple[int, int | None, int, int | None, str]] = []
+        """The rows since `clear_changes`: number, order's number, 1 if late, time, kind."""
         self.has_hole = False
         """Whether a row had no event: what it changed is not known."""
         self.has_changes = False
@@ -74,8 +74,10 @@ class BookState:
                     self.positions.apply(move, row.seq, time, is_recovered=event.is_recovered)
             if event.kind in EXECUTION_KINDS:
                 self.add_fill(row, event.order)
-        self.high = max(time, self.high)
-        self.events.append((row.seq, num, time < self.high, row.time, event.kind[:MAX_KIND]))
+        is_late = time < self.high
+        if not is_late:
+            self.high = time
+        self.events.append((row.seq, num, int(is_late), row.time, event.kind[:MAX_KIND]))
 
     def add_fill(self, row: Row, order: BookOrder) -> None:
         """Add a fill behind the others, and drop the oldest ones if they are too many or large."""

@@ -27,8 +27,10 @@ _COLUMNS = (
     "num, id, parent, client_order_id, symbol, symbols, status, filled_qty, seq, last,"
     " submitted, updated, document"
 )
+# sqlite3 searches an adapter for each None and each bool, which takes as long as to insert a row.
 _SAVE_ORDER = f"""
-    INSERT INTO book_orders ({_COLUMNS}, open) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO book_orders ({_COLUMNS}, open)
+    VALUES (?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''), ?)
     ON CONFLICT (num) DO UPDATE SET
         parent = excluded.parent, client_order_id = excluded.client_order_id,
         symbol = excluded.symbol, symbols = excluded.symbols, status = excluded.status,
@@ -80,7 +82,7 @@ def _encode_order(entry: OrderEntry, is_open: bool) -> tuple[object, ...]:
     return (
         entry.num,
         entry.id,
-        entry.parent_id,
+        entry.parent_id or "",
         entry.client_order_id,
         entry.symbol,
         entry.symbols,
@@ -90,8 +92,8 @@ def _encode_order(entry: OrderEntry, is_open: bool) -> tuple[object, ...]:
         entry.last,
         entry.submitted,
         entry.updated,
-        entry.document if keeps else None,
-        is_open,
+        entry.document if keeps and entry.document is not None else "",
+        int(is_open),
     )
 
 

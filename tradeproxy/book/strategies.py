@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec.json import decode, encode
 
-from tradeproxy.book.executions import OPTION_MULTIPLIER, read_strategy_event
+from tradeproxy.book.executions import NOTHING, OPTION_MULTIPLIER, read_strategy_event
 from tradeproxy.book.fields import BookEvent
 from tradeproxy.book.fill_records import Opening
 from tradeproxy.book.fill_sql import clear_strategies
@@ -204,7 +204,9 @@ class Strategies:
 
         `time` is that of a row without one (microseconds since 1970).
         """
-        self.book.take(read_strategy_event(event, row.time or time))
+        found = read_strategy_event(event, row.time or time)
+        if found is not NOTHING:
+            self.book.take(found)
 
     def work(self) -> bool:
         """Do a step of what is left to compute; return whether there may be more.

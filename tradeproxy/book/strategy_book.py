@@ -214,7 +214,7 @@ class StrategyBook:
         )
         self._store.put_fill(fill, None)
         # Nothing is read before the fill is applied: if that fails, the fill is known afterwards.
-        self._count_known(fill.symbol, fill.key, fill.qty)
+        self._count_known(fill, fill.qty)
         holding = self.holdings.get(fill.place)
         if holding is None or (holding.last is not None and fill.key < holding.last):
             self._make_stale(fill.place)
@@ -263,7 +263,7 @@ class StrategyBook:
 
     def _amend_later(self, fill: BookedFill) -> None:
         """Apply the amendments that came before their fill."""
-        if not self._awaiting[fill.order_id]:
+        if fill.order_id not in self._awaiting:
             return
         done = [
             each
@@ -285,7 +285,7 @@ class StrategyBook:
         if new == old:
             return
         self._store.put_fill(new, old)
-        self._count_known(old.symbol, old.key, EXACT.subtract(_effect(new), _effect(old)))
+        self._count_known(old, EXACT.subtract(_effect(new), _effect(old)))
         self._make_stale(old.place)
         self._make_stale(new.place)
 
@@ -328,12 +328,12 @@ class StrategyBook:
         self._store.put_opening(replace(opening, qty=report.position, until=fill.key, known=known))
         self._make_stale((NO_STRATEGY, fill.symbol))
 
-    def _count_known(self, symbol: str, key: FillKey, qty: Decimal) -> None:
-        """Correct the lot of the start by a fill that it included."""
-        opening = self._store.get_opening(symbol)
-        if opening is not None and key <= opening.until and qty:
+    def _count_known(self, fill: BookedFill, qty: Decimal) -> None:
+        """Correct the lot of the start by a quantity of a fill, if it included the fill."""
+        opening = self._store.get_opening(fill.symbol)
+        if opening is not None and fill.key <= opening.until and qty:
             self._store.put_opening(replace(opening, known=EXACT.add(opening.known, qty)))
-            self._make_stale((NO_STRATEGY, symbol))
+            self._make_stale((NO_STRATEGY, fill.symbol))
 
     def _make_stale(self, place: tuple[str, str]) -> None:
         self.version += 1

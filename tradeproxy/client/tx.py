@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Unpack
 from urllib.parse import urlsplit
 
@@ -38,7 +39,12 @@ from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.http_body import BodyError, read_body
 from tradeproxy.runtime.reactor import get_reactor
 from tradeproxy.runtime.server_identity import ServerIdentity
-from tradeproxy.runtime.websocket_limits import AutoPingMixin, FragmentLimitMixin, PongLimitMixin
+from tradeproxy.runtime.websocket_limits import (
+    AutoPingMixin,
+    CloseTimeoutMixin,
+    FragmentLimitMixin,
+    PongLimitMixin,
+)
 
 MAX_UNREAD = 256
 """The maximum of unread messages.
@@ -75,14 +81,16 @@ class TwistedClient(BaseClient):
 
     async def _open(self, url: str) -> ClientProtocol:
         factory = WebSocketClientFactory(url, useragent=USER_AGENT, reactor=self._reactor)
-        factory.protocol = ClientProtocol
+        factory.protocol = partial(  # type: ignore[assignment]  # Autobahn only calls it
+            ClientProtocol, self._reactor
+        )
         factory.noisy = False
         factory.setProtocolOptions(
             maxMessagePayloadSize=MAX_MESSAGE_SIZE,
             failByDrop=False,
             openHandshakeTimeout=CONNECT_TIMEOUT,
-            closeHandshakeTimeout=CLOSE_TIMEOUT,
-            serverConnectionDropTimeout=CLOSE_TIMEOUT,
+            closeHandshakeTimeout=0,  # CloseTimeoutMixin limits the whole close
+            serverConnectionDropTimeout=0,
             autoPingInterval=PING_INTERVAL,
             autoPingTimeout=PING_INTERVAL,
             tcpNoDelay=True,
@@ -125,15 +133,17 @@ class TwistedClient(BaseClient):
 
 
 class ClientProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
-    AutoPingMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
+    AutoPingMixin, CloseTimeoutMixin, FragmentLimitMixin, PongLimitMixin, WebSocketClientProtocol
 ):
     """One connection. The client reads its messages one by one."""
 
     log = txaio.make_logger(level="error")  # type: ignore[attr-defined]  # made at run time
+    close_timeout = CLOSE_TIMEOUT
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         super().__init__()
+        self.clock = clock
         self.opened: Deferred[None] = Deferred()
         self._unread: deque[bytes] = deque()
         self._is_paused = False

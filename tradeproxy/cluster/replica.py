@@ -148,10 +148,10 @@ class Replica:
 
     # Reading.
 
-    def read(self, after: int, limit: int) -> Batch | None:
+    def read(self, after: int, limit: int, *, finds_damage: bool = True) -> Batch | None:
         """Return up to `limit` rows after number `after`, about 256 KiB at most; None at the end.
 
-        Raises TrimmedError.
+        None is damaged: it was looked at when it came from Redis. Raises TrimmedError.
         """
         if after < self._metadata.first - 1:
             raise TrimmedError

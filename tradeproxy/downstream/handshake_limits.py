@@ -201,7 +201,14 @@ def release_header(transport: Any) -> None:
 
 
 def _receive_header(transport: HAProxyProtocolWrapper, before: int, data: bytes) -> None:
-    HAProxyProtocolWrapper.dataReceived(transport, data)
+    try:
+        HAProxyProtocolWrapper.dataReceived(transport, data)
+    except ValueError:  # of a port that is no number, or an address that is not UTF-8
+        if transport._proxyInfo is not None:
+            raise  # of the request behind it
+        release_header(transport)
+        transport.abortConnection()
+        return
     size = before + len(data)
     if transport._proxyInfo is not None:
         release_header(transport)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
-from tradeproxy.journal.base import Row
+from tradeproxy.journal.base import Row, UnreadableError
 from tradeproxy.wire.position import AfterId, Position
 
 
@@ -65,16 +65,22 @@ class LogTail:
         """Be idle. A second call has no effect."""
         self._account.on_delivered.pop(self, None)
 
-    def read(self, limit: int = 128) -> tuple[Row, ...]:
+    def read(self, limit: int = 128, *, finds_damage: bool = True) -> tuple[Row, ...]:
         """Return the next rows, `limit` at most and about 256 KiB; none at the end of the log.
 
-        A hole is a row without a payload. The same rows are returned until `take`. Raises
-        ReplacedLogError, TrimmedError if the next rows are no longer stored, and UnreadableError.
+        A hole is a row without a payload. The same rows are returned until `take`. Without
+        `finds_damage`, call `find_damage` for a row that is no event. Raises ReplacedLogError,
+        TrimmedError if the next rows are no longer stored, and UnreadableError.
         """
         if self._account.log.epoch != self._epoch:
             raise ReplacedLogError
-        batch = self._account.log.read(self.position, limit)
+        batch = self._account.log.read(self.position, limit, finds_damage=finds_damage)
         return () if batch is None else batch.rows
+
+    def find_damage(self, seq: int) -> None:
+        """Have the log look at a row that was read. Raises UnreadableError if it is damaged."""
+        if self._account.log.row(seq) is None:
+            raise UnreadableError  # the log has been replaced
 
     def take(self, seq: int) -> None:
         """Continue after row `seq`, which was read."""

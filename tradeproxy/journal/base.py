@@ -186,10 +186,12 @@ class Log(Protocol):
     def is_current(self) -> bool:
         """Whether every row of the log has been passed on, as far as this process can see."""
 
-    def read(self, after: int, limit: int) -> Batch | None:
+    def read(self, after: int, limit: int, *, finds_damage: bool = True) -> Batch | None:
         """Return up to `limit` rows that follow number `after`; None at the end.
 
-        Raises TrimmedError or UnreadableError.
+        Without `finds_damage`, a damaged payload may be among them: a caller that parses each one
+        asks for `row` if it is no event, which finds the damage. Raises TrimmedError or
+        UnreadableError.
         """
 
     def row(self, seq: int) -> Row | None:

@@ -33,16 +33,18 @@ class RowReader:
         """The number of the last row that the store has."""
         return self._metadata.last - len(self._backlog)
 
-    def read(self, after: int, limit: int) -> Batch | None:
+    def read(self, after: int, limit: int, *, finds_damage: bool = True) -> Batch | None:
         """Return up to `limit` rows that follow number `after`; None at the end.
 
-        One read returns about 256 KiB of payload at most. Raises TrimmedError if the rows are no
-        longer stored, UnreadableError if the disk fails.
+        One read returns about 256 KiB of payload at most. See Log.read for `finds_damage`. Raises
+        TrimmedError if the rows are no longer stored, UnreadableError if the disk fails.
         """
         if after < self._metadata.first - 1:
             raise TrimmedError
         if after < self.last_on_disk:
-            rows = self._disk.query(lambda store: store.read(after, limit), None)
+            rows = self._disk.query(
+                lambda store: store.read(after, limit, finds_damage=finds_damage), None
+            )
             if rows is None:
                 # The failed read may have replaced a damaged file, which moves `first`.
                 raise TrimmedError if after < self._metadata.first - 1 else UnreadableError

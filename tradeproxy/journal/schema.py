@@ -20,8 +20,9 @@ def _read_script(name: str) -> str:
 
 
 _BOOK, _STRATEGIES = _read_script("book"), _read_script("strategies")
+_EXTRA_FILLS = _read_script("extra_fills")
 
-BOOK_TABLES = _BOOK + _STRATEGIES
+BOOK_TABLES = _BOOK + _STRATEGIES + _EXTRA_FILLS
 
 MIGRATIONS = (
     _read_script("events"),
@@ -31,6 +32,7 @@ MIGRATIONS = (
     "",
     _BOOK,
     _STRATEGIES,
+    _EXTRA_FILLS,
 )
 """The scripts of sql/. The nth one upgrades version n - 1 to version n.
 
