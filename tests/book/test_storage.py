@@ -18,6 +18,7 @@ from tradeproxy.book import positions
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.book.executions import OrderLinks
+from tradeproxy.book.positions import Position
 from tradeproxy.book.store import load_positions
 from tradeproxy.book.views import EventQuery, OrderQuery, OrderScope
 from tradeproxy.journal.retention import TRIM_EVERY
@@ -111,16 +112,25 @@ class AnswerTests(BookCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(positions, "SAVED_ANSWERS", 2)
+        self.answer(5)
+
+    def answer(self, qty: int) -> None:
+        """Have Alpaca answer that so much is held of five symbols."""
         seed = self.book.seeding.begin()
         assert seed is not None
-        documents = [(f"S{n}", b'{"symbol":"S%d","qty":"5"}' % n) for n in range(5)]
+        documents = [(f"S{n}", b'{"symbol":"S%d","qty":"%d"}' % (n, qty)) for n in range(5)]
         self.book.seeding.take_positions(seed, documents)
+        self.book.seeding.finish(seed)
 
-    def read_stored(self) -> dict[str, str]:
-        """Return the quantities that a crash now would leave."""
+    def load(self) -> list[Position]:
+        """Return the positions that a crash now would leave."""
         tables = self.journal.tables
         assert tables is not None
-        return {each.symbol: each.qty for each in tables.run(load_positions)}
+        return tables.run(load_positions)
+
+    def read_stored(self) -> dict[str, str]:
+        """Return their quantities."""
+        return {each.symbol: each.qty for each in self.load()}
 
     def test_answer_is_written_in_parts(self) -> None:
         """Clients read all of it at once."""
@@ -130,6 +140,20 @@ class AnswerTests(BookCase):
             self.clock.advance(WRITE_EVERY)
             self.clock.advance(0)
         self.assertEqual(counts, [5, 2, 4, 5, 5])
+
+    def test_rest_is_written_while_nothing_else_happens(self) -> None:
+        """It waited for the next event, question or check, after every answer but the first."""
+        for _ in range(2):
+            self.settle()
+        self.answer(6)
+        for _ in range(2):
+            self.settle()
+        self.assertEqual([each.differs for each in self.load()], ["6"] * 5)
+
+    def test_stop_writes_all_of_it(self) -> None:
+        """Only the first part of a large answer was written at a stop in order."""
+        self.book.stop()
+        self.assertEqual(len(self.read_stored()), 5)
 
     def test_position_that_an_event_moves_is_written_with_its_row(self) -> None:
         """The row is not applied again after a crash."""

@@ -6,7 +6,8 @@ import json
 from base64 import b64encode
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from msgspec.structs import replace
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.recovery.scripted_case import (
@@ -23,6 +24,7 @@ from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.credentials import list_secrets
 from tradeproxy.wire.event import Event
+from tradeproxy.wire.frame import Recovered, with_mark
 
 BEGIN = START - 100 * SECOND
 """The log is complete up to here."""
@@ -172,6 +174,43 @@ class OrderBackfillTests(ScriptedCase):
         made = [json.loads(event.payload)["data"] for event in self.made]
         self.assertEqual([data["order"]["id"][-1] for data in made], ["0", "1", "2", "4", "5"])
         self.assertEqual([data["qty"] for data in made], ["10", "10", "10", "6", "10"])
+
+    def deliver_and_log(self, event: Event) -> None:
+        """Deliver an event as the recovery does."""
+        self.made.append(event)
+        self.log(replace(event, payload=with_mark(event.payload, Recovered.ORDERS)))
+
+    def new_logging_backfill(self) -> OrderBackfill:
+        return OrderBackfill(
+            self.account, self.rest, self.clock, self.open_orders, self.deliver_and_log, slack=0
+        )
+
+    def test_status_in_another_part_than_its_fill_is_made(self) -> None:
+        """The fill has the order as it is now, so the order was compared as if it had closed."""
+        self.patch(order_backfill, "EVENTS_A_TURN", 1)
+        self.listed = [build_order(4, "canceled", time=START + 9)]
+        self.fills = [build_fill(4, 4)]
+        running = self.run_with(self.new_logging_backfill())
+        self.wires.advance(3.5)
+        self.successResultOf(running)
+        self.assertEqual(self.list_made(), [("partial_fill", "4"), ("canceled", "4")])
+
+    def test_status_is_made_by_the_next_backfill_if_one_ends_behind_its_fill(self) -> None:
+        """The connection or the process may end between two parts. The third finds nothing."""
+        self.patch(order_backfill, "EVENTS_A_TURN", 1)
+        self.listed = [build_order(4, "canceled", time=START + 9)]
+        self.fills = [build_fill(4, 4)]
+        cut = self.run_with(self.new_logging_backfill())
+        self.wires.advance(2.5)
+        self.clock.callLater(0.5, cut.cancel)
+        self.wires.advance(0.5)
+        self.failureResultOf(cut, CancelledError)
+        self.assertEqual(self.list_made(), [("partial_fill", "4")])
+        for _ in range(2):
+            running = self.run_with(self.new_logging_backfill())
+            self.wires.advance(5)
+            self.successResultOf(running)
+            self.assertEqual(self.list_made(), [("partial_fill", "4"), ("canceled", "4")])
 
     def test_order_with_an_unreadable_amount_is_reported_once(self) -> None:
         """One line names the order and the field; the other orders are delivered."""

@@ -381,6 +381,26 @@ class TradeLogTests(TradeLogCase):
         self.assertEqual(self.account.trade_log.missing, 3 * STEP - 3)
         self.assertEqual(self.count_logged("the trade log lacks"), 2)
 
+    def test_hole_before_a_new_log_is_declared_once(self) -> None:
+        """It was counted again, as if it were one of the new log."""
+        self.kill()
+        connections = Connections()
+        self.start(connect=connections, max_spooled=0)
+        self.journal.identify("one")
+        self.publish(*range(1, 2 * STEP + 1))
+        connections.execute(
+            f"UPDATE events SET identity = NULL, digest = NULL, payload = NULL WHERE seq = {STEP}"
+        )
+        self.directory.chmod(0o777)
+        self.write()
+        self.directory.chmod(0o700)
+        self.clock.callLater(RETRY_INTERVAL, self.journal.identify, "another")
+        self.clock.advance(RETRY_INTERVAL)
+        self.assert_numbers(*range(1, STEP))
+        assert self.account.trade_log is not None
+        self.assertEqual(self.count_logged("could not be stored"), 1)
+        self.assertEqual(self.account.trade_log.missing, 1 + STEP)
+
     def test_rows_that_are_not_durable_wait(self) -> None:
         """A crash would take them back, and give their numbers to others."""
         self.kill()

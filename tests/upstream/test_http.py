@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from socket import socketpair
+from socket import socket, socketpair
 from typing import Any
 from weakref import ref
 
@@ -109,16 +109,29 @@ class KeptConnectionTests(SynchronousTestCase):
 
     def test_connection_with_unread_bytes_is_not_used(self) -> None:
         """A second answer that came before the next request was the answer to that one."""
+        kept, there = self.keep_on_a_socket()
+        self.assertIs(self.answer(), kept)
+        there.send(b"H")
+        self.assertIsNot(self.answer(), kept)
+        self.assertTrue(kept.transport.disconnected)
+
+    def test_connection_that_was_reset_in_this_turn_is_not_used(self) -> None:
+        """To look at the socket takes its error away: the reactor would find a close in order."""
+        kept, there = self.keep_on_a_socket()
+        kept.transport.socket.send(b"x")
+        there.close()  # with unread bytes, it resets the connection
+        self.assertIsNot(self.answer(), kept)
+        self.assertTrue(kept.transport.disconnected)
+
+    def keep_on_a_socket(self) -> tuple[Any, socket]:
+        """Return a kept connection with a socket, and the socket of the server."""
         kept = self.answer()
         here, there = socketpair()
         self.addCleanup(here.close)
         self.addCleanup(there.close)
         here.setblocking(False)
         kept.transport.socket = here
-        self.assertIs(self.answer(), kept)
-        there.send(b"H")
-        self.assertIsNot(self.answer(), kept)
-        self.assertTrue(kept.transport.disconnected)
+        return kept, there
 
     def test_head_of_each_answer_may_have_64_kib(self) -> None:
         """The limits are those of one answer, not of all on a connection."""

@@ -455,6 +455,20 @@ class FormatTests(MetricsTestCase):
         self.assertEqual(self.value("book_rows_behind", account="paper"), 1)
         self.assertEqual(self.value("book_complete", account="paper"), 0)
         self.assertEqual(self.value("book_corrections_total", account="paper"), 0)
+        self.paper.book.seeding.corrected = 2
+        self.assertEqual(self.value("book_corrections_total", account="paper"), 2)
+
+    def test_webhooks_report_their_numbers(self) -> None:
+        """A counter whose value has another name would stay 0."""
+        stats = DeliveryStats("DESK", "json", "paper", sent=1, failures=2, rejected=3, skipped=4)
+        self.webhooks.append(stats)
+        names = ("sent", "failures", "rejected", "skipped")
+        labels = {"account": "paper", "webhook": "DESK"}
+        self.assertEqual(
+            [self.value(f"webhook_{name}_total", **labels) for name in names], [1, 2, 3, 4]
+        )
+        self.assertEqual(self.value("webhook_up", **labels), 1)
+        self.assertIsNone(self.value("webhook_last_sent_timestamp_seconds", **labels))
 
     def test_alerts_and_dashboard_use_existing_metrics(self) -> None:
         """A misspelt name in an alert would never fire."""

@@ -143,7 +143,8 @@ class BookBuilder:
             return
         with suppress(UnreadableError):
             self.catch_up()
-        self.writer.write()
+        while self.writer.write() and self.writer.has_changes:
+            pass  # a large answer about positions takes several writes
         self.writer.stop()
         self.tail.stop()
         self.phase = Phase.IDLE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tradeproxy.book.builder import BookBuilder
+from tradeproxy.book.builder import WRITE_EVERY, BookBuilder
 from tradeproxy.book.fields import normalize_symbol
 from tradeproxy.book.strategies import Held
 
@@ -87,6 +87,7 @@ class Seeding:
             strategies.take_openings(self._list_held(seed, answer), seed.time)
             builder.plan()
         builder.writer.write()
+        builder.plan(WRITE_EVERY)  # there may be more than one write takes
         return True
 
     def _list_held(self, seed: Seed, answer: Mapping[str, bytes]) -> list[Held]:

@@ -65,8 +65,9 @@ def describe_status(document: dict[str, Any]) -> Iterator[str]:
 def _describe_webhook(webhook: dict[str, Any]) -> str:
     reason = f": {webhook['reason']}" if webhook["reason"] else ""
     sent = plural(webhook["sent"], "message")
-    state = f"{webhook['state']}{reason}, {sent} sent"
-    return f"webhook {webhook['name']}: {webhook['account']}: {state}"
+    return (
+        f"webhook {webhook['name']}: {webhook['account']}: {webhook['state']}{reason}, {sent} sent"
+    )
 
 
 def _describe_account(name: str, account: dict[str, Any]) -> Iterator[str]:

@@ -269,8 +269,11 @@ class Notices:
         self._gaps = {gap.get("begin"): gap.get("outcome") for gap in gaps}
         for gap in gaps:
             outcome = gap.get("outcome")
-            is_open = outcome in ("pending", "open")
-            if is_open if known is None else known.get(gap.get("begin")) != outcome:
+            if known is None:
+                is_shown = outcome in ("pending", "open")
+            else:
+                is_shown = known.get(gap.get("begin")) != outcome
+            if is_shown:
                 for line in format_status({"event": "gap", **gap}):
                     self.write(line)
 

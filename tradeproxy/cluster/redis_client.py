@@ -207,8 +207,9 @@ async def probe_redis(settings: RedisSettings, reactor: Reactor) -> str | None:
         return f"its version is {version}; the log needs {'.'.join(map(str, MIN_VERSION))} or newer"
     if policy != "noeviction" and values.get("maxmemory") != "0":
         policy = quote_redis(policy, settings)
-        effect = "which can evict the log; the log needs noeviction"
-        return f"its maxmemory-policy is {policy}, {effect}"
+        return (
+            f"its maxmemory-policy is {policy}, which can evict the log; the log needs noeviction"
+        )
     return None
 
 

@@ -303,7 +303,7 @@ class LogTailer:
             )
 
     def _apply_status(self, state: str | None, owner: str) -> None:
-        """Pass on a stream state, but not this node's own: the log has an older one than itself."""
+        """Pass on another node's stream state. Of its own, a node has a newer one than the log."""
         if state is not None and owner != self._redis_log.owner:
             self._target.apply_stream_state(state)
 

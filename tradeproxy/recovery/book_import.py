@@ -66,8 +66,9 @@ class BookImport:
     @property
     def progress(self) -> ImportProgress:
         """How far it is."""
-        counts = (self._orders, self._fills, self._new)
-        return ImportProgress(self._state, *counts, self._fraction, self._reason)
+        return ImportProgress(
+            self._state, self._orders, self._fills, self._new, self._fraction, self._reason
+        )
 
     def start(self) -> None:
         """Begin an import, or continue one that was interrupted. While one runs, do nothing."""

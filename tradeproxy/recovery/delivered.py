@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -47,6 +47,15 @@ class DeliveredEvent:
     """
     unreadable: str | None = None
     """The field with an amount that is no number. Then `filled` and `fill` say nothing."""
+
+    @property
+    def reports_status(self) -> bool:
+        """Whether it reports the order's status.
+
+        A fill that was made of an order has the order as it was then, maybe canceled: another event
+        reports that.
+        """
+        return not (self.is_synthetic and self.kind in EXECUTION_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,20 @@ def summarize_delivered(
     spans = tuple(event.fill for event in (*later, *waiting) if event.fill is not None)
     state = waiting[-1].state if waiting else known
     return Delivered(state, max(floors, default=None), spans)
+
+
+def forget_unreported_status(delivered: Delivered, events: Sequence[DeliveredEvent]) -> Delivered:
+    """Return `delivered` without the status of its state if no event of it reports that.
+
+    Args:
+        delivered: what clients got about one order.
+        events: its events, from before its last change on.
+    """
+    state, statuses = delivered.state, {event.state.status for event in events}
+    reported = {event.state.status for event in events if event.reports_status}
+    if state is None or state.status not in statuses - reported:
+        return delivered
+    return replace(delivered, state=OrderState(state.id, "", state.filled_qty, state.time))
 
 
 def parse_decimal(value: Any) -> Decimal | None:

@@ -13,6 +13,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.recovery.delivered import (
     DeliveredEvent,
+    forget_unreported_status,
     read_delivered_event,
     read_time,
     summarize_delivered,
@@ -191,6 +192,9 @@ class OrderBackfill:
             return []
         is_older = before is not None and before.time <= begin
         summary = summarize_delivered(known, logged, buffered, begin, before if is_older else None)
+        # A connection or a process can end between the parts of a delivery.
+        if read_time(order.get("updated_at")) >= since - MARGIN:
+            summary = forget_unreported_status(summary, [*logged, *buffered])
         return find_missed_events(order, summary, fills, since, self._account.log.dedup_horizon)
 
     def _is_unreadable(
@@ -222,9 +226,9 @@ class _DeliveredEvents:
         self.buffered: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
 
     def update(self) -> set[str]:
-        """Take what is new, and return the orders that it is about.
+        """Take what is new, and return the orders that Alpaca's events among it are about.
 
-        Raises TrimmedError or UnreadableError.
+        The others were made of orders, by this delivery. Raises TrimmedError or UnreadableError.
         """
         self._account.flush()
         log = self._account.log
@@ -235,7 +239,8 @@ class _DeliveredEvents:
             self._read_to = row.seq
             if row.payload is not None and (event := read_delivered_event(row.payload)) is not None:
                 self.logged[event.state.id].append(event)
-                changed.add(event.state.id)
+                if not event.is_synthetic:
+                    changed.add(event.state.id)
         if (waiting := self._account.buffered) != self._waiting:
             self._waiting, before = waiting, self.buffered
             self.buffered = _group_by_order(event.payload for event in waiting)

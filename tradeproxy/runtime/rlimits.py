@@ -47,8 +47,9 @@ def raise_file_limit(
         allowed = soft
     if allowed == wanted:
         return None
-    needs = f"{clients} needs {wanted} open files"
-    return f"PROXY_MAX_CLIENTS: {needs}, and this process gets {allowed}"
+    return (
+        f"PROXY_MAX_CLIENTS: {clients} needs {wanted} open files, and this process gets {allowed}"
+    )
 
 
 def forbid_core_dumps() -> str | None:

@@ -297,13 +297,13 @@ def _check_prices(request: OrderRequest) -> None:
 def parse_replacement(document: object) -> ReplaceRequest:
     """Parse the body of PATCH /v2/orders/{id}. Raises ApiError."""
     fields = _read_fields(document)
-    lasting = "time_in_force" in fields
+    has_time = "time_in_force" in fields
     return ReplaceRequest(
         qty=read_number(fields, "qty"),
         limit_price=read_number(fields, "limit_price"),
         stop_price=read_number(fields, "stop_price"),
         trail=read_number(fields, "trail"),
-        time_in_force=choice(fields, "time_in_force", TIMES_IN_FORCE) if lasting else None,
+        time_in_force=choice(fields, "time_in_force", TIMES_IN_FORCE) if has_time else None,
         client_order_id=_read_text(fields, "client_order_id"),
     )
 

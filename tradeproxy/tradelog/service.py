@@ -218,7 +218,7 @@ class TradeLogService(Service):
             self._tail.start(LastEvents(0))
         elif newest.seq < log.first - 1:
             # In a new log of the same account too, the numbers continue.
-            self._declare(newest.seq, log.first - 1, "are no longer in the journal")
+            self._declare(newest.seq, log.first - 1, "are no longer in the journal", log.epoch)
 
     # A round.
 
@@ -271,7 +271,8 @@ class TradeLogService(Service):
             before = self._tail.position
             self._declare_holes(before)
             self._tail.skip_trimmed()
-            self._declare(before, self._tail.position, "were trimmed before they could be written")
+            why = "were trimmed before they could be written"
+            self._declare(before, self._tail.position, why, self._account.log.epoch)
             rows = self._tail.read(STEP)
         durable: list[Row] = []
         for row in rows:
@@ -293,21 +294,22 @@ class TradeLogService(Service):
         try:
             return self._format.make_line(row, time, str(cursor))
         except (ValueError, RecursionError):
-            self._declare(row.seq - 1, row.seq, "cannot be formatted")
+            self._declare(row.seq - 1, row.seq, "cannot be formatted", cursor.epoch)
             return None
 
     def _declare_holes(self, last: int) -> None:
         """Declare the holes up to row `last` together: there may be 100,000 of them in a row."""
-        self._declare(last - self._holes, last, "could not be stored in the journal")
+        epoch = self._newest.cursor.epoch  # theirs: the log may be another one by now
+        self._declare(last - self._holes, last, "could not be stored in the journal", epoch)
         self._holes = 0
 
-    def _declare(self, after: int, through: int, why: str) -> None:
+    def _declare(self, after: int, through: int, why: str, epoch: str) -> None:
         """Count and log once, also if a later error has the rows read again, what is missing."""
-        epoch, known = self._declared
-        if epoch == self._account.log.epoch:
+        declared_epoch, known = self._declared
+        if epoch == declared_epoch:
             after = max(after, known)
         if (count := through - after) > 0:
-            self._declared = self._account.log.epoch, through
+            self._declared = epoch, through
             self._state.missing += count
             rows = plural(count, "row")
             self._log.warn("the trade log lacks {rows}, which {why}", rows=rows, why=why)

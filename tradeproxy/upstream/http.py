@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from socket import MSG_PEEK
 from typing import Any
 
@@ -138,9 +137,12 @@ class _HttpConnection(HTTP11ClientProtocol):
     def has_unread(self) -> bool:
         """Whether the server has closed, or sent bytes, which would answer the next request."""
         socket = getattr(unwrap(self.transport), "socket", None)  # None once it is lost
-        with suppress(OSError):
+        try:
             return socket is not None and socket.recv(1, MSG_PEEK) is not None
-        return False
+        except BlockingIOError:
+            return False
+        except OSError:  # a reset
+            return True
 
     def _giveUp(self, reason: Failure) -> None:
         """Fail the request with `reason`. Twisted calls this for what the parser raises."""

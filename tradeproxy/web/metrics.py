@@ -56,7 +56,7 @@ ACCOUNT_GAUGES = {
     "trade_log_lag_events": "Events in the journal that are not in the trade log yet.",
     "leader": "Whether this node is the account's leader: 1, or 0.",
     "lease_renewed_timestamp_seconds": "When this node last renewed the account's lease.",
-    "log_lag_events": ("Events in the shared log that this node had not read at its last check."),
+    "log_lag_events": "Events in the shared log that this node had not read at its last check.",
 }
 ACCOUNT_COUNTERS = {
     "duplicates": "Events that Alpaca sent again; they were not delivered again.",
