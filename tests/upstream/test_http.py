@@ -21,7 +21,8 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from tests.support.memory import SERVER
-from tradeproxy.upstream.http import build_agent, build_pool
+from tradeproxy.upstream import http
+from tradeproxy.upstream.http import READ_TIME, build_agent, build_pool
 
 URL = b"http://127.0.0.1:8100/v2/account"
 
@@ -203,10 +204,15 @@ class HttpConnectionTests(SynchronousTestCase):
                     "too many headers; it is not read on (1 so far)", formatEvent(logs[0])
                 )
 
-    def test_read_returns_8_kib(self) -> None:
-        """64 KiB hold 8,000 small events of the history, which took half a second without pause."""
+    def test_read_grows_while_it_is_quick(self) -> None:
+        """300 answers in chunks of one byte, 8 KiB of each at once, delayed clients by 1.9 s."""
         protocol, answered = self.request()
-        self.assertEqual(protocol.transport.bufferSize, 8192)
+        sizes = [protocol.transport.bufferSize]
+        for seconds in (0.0, 0.0, 0.0, 0.0, READ_TIME, READ_TIME, READ_TIME, READ_TIME):
+            self.patch(http, "thread_time", iter((0.0, seconds)).__next__)
+            protocol.dataReceived(b"HTTP/1.1 100 Continue\r\n\r\n")
+            sizes.append(protocol.transport.bufferSize)
+        self.assertEqual(sizes, [1024, 2048, 4096, 8192, 8192, 4096, 2048, 1024, 1024])
         answered.addErrback(lambda _: None)
         answered.cancel()
 

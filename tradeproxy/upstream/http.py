@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from socket import MSG_PEEK
+from time import thread_time
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -32,9 +33,13 @@ MAX_HEAD_SIZE = 65_536
 MAX_HEADERS = 500
 """Headers of one answer of Alpaca's, those of interim answers included."""
 
-MAX_READ = 8192
-"""Bytes that one read of the socket returns. Twisted's 64 KiB can hold 8,000 events of the history
-or 10,000 chunks of a body, which would block the reactor for half a second."""
+MIN_READ, MAX_READ = 1024, 8192
+"""Bytes that one read of the socket returns: few at first, and twice as many after each read that
+took less than READ_TIME. Twisted's 64 KiB can hold 8,000 events of the history or 10,000 chunks of
+a body, and hundreds of answers can come at once."""
+
+READ_TIME = 0.0005
+"""Seconds of CPU."""
 
 FRAMING = (b"content-length", b"transfer-encoding")
 """Headers with the length of a body. An answer with two of them may be read in two ways."""
@@ -110,7 +115,7 @@ class _HttpConnection(HTTP11ClientProtocol):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        unwrap(self.transport).bufferSize = MAX_READ
+        unwrap(self.transport).bufferSize = MIN_READ
 
     def dataReceived(self, data: bytes) -> None:
         """Parse the data; abort if the head has no end, or if data follows the answer.
@@ -121,12 +126,22 @@ class _HttpConnection(HTTP11ClientProtocol):
         if self._parser is None:
             self._abort()
             return
+        began = thread_time()
         super().dataReceived(data)
+        self._set_read_size(thread_time() - began)
         parser: Any = self._parser
         if parser is not None and parser.state in (STATUS, HEADER):
             self._head_size += len(data)
             if self._head_size > MAX_HEAD_SIZE:
                 self._giveUp(Failure(EndlessHeadError()))
+
+    def _set_read_size(self, seconds: float) -> None:
+        """Have the next read return fewer bytes if this one took long, or else more."""
+        transport = unwrap(self.transport)
+        size = transport.bufferSize
+        transport.bufferSize = (
+            min(size * 2, MAX_READ) if seconds < READ_TIME else max(size // 2, MIN_READ)
+        )
 
     def _finishResponse(self, rest: bytes) -> None:
         """End the answer. With bytes behind it, the connection is not kept: see has_unread."""
