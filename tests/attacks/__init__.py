@@ -1,1 +1,1 @@
-"""The short forms of what has a target of its own: minutes beside the suite."""
+"""Short forms of the programs in tests/system, which take minutes: all in about a minute."""

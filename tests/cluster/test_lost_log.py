@@ -87,7 +87,7 @@ class LogWithoutEventTests(LostLogCase):
                     self.redis.execute("DEL", key)
 
     def test_begin_is_known_after_loss_of_one_key(self) -> None:
-        """What is left can neither be read nor continued."""
+        """The other keys are no log without it: they can neither be read nor continued."""
         self.redis.execute("DEL", METADATA_KEY)
         self.leader.kill()
         self.assert_gap(self.node, self.log_began)

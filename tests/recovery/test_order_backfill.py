@@ -150,21 +150,14 @@ class OrderBackfillTests(ScriptedCase):
     def test_event_that_comes_between_parts_is_not_made_again(self) -> None:
         """An order was not compared again once the delivery of many events had begun.
 
-        What is left of it is made, and an order that clients got before is made once.
+        Its missing fills are made, and those that clients have are not made twice.
         """
         self.patch(order_backfill, "EVENTS_A_TURN", 2)
         self.listed = [
             build_order(10, id=f"order {number}", time=START + number) for number in range(6)
         ]
 
-        def deliver(event: Event) -> None:
-            self.made.append(event)
-            self.log(event)
-
-        backfill = OrderBackfill(
-            self.account, self.rest, self.clock, self.open_orders, deliver, slack=0
-        )
-        running = self.run_with(backfill)
+        running = self.run_with(self.new_logging_backfill())
         self.wires.advance(2.5)
         whole = build_event(build_order(10, id="order 3", time=START + 3), qty=10)
         partial = build_event(build_order(4, id="order 4", time=START + 3), qty=4)
@@ -185,11 +178,15 @@ class OrderBackfillTests(ScriptedCase):
             self.account, self.rest, self.clock, self.open_orders, self.deliver_and_log, slack=0
         )
 
-    def test_status_in_another_part_than_its_fill_is_made(self) -> None:
-        """The fill has the order as it is now, so the order was compared as if it had closed."""
+    def miss_fill_and_cancellation(self) -> None:
+        """Have both events missed, each to be made in a part of its own."""
         self.patch(order_backfill, "EVENTS_A_TURN", 1)
         self.listed = [build_order(4, "canceled", time=START + 9)]
         self.fills = [build_fill(4, 4)]
+
+    def test_status_in_another_part_than_its_fill_is_made(self) -> None:
+        """The fill has the order as it is now, so the order was compared as if it had closed."""
+        self.miss_fill_and_cancellation()
         running = self.run_with(self.new_logging_backfill())
         self.wires.advance(3.5)
         self.successResultOf(running)
@@ -197,9 +194,7 @@ class OrderBackfillTests(ScriptedCase):
 
     def test_status_is_made_by_the_next_backfill_if_one_ends_behind_its_fill(self) -> None:
         """The connection or the process may end between two parts. The third finds nothing."""
-        self.patch(order_backfill, "EVENTS_A_TURN", 1)
-        self.listed = [build_order(4, "canceled", time=START + 9)]
-        self.fills = [build_fill(4, 4)]
+        self.miss_fill_and_cancellation()
         cut = self.run_with(self.new_logging_backfill())
         self.wires.advance(2.5)
         self.clock.callLater(0.5, cut.cancel)

@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.runtime.peer."""
+"""Tests for tradeproxy.runtime.fair_share."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.peer import FairQueue
+from tradeproxy.runtime.fair_share import FairQueue
 
 
 def fill(queue: FairQueue[str, str], items: str) -> None:

@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.runtime.peer."""
+"""Tests for tradeproxy.runtime.fair_share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.peer import FairShare
+from tradeproxy.runtime.fair_share import FairShare
 
 
 class FairShareTests(SynchronousTestCase):

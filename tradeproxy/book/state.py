@@ -134,7 +134,7 @@ class BookState:
         self.revision += 1
 
     def clear_changes(self) -> None:
-        """Forget what was written."""
+        """Mark everything as written."""
         self.orders.clear_dirty()
         self.events.clear()
         self.has_changes = self.positions.clear_dirty()

@@ -52,7 +52,7 @@ class Outbox:
         self._clock = clock
         self._wall_clock = wall_clock
         self.events = Backlog()
-        """What was not read back yet."""
+        """The events that were not read back from the log yet."""
         self.token: str | None = None
         """The fencing token of every write; None while this node does not lead."""
         # Covers the first events: how many one write had, and the log's last number after it.

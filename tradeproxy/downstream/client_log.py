@@ -186,7 +186,7 @@ class LineLimit:
         return False
 
     def flush(self) -> None:
-        """Report now what was left out."""
+        """Log now how many lines were left out."""
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()

@@ -6,8 +6,8 @@ writes of a turn first. A direct write calls the socket's `send` at once. docs/p
 the measurements.
 
 Over TLS, OpenSSL encrypts, and writes the record to the socket. Twisted has it write to a buffer,
-and sends what is in that. The buffer of each client is in no cache, and it never shrinks. So until
-Twisted needs TLS again, OpenSSL has the socket instead of its buffers, as pyOpenSSL can give it:
+and sends that. The buffer of each client is in no cache, and it never shrinks. So until Twisted
+needs TLS again, OpenSSL has the socket instead of its buffers, as pyOpenSSL can give it:
 
     OpenSSL has  event                                                     then it has
     -----------  --------------------------------------------------------  -----------
@@ -198,8 +198,8 @@ def find_target(tls: Any) -> DirectTls | None:
 def send_all_tls(targets: Iterable[DirectTls], data: bytes) -> dict[DirectTls, int]:
     """Encrypt and send `data` to each client; at most one record of a client waits then.
 
-    What is encrypted is never encrypted again, and nothing is overtaken. OpenSSL writes its answer
-    to a key update before the data. This runs for every client and event.
+    No byte is encrypted twice, and each client gets the bytes in their order. OpenSSL writes its
+    answer to a key update before the data. This runs for every client and event.
 
     Returns:
         How many bytes are on their way, for each client that does not get all of `data` now.

@@ -20,7 +20,8 @@ from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from tradeproxy.runtime.peer import FairQueue, get_peer_key
+from tradeproxy.runtime.fair_share import FairQueue
+from tradeproxy.runtime.peer import get_peer_key
 from tradeproxy.runtime.socket_limit import SocketLimit, unwrap
 
 PER_TURN = 32

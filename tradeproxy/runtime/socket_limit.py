@@ -10,7 +10,8 @@ from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-from tradeproxy.runtime.peer import FairShare, get_peer_key
+from tradeproxy.runtime.fair_share import FairShare
+from tradeproxy.runtime.peer import get_peer_key
 
 MAX_SPARE = 64
 """At most so many sockets are kept for handshakes and health checks."""
