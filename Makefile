@@ -23,7 +23,7 @@ QUICK += $(basename $(wildcard tests/test_*.py))
 
 # Prints one character per test; failures follow at the end.
 test: $(VENV)/.development
-	@echo "Running about 3,600 tests in $(JOBS) processes. This takes about a minute."
+	@echo "Running about 3,600 tests in $(JOBS) processes. This takes one to two minutes."
 	$(TRIAL) $(subst /,.,$(QUICK))
 
 # The product's commands as processes, with real clients, Redis, nginx and TLS.
