@@ -40,8 +40,8 @@ from tradeproxy.simulator.replay import parse_event_range
 from tradeproxy.tradelog.csv_text import format_cell
 from tradeproxy.upstream.backoff import MAX_RETRY_AFTER, parse_retry_after
 from tradeproxy.upstream.http_date import parse_date
+from tradeproxy.web.request_info import TrustedProxies
 from tradeproxy.wire.origin_rules import OriginRules
-from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 ELSEWHERE = {
     "frames of Alpaca": "upstream.test_whole_frames",

@@ -22,11 +22,11 @@ from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
+from tradeproxy.web.request_info import TrustedProxies
 from tradeproxy.web.site import build_site
 from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 
 @implementer(IPushProducer)

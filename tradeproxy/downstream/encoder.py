@@ -45,14 +45,11 @@ class FrameEncoder:
         # Weak references: an encoder lives as long as a client with this filter is connected.
         self._filtered: WeakValueDictionary[Filter, FrameEncoder] = WeakValueDictionary()
 
-    def with_filter(self, wanted: Filter | None) -> FrameEncoder:
+    def with_filter(self, wanted: Filter) -> FrameEncoder:
         """Return an encoder of the same frames for the rows that match `wanted`.
 
-        Equal filters get the same encoder, so their clients share the encoded bytes. None means
-        all rows, and returns this encoder.
+        Equal filters get the same encoder, so their clients share the encoded bytes.
         """
-        if wanted is None:
-            return self
         encoder = self._filtered.get(wanted)
         if encoder is None:
             encoder = self._filtered[wanted] = FrameEncoder(self._message, self._convert, wanted)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.journal.base import Batch, Log
-from tradeproxy.runtime.fair_share import FairQueue
+from tradeproxy.runtime.fair_queue import FairQueue
 from tradeproxy.wire.proxy_status import JournalStatus
 
 STEP_ROWS = 128

@@ -111,7 +111,8 @@ class SseResponse:
         )
         self._is_filtered = query.filter is not None or log_range.until is not None
         self._end_reason = ""
-        self._encoder = shared.encoder.with_filter(query.filter)
+        wanted = query.filter
+        self._encoder = shared.encoder if wanted is None else shared.encoder.with_filter(wanted)
         self._id_epoch: str | None = None
         self._feed = Feed(
             account.log,

@@ -290,7 +290,9 @@ class Subscription:
 
     def _choose_encoder(self) -> None:
         encoder = self._encoders.with_cursors if self._wants_status else self._encoders.plain
-        self.feed.encoder = self._encoder = encoder.with_filter(self._filter)
+        if self._filter is not None:
+            encoder = encoder.with_filter(self._filter)
+        self.feed.encoder = self._encoder = encoder
 
     def _write_filtered(self, frames: bytes) -> None:
         """Write the events that match. If none does, write a `position` frame when one is due.

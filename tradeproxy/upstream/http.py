@@ -18,8 +18,8 @@ from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from tradeproxy.config.connect_proxy import ConnectProxy
-from tradeproxy.runtime.log_throttle import is_logged
 from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.repeated_lines import is_logged
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.tunnel import build_endpoint
