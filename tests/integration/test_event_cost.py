@@ -23,6 +23,7 @@ import tradeproxy
 from tests.support.frames import AUTH, AUTHORIZED, LISTEN, LISTENING
 from tests.support.impostors import UPGRADED, accept_key
 from tests.support.journals import dates_of, event, journal_at
+from tests.support.socket_limits import limit_sockets
 from tests.support.webhooks import MemoryReceiver, webhook_with
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
 from tradeproxy.config.logging import Level, LogFormat, LogSettings
@@ -102,7 +103,7 @@ class EventCostTests(SynchronousTestCase):
         self.account.open()
         self.addCleanup(self.account.close)
         self.alpaca = self.connect_upstream()
-        factory = DownstreamFactory(Limits(), self.reactor)
+        factory = DownstreamFactory(Limits(), self.reactor, limit_sockets())
         self.site = build_site(
             {"paper": self.account},
             factory,

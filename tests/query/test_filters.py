@@ -267,7 +267,7 @@ class FilterSharingTests(SynchronousTestCase):
     def setUp(self) -> None:
         clock = Clock()
         self.account = Account("paper", memory_journal(clock), clock)
-        self.plain = encoder.plain_encoder(lambda payload: b"<%s>" % payload)
+        self.plain = encoder.FrameEncoder(lambda payload: b"<%s>" % payload)
         self.batch = Batch((Row(1, update(1, "SPY")), Row(2, update(2, "AAPL"))))
 
     def test_encode_without_filter_parses_nothing(self) -> None:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from tests.support.frames import AUTH
 from tests.support.journals import Connections, memory_journal
 from tests.support.memory import CLIENT, Wires, fake_time
+from tests.support.socket_limits import limit_sockets
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
@@ -176,7 +177,9 @@ class ProxyTestCase(SynchronousTestCase):
             for name, account in accounts.items()
             if self.has_books
         }
-        self.factory = DownstreamFactory(self.limits, self.clock, books=self.books)
+        self.factory = DownstreamFactory(
+            self.limits, self.clock, limit_sockets(self.limits), self.books
+        )
         self.service = DownstreamService(self.factory.clients, self.clock)
         self.service.startService()
         self.webhooks: list[DeliveryStats] = []

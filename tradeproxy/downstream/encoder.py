@@ -83,11 +83,6 @@ def encode_text(payload: bytes) -> bytes:
     return _pack_long(_FIRST, 127, size) + payload
 
 
-def plain_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
-    """Return an encoder that keeps Alpaca's payloads byte for byte; `message` frames each."""
-    return FrameEncoder(message)
-
-
 def cursor_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
     """Return an encoder that adds the cursor, if any, to each payload; `message` frames it."""
     return FrameEncoder(message, _add_cursor)

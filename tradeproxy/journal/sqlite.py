@@ -344,10 +344,7 @@ class SqliteJournal(JournalBase):
         return succeed(self.status.durable)
 
     def identify(self, account_id: str) -> bool:
-        """Record Alpaca's id of the account. Begin a new epoch if the log has another one.
-
-        The numbers continue. Returns whether a new epoch has begun.
-        """
+        """See Journal.identify."""
         recorded = self.account_id
         if recorded == account_id:
             return False

@@ -16,9 +16,9 @@ from twisted.internet.interfaces import IAddress
 from twisted.web.server import Request
 
 from tradeproxy.config.access import UNIX
-from tradeproxy.downstream.admission import Rejection, RequestInfo
+from tradeproxy.downstream.admission import Rejection
 from tradeproxy.wire.credentials import Secret
-from tradeproxy.wire.origin_rules import parse_host
+from tradeproxy.wire.origin_rules import RequestInfo, parse_host
 
 _IS_SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 

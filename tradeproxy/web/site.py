@@ -12,11 +12,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tradeproxy.config.accounts import name_variables
-from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
+from tradeproxy.downstream.admission import Admission, Rejection
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.log_range import resolve_query
 from tradeproxy.downstream.session import ProtocolMode
-from tradeproxy.downstream.sse import SseResponses, free_head
+from tradeproxy.downstream.sse import SseContext, SseResponse, free_head
 from tradeproxy.hub.account import Account
 from tradeproxy.query.parameters import QueryError
 from tradeproxy.query.stream import SubscribeOptions, parse_history_query, parse_subscribe_options
@@ -45,6 +45,7 @@ from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
 from tradeproxy.web.strategy_changes import begin_assignment, render_import
 from tradeproxy.webhooks.state import DeliveryStats
+from tradeproxy.wire.origin_rules import RequestInfo
 
 Answer: TypeAlias = bytes | int | Rejection
 """A body, NOT_DONE_YET, or a rejection."""
@@ -128,7 +129,7 @@ class Root(Resource):
         super().__init__()
         self._accounts = accounts
         self._factory = factory
-        self._events = SseResponses(factory.clients, factory.limits, clock)
+        self._events = SseContext(factory.clients, factory.limits, clock)
         self._admission = admission
         self._rest_proxy = rest_proxy
         self._trusted_proxies = trusted_proxies
@@ -258,7 +259,8 @@ class Root(Resource):
         if self._factory.clients.is_full:
             return self._count(request, FULL)
         grant = self._admission.grant(info)
-        return self._events.render(request, account, query, log_range, grant, book)
+        events = SseResponse(self._events, request, account, query, log_range, grant, book)
+        return events.begin()
 
     def _render_state(self, request: Request, destination: StateRoute) -> Answer:
         book = self._factory.books.get(destination.account)
