@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import deferLater
 from twisted.web.client import Agent, readBody
 
 from tests.integration.test_tls import CertificateTestCase
+from tests.support.listening import listen
 from tests.support.processes import Command, free_port
 from tests.support.reactor import reactor
 from tests.support.receiver import Behavior, Received, Receiver
@@ -170,11 +170,7 @@ class TlsReceiverTests(CertificateTestCase, ReceiverTestCase):
 
     async def listen_with_tls(self) -> int:
         """Start a receiver with a certificate for localhost, and return its port."""
-        endpoint: Any = serverFromString(reactor, self.identity.endpoint())
-        port = await endpoint.listen(Receiver())
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        return number
+        return await listen(self, Receiver(), self.identity.endpoint())
 
 
 class WebhookProxyTests(ReceiverTestCase):
