@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import Request
 
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
@@ -110,13 +110,8 @@ class SseResponse:
         self._time_limit: IDelayedCall | None = None
         self._close_limit: IDelayedCall | None = None
 
-    def begin(self) -> int:
-        """Send the headers and the first heartbeat, then events. Returns a result for `render`."""
-        for name, value in HEADERS.items():
-            self._request.setHeader(name, value)
-        if self._request.method == b"HEAD":
-            self._request.finish()
-            return NOT_DONE_YET
+    def begin(self) -> None:
+        """Send the headers, which are set, and the first heartbeat, then events."""
         free_head(self._request)
         self._request.notifyFinish().addBoth(self._on_closed)
         self._request.registerProducer(self._feed, True)
@@ -133,7 +128,6 @@ class SseResponse:
             if remaining > 0:
                 self._time_limit = self._shared.clock.callLater(remaining, self._end_if_complete)
         self._feed.start(self._range.after)
-        return NOT_DONE_YET
 
     # Called by the service.
 

@@ -16,7 +16,7 @@ from tradeproxy.downstream.admission import Admission, Rejection
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.log_range import resolve_query
 from tradeproxy.downstream.session import ProtocolMode
-from tradeproxy.downstream.sse import SseContext, SseResponse, free_head
+from tradeproxy.downstream.sse import HEADERS, SseContext, SseResponse, free_head
 from tradeproxy.hub.account import Account
 from tradeproxy.query.parameters import QueryError
 from tradeproxy.query.stream import SubscribeOptions, parse_history_query, parse_subscribe_options
@@ -258,9 +258,14 @@ class Root(Resource):
             return log_range
         if self._factory.clients.is_full:
             return self._count(request, FULL)
-        grant = self._admission.grant(info)
-        events = SseResponse(self._events, request, account, query, log_range, grant, book)
-        return events.begin()
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        if request.method == b"HEAD":
+            request.finish()
+        else:
+            grant = self._admission.grant(info)
+            SseResponse(self._events, request, account, query, log_range, grant, book).begin()
+        return NOT_DONE_YET
 
     def _render_state(self, request: Request, destination: StateRoute) -> Answer:
         book = self._factory.books.get(destination.account)
