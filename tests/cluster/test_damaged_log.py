@@ -138,3 +138,34 @@ class DamagedLogTests(NodesCase):
             newcomer.publish(4, 5, 6)
             self.assertEqual(newcomer.subscriber.seqs, [6], key)
             self.assertEqual([seq for seq, _ in newcomer.rows], [5, 6], key)
+
+    def test_events_of_an_open_gap_come_once_if_the_new_log_is_lost_too(self) -> None:
+        """The third log has the keys that the second one had, and not only those of its rows.
+
+        The node that begins it has read no row of the first log. Clients got its events twice.
+        """
+        for key in LOG_KEYS:
+            leader, node = self.begin()
+            leader.account.mark_upstream_down("lost")
+            leader.account.mark_upstream_up()
+            leader.publish(3, 4)
+            for member in (leader, node):
+                self.assertEqual(member.subscriber.seqs, [1, 2, 3, 4], key)
+            self.redis.execute("DEL", key)
+            self.advance(RENEW_AFTER + 1)
+            leader.kill()
+            node.kill()
+            second = self.start_node()
+            self.advance(LEASE + 1)
+            second.account.mark_upstream_up()
+            second.publish(5)
+            self.redis.execute("DEL", key)
+            second.publish(6)
+            self.advance(RENEW_AFTER + 1)
+            second.kill()
+            third = self.start_node()
+            self.advance(LEASE + 1)
+            self.assertTrue(third.is_streaming, key)
+            third.publish(3, 4, 5, 6, 7)
+            self.assertEqual([seq for seq, _ in third.rows], [6, 7], key)
+            self.assertEqual(third.subscriber.seqs, [7], key)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tests.support.journals import event, time_of
+from tests.support.journals import DAY, event, time_of
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
 from tradeproxy.cluster.redis_log import EventEntry
 from tradeproxy.cluster.roll_call import CALL_TIME
+from tradeproxy.runtime.dates import Dates
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
 
@@ -99,6 +100,31 @@ class LogWithoutEventTests(LostLogCase):
         self.assertTrue(self.leader.is_leader)
         self.assertEqual(list(self.leader.account.gaps), [])
         self.assertEqual(list(self.node.account.gaps), [])
+
+
+class WrongClockTests(LostLogCase):
+    """The clocks of the nodes are 90 days ahead, and no answer of Alpaca's has had a Date yet."""
+
+    def start_node(self, **options: Any) -> Member:
+        return super().start_node(dates=Dates(self.clock.seconds, self.clock.seconds), **options)
+
+    def test_begin_of_gap_is_unknown_once_alpacas_clock_is_known(self) -> None:
+        """The first stream began in the future, which counted as no stream: there was no gap."""
+        for learns_early in (True, False):
+            self.setUp()
+            node = self.start_node()
+            self.leader.account.mark_upstream_up()
+            self.lose_leader_and_log()
+            dates = node.account.dates
+            dates.observe(self.clock.seconds() - 90 * DAY)
+            if not learns_early:
+                self.await_stream(node)
+            self.advance(40)
+            self.assertTrue(dates.observe(self.clock.seconds() - 90 * DAY))
+            node.account.correct_times()
+            gap = self.await_stream(node)
+            assert gap is not None, learns_early
+            self.assertEqual((gap.begin, gap.outcome), (None, GapOutcome.PENDING), learns_early)
 
 
 class LogLostTwiceTests(LostLogCase):

@@ -9,11 +9,11 @@ from typing import Any
 
 from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.support.listening import listen
 from tests.support.processes import spawn
 from tests.support.redis import PROGRAM, Redis, need_redis
 from tradeproxy.cluster.redis_client import (
@@ -173,11 +173,8 @@ class RedisConnectTests(RedisClientCase):
                 assert self.transport is not None
                 self.transport.loseConnection()
 
-        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(
-            Factory.forProtocol(Closer)
-        )
-        self.addCleanup(port.stopListening)
-        client = self.open_client(f"redis://:{SECRET}@127.0.0.1:{port.getHost().port}")
+        port = await listen(self, Factory.forProtocol(Closer))
+        client = self.open_client(f"redis://:{SECRET}@127.0.0.1:{port}")
         await self.wait_for_change()
         self.assertFalse(client.is_up)
         self.assertNotIn(SECRET, client.last_error)

@@ -22,6 +22,7 @@ from tradeproxy.cluster.redis_log import (
     RedisLog,
     StatusEntry,
     WriteResult,
+    encode_key,
 )
 from tradeproxy.wire.event import MAX_TIME, OrderState
 
@@ -188,6 +189,17 @@ class RedisLogTests(LogCase):
         self.assertEqual(
             done(self.log.read_state(0)).metadata, {**METADATA, "account_id": "x", "odd": "y"}
         )
+
+    def test_keys_of_delivered_events_are_read_by_nodes_of_another_epoch(self) -> None:
+        """A node that begins the next log passes them on: its backfill may find these events."""
+        delivered = [encode_key(each.key) for each in events(1, 2)]
+        epoch_start = EpochStart("", 2, {**METADATA, "trimmed": "2"})
+        done(self.log.begin_epoch(self.token, 7, 2, epoch_start, delivered))
+        done(self.log.write(self.token, 1, events(1, 3), {}, ""))
+        self.assertEqual(sorted(done(self.log.read_state(0, "e0")).delivered), sorted(delivered))
+        self.assertEqual(done(self.log.read_state(0, METADATA["epoch"])).delivered, [])
+        done(self.log.trim(self.token, 3, {**METADATA, "trimmed": "3"}))
+        self.assertEqual(done(self.log.read_state(0)).delivered, [])
 
     def test_begin_epoch_empties_log_and_continues_numbers(self) -> None:
         """Only the stream state stays."""

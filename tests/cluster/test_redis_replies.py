@@ -7,12 +7,12 @@ from typing import Any
 
 from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.cluster.test_redis_client import PATIENCE, settings
+from tests.support.listening import listen
 from tradeproxy.cluster.redis_client import RedisClient, RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.cluster.redis_replies import INVALID, TOO_LARGE, UNEXPECTED
 
@@ -49,10 +49,8 @@ class RedisReplyTests(TestCase):
 
     async def call(self, *pieces: bytes) -> Any:
         """Send a command to a server that answers it with these bytes; return the reply."""
-        listening = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
-        port = await listening.listen(Factory.forProtocol(lambda: Server(*pieces)))
-        self.addCleanup(port.stopListening)
-        self.client = RedisClient(settings(f"redis://127.0.0.1:{port.getHost().port}"), reactor)
+        port = await listen(self, Factory.forProtocol(lambda: Server(*pieces)))
+        self.client = RedisClient(settings(f"redis://127.0.0.1:{port}"), reactor)
         up: Deferred[None] = Deferred()
         self.down: Deferred[str] = Deferred()
         self.client.on_up = lambda: None if up.called else up.callback(None)
@@ -67,11 +65,8 @@ class RedisReplyTests(TestCase):
 
         Fails with RedisUnavailableError if the login is refused.
         """
-        port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(
-            Factory.forProtocol(lambda: InTurn(replies))
-        )
-        self.addCleanup(port.stopListening)
-        url = f"redis://:{PASSWORD}@127.0.0.1:{port.getHost().port}"
+        port = await listen(self, Factory.forProtocol(lambda: InTurn(replies)))
+        url = f"redis://:{PASSWORD}@127.0.0.1:{port}"
         self.client = RedisClient(settings(url), reactor)
         changed: Deferred[None] = Deferred()
         self.client.on_up = lambda: None if changed.called else changed.callback(None)

@@ -86,6 +86,10 @@ class ChurnTests(SendGroupTestCase):
         """It gets all events."""
         self.assert_no_garbage(HANDSHAKE % b"/paper", LOG_IN)
 
+    def test_client_with_its_login_behind_the_request_leaves_no_garbage(self) -> None:
+        """The HTTP connection passes on what it has read already."""
+        self.assert_no_garbage(HANDSHAKE % b"/paper" + LOG_IN)
+
     def test_client_with_a_long_filter_leaves_no_garbage(self) -> None:
         """Its answers are unread."""
         self.assert_no_garbage(HANDSHAKE % b"/paper?%b" % FILTER, LOG_IN, room=200)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from base64 import b64encode
 
+from tests.support.frames import AUTH, AUTHENTICATED, LISTEN, LISTENING
+from tests.support.memory import CLIENT
+from tests.support.plain import HANDSHAKE, TEXT
 from tests.support.proxy import ProxyTestCase, RawClient
+from tradeproxy.downstream import autobahn_slim
+from tradeproxy.downstream.handshake_limits import PER_TURN
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 """The key of RFC 6455, 1.3."""
+
+ANSWERS = (AUTHENTICATED, LISTENING)
 
 GOOD = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
 
@@ -83,3 +90,47 @@ class OpeningHandshakeTests(ProxyTestCase):
                 (400, "Sec-WebSocket-Key is to be 16 bytes in base64"),
                 name,
             )
+
+
+def frame(message: bytes) -> bytes:
+    """Return a client's frame, with a mask of zeros."""
+    return bytes([0x80 | TEXT, 0x80 | len(message), 0, 0, 0, 0]) + message
+
+
+class EagerClientTests(ProxyTestCase):
+    """A client that sends its login behind the request, without waiting for the 101.
+
+    These bytes were dropped, so the client had no answer, and was closed for its silence.
+    """
+
+    LOGIN = (HANDSHAKE % b"/trade-updates-paper", frame(AUTH), frame(LISTEN))
+
+    def test_login_in_the_read_of_the_request_is_accepted(self) -> None:
+        """A frame may be cut in two there, and Autobahn may be an unsupported one."""
+        data = b"".join(self.LOGIN)
+        for is_supported in (True, False):
+            self.patch(autobahn_slim, "IS_SUPPORTED", is_supported)
+            for end in (len(data), len(data) - 1, len(self.LOGIN[0]) + 3):
+                self.setUp()
+                client = self.write(data[:end])
+                assert client.transport is not None
+                client.transport.write(data[end:])
+                self.wires.flush()
+                head, _, frames = client.received.partition(b"\r\n\r\n")
+                self.assertIn(b" 101 ", head)
+                answers = [bytes([0x80 | TEXT, len(each)]) + each for each in ANSWERS]
+                self.assertEqual(frames, b"".join(answers), (is_supported, end))
+
+    def test_login_that_waits_behind_the_request_is_accepted(self) -> None:
+        """Over TLS each record of a read is a piece of its own, and waits for a turn of its own."""
+        channel = self.site.buildProtocol(CLIENT)
+        client = RawClient()
+        self.wires.join(channel, client)
+        for _ in range(PER_TURN):
+            self.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        head, *frames = self.LOGIN
+        for piece in (head[:40], head[40:] + frames[0][:3], frames[0][3:] + frames[1]):
+            channel.dataReceived(piece)
+        self.wires.flush()
+        for answer in ANSWERS:
+            self.assertIn(answer, client.received)

@@ -12,7 +12,8 @@ from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.handshake_limits import MAX_HEADER
 
 V1 = b"PROXY TCP4 192.0.2.7 192.0.2.8 50000 8099\r\n"
-V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11%b\xc0\0\2\7\xc0\0\2\x08\xc3\x50\x1f\xa3"
+V2_PREFIX = b"\r\n\r\n\0\r\nQUIT\n"
+V2 = V2_PREFIX + b"\x21\x11%b\xc0\0\2\7\xc0\0\2\x08\xc3\x50\x1f\xa3"
 REQUEST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -42,6 +43,26 @@ class ProxyHeaderTests(ProxyTestCase):
                 self.clock.advance(0)
                 self.assertIn(b"HTTP/1.1 200", self.transport.value(), (header, step))
                 self.assertEqual(self.protocol.getPeer().host, "192.0.2.7")
+
+    def test_header_without_addresses_leaves_those_of_the_connection(self) -> None:
+        """HAProxy's health checks have one. `PROXY UNKNOWN` without more closed the connection.
+
+        The specification of the PROXY protocol, in 2.1 and 2.2: a sender may omit the rest of the
+        line behind UNKNOWN, and the addresses behind LOCAL are ignored.
+        """
+        for header in (
+            b"PROXY UNKNOWN\r\n",
+            b"PROXY UNKNOWN \r\n",
+            b"PROXY UNKNOWN ffff::1 ffff::2 65535 65535\r\n",
+            V2_PREFIX + b"\x20\0\0\0",  # LOCAL
+            V2_PREFIX + b"\x20\x11\0\x0c\xc0\0\2\7\xc0\0\2\x08\xc3\x50\x1f\xa3",
+            V2_PREFIX + b"\x21\0\0\0",  # UNSPEC
+            V2_PREFIX + b"\x21\0\0\4\4\0\1\0",
+        ):
+            self.setUp()
+            self.receive(header + REQUEST, 1000)
+            self.assertIn(b"HTTP/1.1 200", self.transport.value(), header)
+            self.assertEqual(self.protocol.getPeer(), CLIENT, header)
 
     def test_header_without_an_end_closes(self) -> None:
         """10,000 connections held 64 KiB each: 640 MB that no limit counted."""

@@ -14,7 +14,6 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
@@ -26,6 +25,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from tests.downstream.test_direct_write import Connection, RecordingProtocol, Writers
 from tests.support.certificates import Authority, Identity
+from tests.support.listening import listen
 from tests.support.processes import PATIENCE
 from tests.support.sockets import SocketTestCase
 from tradeproxy.downstream import direct_write
@@ -394,10 +394,9 @@ class OpensslTests(TestCase):
         identity = authority.issue("127.0.0.1")
         server = _Receiver()
         factory = Factory.forProtocol(lambda: server)
-        port: Any = await serverFromString(reactor, identity.endpoint()).listen(factory)
-        self.addCleanup(port.stopListening)
+        port = await listen(self, factory, identity.endpoint())
         shell = _Shell()
-        address = f"127.0.0.1:{port.getHost().port}"
+        address = f"127.0.0.1:{port}"
         process = reactor.spawnProcess(
             shell, program, ["openssl", "s_client", *options, address], {}
         )

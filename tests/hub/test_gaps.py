@@ -8,6 +8,7 @@ from tests.support.journals import DAY, NOW, MemoryCase, events, time_of
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.completeness import Completeness
 from tradeproxy.hub.gaps import Gaps
+from tradeproxy.journal.base import Journal
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.wire.event import parse_time
@@ -249,23 +250,49 @@ class WrongClockTests(MemoryCase):
         self.assertTrue(journal.dates.observe(NOW + 40))
         self.assertEqual(gaps.completeness.complete_through, round((NOW - 10) * 1_000_000))
 
-    def test_gap_in_the_future_begins_at_last_known_time(self) -> None:
-        """A wrong clock began it. Its end moves too, so that it does not end before it begins."""
-        self.clock.advance(NOW + 90 * DAY - self.now)
-        journal = self.open(dates=Dates(self.clock.seconds, self.clock.seconds))
-        gaps = Gaps(journal, Completeness(journal), lambda _: None)
-        gaps.end_gap(round(self.clock.seconds() * 1_000_000))
-        self.clock.advance(1)
-        again = Gaps(journal, Completeness(journal), lambda _: None)
-        again.begin_gap()
+    def learn_date(self, journal: Journal) -> None:
+        """Learn Alpaca's clock, which shows NOW + 40 then."""
         journal.dates.observe(NOW)
         self.clock.advance(40)
         self.assertTrue(journal.dates.observe(NOW + 40))
-        again.correct_times()
+
+    def open_ahead(self) -> Journal:
+        """Return a journal on a machine whose clock is 90 days ahead."""
+        self.clock.advance(NOW + 90 * DAY - self.now)
+        return self.open(dates=Dates(self.clock.seconds, self.clock.seconds))
+
+    def test_gap_in_the_future_begins_at_last_known_time(self) -> None:
+        """A wrong clock began it. Its end moves too, so that it does not end before it begins."""
+        journal = self.open_ahead()
+        journal.set_metadata(OPEN_SINCE, str(round(self.clock.seconds() * 1_000_000)))
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
+        gaps.begin_gap()
+        self.learn_date(journal)
+        gaps.correct_times()
         corrected = Gap(round((NOW + 40) * 1_000_000))
-        self.assertEqual(again.current, corrected)
-        again.correct_times()
-        self.assertEqual(list(again), [corrected])
+        self.assertEqual(gaps.current, corrected)
+        gaps.correct_times()
+        self.assertEqual(list(gaps), [corrected])
+
+    def test_begin_is_unknown_after_a_stream_in_the_future(self) -> None:
+        """Another process had a stream, whose begin its clock has put into the future.
+
+        No gap was declared once Alpaca's clock was known. If it became known later, the gap began
+        only then, and ended as recovered.
+        """
+        journal = self.open_ahead()
+        began = round(self.clock.seconds() * 1_000_000)
+        Gaps(journal, Completeness(journal), lambda _: None).end_gap(began)
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
+        gaps.begin_gap()
+        gaps.end_gap(began)
+        self.learn_date(journal)
+        gaps.correct_times()
+        self.assertEqual(gaps.current, Gap(None, began))
+        gaps.settle(GapOutcome.LOST)
+        gaps = Gaps(journal, Completeness(journal), lambda _: None)
+        gaps.begin_gap()
+        self.assertEqual(gaps.current, Gap(None))
 
 
 class ReplicatedGapsTests(MemoryCase):

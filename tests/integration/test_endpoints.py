@@ -13,12 +13,13 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import clientFromString
 from twisted.trial.unittest import SkipTest
 
 from tests.support.certificates import Authority
 from tests.support.frames import AUTH, AUTHENTICATED, UNAUTHORIZED
 from tests.support.journals import memory_journal
+from tests.support.listening import listen
 from tests.support.processes import SCRIPTS, Command, free_ports, spawn
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.config.endpoints import has_ipv6_loopback
@@ -195,9 +196,8 @@ class SocketOptionTests(EndpointTestCase):
             accounts = {"paper": Account("paper", journal, reactor)}
             admission = Admission((), (), Tokens(()))
             site = build_site(accounts, factory, admission, reactor, reactor.seconds)
-            port: Any = await serverFromString(reactor, server_endpoint).listen(site)
-            self.addCleanup(port.stopListening)
-            await self.client_at(client_endpoint.format(port=port.getHost().port))
+            port = await listen(self, site, server_endpoint)
+            await self.client_at(client_endpoint.format(port=port))
             self.addCleanup(DownstreamService(factory.clients, reactor).stopService)
             clients: list[Any] = list(factory.clients)
             self.assertEqual(

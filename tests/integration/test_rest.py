@@ -11,13 +11,14 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import LimitOrderRequest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from tests.integration.test_tls import CertificateTestCase
 from tests.support.disclosure import THEIRS, DisclosureTestCase, accounts_at, request
+from tests.support.listening import listen
 from tests.support.proxy import RawClient
 from tests.support.sockets import SocketTestCase
 from tests.upstream.support import Page
@@ -135,10 +136,8 @@ class RestTlsTests(CertificateTestCase):
             request.write(b"x" * 32 * 1024 * 1024)
             return NOT_DONE_YET
 
-        endpoint = serverFromString(reactor, self.identity.endpoint())
-        port: Any = await endpoint.listen(Site(Page(answer)))
-        self.addCleanup(port.stopListening)
-        await self.start(port.getHost().port, SSL_CERT_FILE=str(self.authority.certificate))
+        port = await listen(self, Site(Page(answer)), self.identity.endpoint())
+        await self.start(port, SSL_CERT_FILE=str(self.authority.certificate))
         client = _UnreadingClient()
         await clientFromString(reactor, f"tcp:127.0.0.1:{self.port}").connect(
             Factory.forProtocol(lambda: client)

@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event, memory_journal
+from tests.support.listening import listen
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -39,9 +40,7 @@ class SendGroupSocketTests(SocketTestCase):
             reactor,
             reactor.seconds,
         )
-        port = reactor.listenTCP(0, site, interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        self.port = port.getHost().port
+        self.port = await listen(self, site)
         self.published: list[bytes] = []
 
     async def form_group(self, count: int) -> list[SocketClient]:

@@ -16,7 +16,9 @@ from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.wire.event import parse_time
 from tradeproxy.wire.proxy_status import GapOutcome
 
-UNKNOWN_BEGIN = "the journal was replaced, and the time of its last event is unknown"
+UNKNOWN_BEGIN = (
+    "the journal was replaced, or its clock was wrong: the time of its last event is unknown"
+)
 
 
 class LostJournalCase(RecoveryTestCase):

@@ -11,13 +11,13 @@ from unittest import mock
 from cryptography.x509 import DNSName, GeneralName, IPAddress, UniformResourceIdentifier
 from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, serverFromString, wrapClientTLS
+from twisted.internet.endpoints import clientFromString, wrapClientTLS
 from twisted.internet.error import ConnectionClosed
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from tests.support.certificates import Authority
+from tests.support.listening import listen
 from tests.support.reactor import reactor
 from tests.support.sockets import SocketTestCase
 from tradeproxy.runtime import server_identity
@@ -92,12 +92,9 @@ class ServerIdentityTests(SocketTestCase):
     async def listen(self, host: str, names: Sequence[GeneralName]) -> RecordingServer:
         """Serve one connection with a certificate; its port is in `self.port`."""
         server = RecordingServer()
-        endpoint = serverFromString(reactor, self.authority.issue_names(host, names).endpoint())
         factory = Factory.forProtocol(lambda: server)
         factory.noisy = False
-        port: IListeningPort = await endpoint.listen(factory)
-        self.addCleanup(port.stopListening)
-        self.port = port.getHost().port  # type: ignore[attr-defined]
+        self.port = await listen(self, factory, self.authority.issue_names(host, names).endpoint())
         return server
 
     async def talk(self, host: str, names: Sequence[GeneralName]) -> tuple[bytes, Failure]:

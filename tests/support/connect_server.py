@@ -9,6 +9,8 @@ from twisted.internet.endpoints import HostnameEndpoint, serverFromString
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from tests.support.listening import close_port
+
 reactor: Any = chosen
 
 
@@ -30,8 +32,8 @@ class ConnectServer(Factory):
         self.port = self._listening.getHost().port
 
     async def stop(self) -> None:
-        """Listen no longer."""
-        await self._listening.stopListening()
+        """Listen no longer, and abort all connections."""
+        await close_port(self._listening)
 
     def buildProtocol(self, addr: Any) -> _Near:
         return _Near(self)

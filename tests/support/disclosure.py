@@ -10,10 +10,11 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory
 
+from tests.support.listening import listen
 from tests.support.processes import PATIENCE, Command, free_port
 from tests.support.proxy import RawClient
 from tests.support.sockets import SocketTestCase
@@ -118,10 +119,7 @@ class DisclosureTestCase(SocketTestCase):
 
     async def serve(self, factory: IProtocolFactory) -> int:
         """Listen, and return the port."""
-        port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(factory)
-        self.addCleanup(port.stopListening)
-        number: int = port.getHost().port
-        return number
+        return await listen(self, factory)
 
     async def serve_fault(self, fault: FaultKind) -> int:
         """Start a simulated Alpaca with a fault for the whole test, and return its port."""

@@ -10,12 +10,13 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketClientFactory
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import clientFromString, serverFromString
-from twisted.internet.interfaces import IListeningPort, IStreamClientEndpoint
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.trial.unittest import TestCase
 
 from tests.support.frames import AUTH
+from tests.support.listening import LOOPBACK, listen
 from tests.support.processes import PATIENCE, Command, free_port, run
 from tests.support.proxy import Client
 from tradeproxy.simulator.service import Simulator
@@ -77,15 +78,11 @@ class SocketTestCase(TestCase):
 
     timeout = 60
 
-    async def simulate(
-        self, endpoint: str = "tcp:0:interface=127.0.0.1", **options: Any
-    ) -> Simulator:
+    async def simulate(self, endpoint: str = LOOPBACK, **options: Any) -> Simulator:
         """Start a simulated Alpaca; its port is in `self.alpaca_port`."""
         simulator = Simulator(reactor, Random(0), **options)
-        port: IListeningPort = await serverFromString(reactor, endpoint).listen(ApiSite(simulator))
-        self.addCleanup(port.stopListening)
+        self.alpaca_port = await listen(self, ApiSite(simulator), endpoint)
         self.addCleanup(simulator.stop)
-        self.alpaca_port = port.getHost().port  # type: ignore[attr-defined]
         return simulator
 
     def command(self, *arguments: str, **environment: str) -> Command:

@@ -17,7 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from tests.support.certificates import Authority
-from tests.support.frames import AUTHORIZED, LISTENING
+from tests.support.frames import AUTHORIZED, FILL, LISTENING, UNAUTHORIZED
 from tests.support.impostors import UPGRADED, accept_key
 from tests.support.memory import Wires
 from tests.upstream.client_case import UpstreamClientTestCase
@@ -64,9 +64,15 @@ class RawConnectionTestCase(UpstreamClientTestCase):
     def stream(self) -> None:
         """Accept the login and `listen`, and discard what was sent so far."""
         for frame in (AUTHORIZED, LISTENING):
-            self.receive(bytes([0x82, len(frame)]) + frame)
+            self.receive_message(frame)
         self.assertEqual(self.listener.calls[-1:], ["up"])
         self.transport.clear()
+
+    def receive_message(self, message: bytes) -> None:
+        """Receive a message of the server in one frame."""
+        size = len(message)
+        head = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2)
+        self.receive(b"\x82" + head + message)
 
     def receive(self, data: bytes) -> None:
         """Receive bytes of the server."""
@@ -217,6 +223,28 @@ class OpenConnectionTests(RawConnectionTestCase):
         self.assertEqual(self.transport.value()[:1], CLOSE)
         self.clock.advance(2)
         self.assertEqual(self.disconnect(), Disconnect(LOST, "no answer to the login in time"))
+
+    def test_close_during_login_sends_and_reports_nothing_more(self) -> None:
+        """An answer to the login that crossed the close frame was logged as an error at a stop.
+
+        An event that crosses it is published: another connection may not bring it.
+        """
+        for answers, last in (((), AUTHORIZED), ((AUTHORIZED,), LISTENING)):
+            self.connect()
+            self.open()
+            self.account.dropped_frames.clear()
+            for frame in answers:
+                self.receive_message(frame)
+            self.transport.clear()
+            self.protocol.close()
+            close_frame = self.transport.value()
+            self.assertEqual(close_frame[:1], CLOSE)
+            for frame in (last, FILL, UNAUTHORIZED):
+                self.receive_message(frame)
+            self.assertEqual(self.transport.value(), close_frame)
+            self.assertEqual(self.account.dropped_frames, {})
+            self.assertNotIn("up", self.listener.calls)
+            self.assertEqual(self.account.log.last, 1)
 
     def test_connection_lost_during_login_leaves_no_timer(self) -> None:
         """It never streamed, so that it counts as `unreachable`."""

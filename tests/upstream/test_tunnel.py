@@ -12,6 +12,7 @@ from service_identity import CertificateError, VerificationError
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -94,6 +95,15 @@ class TunnelTests(SynchronousTestCase):
         self.assertNoResult(self.connected)
         self.connect("2001:db8::1")
         self.assertIn(b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\n", self.transport.value())
+
+    def test_connection_logs_nothing(self) -> None:
+        """Twisted logged the start and the end of each factory as a line of the proxy's."""
+        self.connect()
+        [(_, _, factory, _, _)] = self.reactor.tcpClients
+        with capturedLogs() as logs:
+            factory.doStart()
+            factory.doStop()
+        self.assertNotIn("_TunnelFactory", "".join(map(str, map(formatEvent, logs))))
 
     def test_request_has_the_credentials(self) -> None:
         """They are sent at once: a proxy that answers 407 may close the connection."""

@@ -57,7 +57,7 @@ class Outbox:
         """The fencing token of every write; None while this node does not lead."""
         # Covers the first events: how many one write had, and the log's last number after it.
         self._written: deque[tuple[int, int]] = deque()
-        self._epoch_start: tuple[int, EpochStart, Sequence[tuple[str, bytes]]] | None = None
+        self._epoch_start: tuple[int, EpochStart, Sequence[bytes]] | None = None
         self._metadata: Mapping[str, str | None] = {}
         self._stream_state = ""
         self._read = 0
@@ -91,11 +91,11 @@ class Outbox:
         self._confirm_saves(self._unsaved, is_saved=False)
 
     def begin_epoch(
-        self, last: int, epoch_start: EpochStart, delivered: Sequence[tuple[str, bytes]] = ()
+        self, last: int, epoch_start: EpochStart, delivered: Sequence[bytes] = ()
     ) -> None:
         """Begin another epoch after event `last`, before anything else is written.
 
-        `delivered` has keys of earlier events, which the epoch drops.
+        `delivered` has the encoded keys of earlier events, which the epoch drops.
         """
         self._epoch_start = last, epoch_start, delivered
         self.flush()

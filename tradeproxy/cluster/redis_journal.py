@@ -216,7 +216,7 @@ class RedisJournal(JournalBase):
         assert lease.token is not None
         self._token, self._last_stream_state = lease.token, ""
         while True:
-            log_state = await self.redis_log.read_state(0)
+            log_state = await self.redis_log.read_state(0, self.epoch)
             if self._token != lease.token:
                 raise RedisUnavailableError("the log was replaced meanwhile")
             metadata = log_state.metadata

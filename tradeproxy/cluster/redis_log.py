@@ -33,6 +33,9 @@ IMPORT_BYTES = 1024 * 1024
 ROLLED_BACK = "rolled back"
 """The key for the highest time of the events that the log has lost (microseconds since 1970)."""
 
+MAX_DELIVERED = 10_000
+"""Events whose keys a new log takes over, at most; a key has about 100 bytes."""
+
 CHECKED_KEYS = (*TRIM_KEYS, ROLLED_BACK, "account_id")
 """The metadata that every check of the lease returns."""
 
@@ -164,6 +167,8 @@ class LogState:
     """How the epoch began; None while there is no log."""
     payload: bytes | None
     """Of the event that was asked for; None if it is not in the log."""
+    delivered: Sequence[bytes] = ()
+    """The keys that the epoch began with: see `begin_epoch`."""
 
 
 class RedisLog:
@@ -261,7 +266,7 @@ class RedisLog:
         now: int,
         last: int,
         epoch_start: EpochStart,
-        delivered: Sequence[tuple[str, bytes]] = (),
+        delivered: Sequence[bytes] = (),
     ) -> bool:
         """Begin another epoch; the events in the log are deleted.
 
@@ -270,14 +275,14 @@ class RedisLog:
             now: microseconds since 1970; makes the entry's id a new one.
             last: the number of the last event; the next event gets the number after it.
             epoch_start: what readers learn of the epoch.
-            delivered: the keys of events up to `last`. The epoch drops these events.
+            delivered: the encoded keys of events up to `last`. The epoch drops these events.
 
         Returns False, without a change, if the token is no longer the lease's.
         """
         pairs = _flatten(epoch_start.metadata)
         start: tuple[str | int, ...] = (last, now, epoch_start.encode(), len(pairs), *pairs)
-        keys = map(_encode_key, delivered)
-        return await self._run(scripts.BEGIN_EPOCH, self.owner, token, *start, *keys) is not None
+        reply = await self._run(scripts.BEGIN_EPOCH, self.owner, token, *start, *delivered)
+        return reply is not None
 
     async def trim(self, token: str, through: int, metadata: Mapping[str, str | None]) -> None:
         """Delete the events up to number `through`, and save metadata."""
@@ -295,11 +300,15 @@ class RedisLog:
 
     # Every node may call these.
 
-    async def read_state(self, seq: int) -> LogState:
-        """Return the state of the log, with the payload of event `seq`."""
-        reply = await self._run(scripts.READ_STATE, seq)
+    async def read_state(self, seq: int, epoch: str = "") -> LogState:
+        """Return the state of the log, with the payload of event `seq`.
+
+        `epoch` is that of the log that this node has read. Of the same one, it does not get the
+        keys of delivered events again.
+        """
+        reply = await self._run(scripts.READ_STATE, seq, epoch, MAX_DELIVERED)
         with self._reading():
-            pairs, [last, state, owner, epoch_start], entries = reply
+            pairs, [last, state, owner, epoch_start], entries, delivered = reply
             metadata = _pair([text.decode() for text in pairs])
             if metadata:
                 Metadata("").load(metadata, None)  # nodes do so after they have dropped their rows
@@ -310,6 +319,7 @@ class RedisLog:
                 "" if owner is None else owner.decode(),
                 None if epoch_start is None else EpochStart.parse(epoch_start),
                 _pair(entries[0][1]).get(b"p") if entries else None,
+                [bytes(key) for key in delivered],
             )
 
     async def call_roll(self, report: str, milliseconds: int) -> dict[str, str]:
@@ -396,11 +406,12 @@ def _encode(event: Event) -> tuple[bytes, str, bytes, str]:
     state = event.order
     order = None if state is None else [state.id, state.status, state.filled_qty, state.time]
     meta = [event.identity, event.digest.hex(), event.time, event.kind, order]
-    key = _encode_key(event.key)
+    key = encode_key(event.key)
     return key, json.dumps(meta, separators=(",", ":")), event.payload, event.execution.hex()
 
 
-def _encode_key(key: tuple[str, bytes]) -> bytes:
+def encode_key(key: tuple[str, bytes]) -> bytes:
+    """Return the form in which Redis has an event's key."""
     identity, digest = key
     # JSON may carry lone surrogates, which strict UTF-8 refuses.
     return digest.hex().encode() + b" " + identity.encode("utf-8", "surrogatepass")

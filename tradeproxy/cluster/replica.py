@@ -9,16 +9,13 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from tradeproxy.cluster.missing_positions import MissingPositions
-from tradeproxy.cluster.redis_log import EventEntry, LogState
+from tradeproxy.cluster.redis_log import MAX_DELIVERED, EventEntry, LogState, encode_key
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Batch, Row, TrimmedError, UnreadableError, max_optional
 from tradeproxy.journal.metadata import Metadata
 from tradeproxy.journal.retention import TRIM_STEP, Due
 from tradeproxy.journal.store import Store
 from tradeproxy.wire.event import Event, OrderState
-
-MAX_DELIVERED = 10_000
-"""Events whose keys a new log takes over, at most; a key has about 100 bytes."""
 
 
 class Replica:
@@ -37,6 +34,8 @@ class Replica:
         self._is_reset = False
         self.lost_through: int | None = None
         """The highest time of the events that this log has lost; None if it has lost none."""
+        # The keys that the log began with, of events of a log that this node has not read.
+        self._delivered: Sequence[bytes] = ()
         self._before: int | None = None  # the highest event time before this epoch
         # The highest time of the rows; `latest_time` may be later, since the leader saves it.
         self._max_time: int | None = None
@@ -51,7 +50,7 @@ class Replica:
         self._store = _empty_store()
         self._is_reset = False
         self.start_epoch(metadata)
-        self._max_time = None
+        self._max_time, self._delivered = None, ()
 
     def start_epoch(self, metadata: Mapping[str, str]) -> None:
         """Continue in another epoch of this account.
@@ -65,12 +64,12 @@ class Replica:
 
     def replace(self, log_state: LogState) -> None:
         """Drop every row for another log, or for this one once it has lost rows."""
-        lost_through = None
+        lost_through, delivered = None, log_state.delivered
         if log_state.metadata["epoch"] == self._metadata.epoch:
             lost = self.read_through if self._has_lost(log_state) else None
-            lost_through = max_optional(self.lost_through, lost)
+            lost_through, delivered = max_optional(self.lost_through, lost), self._delivered
         self.restart(log_state.metadata)
-        self.lost_through = lost_through
+        self.lost_through, self._delivered = lost_through, delivered
 
     def matches(self, log_state: LogState) -> bool:
         """Whether the last row read is in the log, or was the last one trimmed from it."""
@@ -181,15 +180,17 @@ class Replica:
         """Whether this event is stored or queued to be stored, by its key."""
         return not self._is_reset and self._store.has(event)
 
-    def list_delivered(self, horizon: int | None) -> list[tuple[str, bytes]]:
-        """Return the keys of the newest MAX_DELIVERED rows that are after a dedup horizon.
+    def list_delivered(self, horizon: int | None) -> list[bytes]:
+        """Return the encoded keys of the newest MAX_DELIVERED events after a dedup horizon.
 
-        While a gap is open, the horizon of a new epoch is the gap's begin. A backfill finds these
-        rows then, and a node that starts later has read none of them.
+        They are those of rows, and then those with which this log began. While a gap is open, the
+        horizon of a new epoch is the gap's begin. A backfill finds these events then, and a node
+        that starts later has read none of them.
         """
         if self._is_reset or horizon is None:
             return []
-        return self._store.list_keys(horizon, MAX_DELIVERED)
+        keys = map(encode_key, self._store.list_keys(horizon, MAX_DELIVERED))
+        return [*keys, *self._delivered][:MAX_DELIVERED]
 
     def find_max_time(self, limit: int) -> int | None:
         """Return the highest time of a row that is not after `limit`."""

@@ -163,7 +163,7 @@ class LogTailer:
         self._must_recheck = False
         target, found = self._target, _Comparison.SAME
         # With the last event read: its payload shows whether another one has its number now.
-        log_state = await self._redis_log.read_state(target.last)
+        log_state = await self._redis_log.read_state(target.last, target.epoch)
         if not log_state.metadata:
             target.mark_unavailable(NO_LOG)
             return _Comparison.NONE
@@ -216,7 +216,7 @@ class LogTailer:
 
     async def _lacks(self, seq: int) -> bool:
         """Whether the log has had this event, and has it no more."""
-        log_state = await self._redis_log.read_state(seq)
+        log_state = await self._redis_log.read_state(seq, self._target.epoch)
         is_same = log_state.metadata.get("epoch") == self._target.epoch
         return is_same and log_state.last >= seq and log_state.payload is None
 

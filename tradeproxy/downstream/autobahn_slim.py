@@ -152,13 +152,15 @@ def take_over(
         key: the value of Sec-WebSocket-Key.
         subprotocol: the one that the answer names, if any.
     """
+    channel: Any = request.channel
+    # It gets what the client has sent behind its request, without waiting for the answer.
+    channel.rawDataReceived = connection.dataReceived
     if not IS_SUPPORTED:
         # Autobahn parses the request again, by different rules. So it gets only the headers that it
         # needs. They contain no credentials.
         request.requestHeaders, request.uri = Headers(_minimal_headers(key, subprotocol)), b"/"
         answer: bytes | int = WebSocketResource(_SingleProtocolFactory(connection)).render(request)
         return answer
-    channel: Any = request.channel
     transport, channel.transport = channel.transport, None
     channel.requests.clear()  # breaks a reference cycle that only the garbage collector would free
     if isinstance(transport, ProtocolWrapper):  # TLS, or the PROXY protocol

@@ -16,6 +16,8 @@ from typing import Any, NoReturn, Protocol
 from OpenSSL.SSL import WantReadError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.protocols.haproxy._info import ProxyInfo
+from twisted.protocols.haproxy._v1parser import V1Parser
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -202,6 +204,8 @@ def release_header(transport: Any) -> None:
 
 
 def _receive_header(transport: HAProxyProtocolWrapper, before: int, data: bytes) -> None:
+    if transport._parser is None and data.startswith(V1Parser.PROXYSTR):
+        transport._parser = _V1Parser()
     try:
         HAProxyProtocolWrapper.dataReceived(transport, data)
     except ValueError:  # of a port that is no number, or an address that is not UTF-8
@@ -220,6 +224,14 @@ def _receive_header(transport: HAProxyProtocolWrapper, before: int, data: bytes)
         transport.dataReceived = partial(  # type: ignore[method-assign]  # as above
             _receive_header, transport, size
         )
+
+
+class _V1Parser(V1Parser):
+    """Accepts the shortest header too. Twisted expects a space behind UNKNOWN."""
+
+    @classmethod
+    def parse(cls, line: bytes) -> ProxyInfo:
+        return super().parse(b"%b " % line if line == b"PROXY UNKNOWN" else line)
 
 
 class _Unstarted:

@@ -73,6 +73,18 @@ class Completeness:
                 return round(began * SECOND)
         return self._read_time(FIRST_STREAM)
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it is unknown up to which time the log is complete.
+
+        It is, after a log that is lost with that time. It is too if another process had a stream
+        that has brought nothing yet, and that process' clock has put its begin into the future.
+        """
+        if self._journal.get_metadata(OPEN_SINCE) == UNKNOWN:
+            return True
+        has_streamed = read_time(self._journal.get_metadata(FIRST_STREAM)) is not None
+        return has_streamed and self.complete_through is None
+
     def may_precede_stream(self, time: int) -> bool:
         """Whether an event may be older than the first stream, if this process had that one."""
         if self._streamed_at is None:

@@ -13,8 +13,9 @@ A gap is a period in which events may have been missed:
     PENDING, OPEN  nothing more can be found            LOST (closed)
 
 After a journal that is lost with its bookmark, or in Redis before this node has read it, the first
-gap has no known beginning. A backfill then finds what came after the new journal began, and the gap
-is LOST.
+gap has no known beginning; nor has it after a stream without an event that an earlier process had
+with a wrong clock. A backfill then finds what came after the new journal began, and the gap is
+LOST.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Gaps:
         if (gap := self.current) is not None:
             self._change(replace(gap, end=None))
             return
-        is_unknown = self._journal.get_metadata(OPEN_SINCE) == UNKNOWN
+        is_unknown = self.completeness.is_unknown
         begin = None if is_unknown else self.completeness.complete_through
         if is_unknown or begin is not None:
             self._gaps.append(Gap(begin))
@@ -98,11 +99,14 @@ class Gaps:
     def correct_times(self) -> None:
         """Move the beginning of the open gap to a time that is not in the future.
 
-        Call it when there is a new estimate of Alpaca's clock. If no event before the gap is known,
-        the gap begins now: only its end can be wrong then.
+        Call it when there is a new estimate of Alpaca's clock. If neither an event before the gap
+        nor a stream is known, the gap begins now: only its end can be wrong then.
         """
         gap = self.current
         if gap is None or gap.begin is None or not self._dates.is_future(gap.begin):
+            return
+        if self.completeness.is_unknown:
+            self._change(replace(gap, begin=None))
             return
         begin = self.completeness.complete_through
         begin = self._dates.now_microseconds() if begin is None else begin

@@ -50,7 +50,9 @@ RECONCILE_SLACK = 10 * SECOND
 
 _TRIMMED = "the journal was trimmed beyond the gap's begin"
 _OVERSIZED = "an event of the history has more than 1 MiB or 1000 lines"
-_UNKNOWN_BEGIN = "the journal was replaced, and the time of its last event is unknown"
+_UNKNOWN_BEGIN = (
+    "the journal was replaced, or its clock was wrong: the time of its last event is unknown"
+)
 
 _T = TypeVar("_T")
 

@@ -157,6 +157,7 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         if self.state == self.STATE_CONNECTING:
             self.abort()
         else:
+            self._session.close()
             self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
 
     def dataReceived(self, data: bytes) -> None:

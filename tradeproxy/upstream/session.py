@@ -117,12 +117,13 @@ class UpstreamSession:
         any             any other message              DropFrame        (same)
         AUTHENTICATING  login timeout                  CloseConnection  CLOSING
         SUBSCRIBING     login timeout                  CloseConnection  CLOSING
+        any             the proxy closes               none             CLOSING
 
     The first row that matches applies. A login timeout has no effect in other states.
 
     A trade update is published in every state: Alpaca may send one during the login and before the
     connection is closed. `disconnect` is set with CloseConnection and never changes afterwards. It
-    stays None if Alpaca or the network closes the connection.
+    stays None if Alpaca, the network or a stop closes the connection.
     """
 
     def __init__(self, credentials: Credentials, dialect: Dialect, key_variable: str) -> None:
@@ -152,6 +153,10 @@ class UpstreamSession:
             if waiting_for
             else ()
         )
+
+    def close(self) -> None:
+        """Handle that the connection is being closed: the next messages may have crossed that."""
+        self.state = UpstreamState.CLOSING
 
     def _react(self, message: ServerMessage) -> tuple[UpstreamEffect, ...]:
         match self.state, message:

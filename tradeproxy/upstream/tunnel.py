@@ -123,6 +123,8 @@ class _State(Enum):
 class _TunnelFactory(WrappingFactory):
     """Builds the tunnel of one connection."""
 
+    noisy = False
+
     def __init__(self, wrapped: IProtocolFactory, endpoint: TunnelEndpoint) -> None:
         super().__init__(wrapped)
         self._endpoint = endpoint

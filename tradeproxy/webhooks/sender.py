@@ -38,7 +38,8 @@ BODY_TIMEOUT = 2.0
 """Seconds for the body of the answer, which is not used."""
 
 MAX_ANSWER = 4096
-"""Bytes of the body of an answer that are read. The connection is kept only behind a whole body."""
+"""Bytes of the body of an answer that are read. The connection is kept only behind a whole body of
+an answer 2xx."""
 
 IDLE_TIMEOUT = 10
 """Seconds for which a connection is kept for the next request. A NAT forgets one sooner or later,
@@ -114,6 +115,10 @@ class HttpSender:
             return ReceiverAnswer(None, _describe(error))
         answer = self._read_answer(response)
         await self._discard_body(response)
+        if response.code // 100 != 2:
+            # It may be of a server between, and the receiver's own answer may follow it. That one
+            # would count for the next message.
+            self.close()
         return answer
 
     async def _request(self, request: OutgoingRequest) -> Any:
