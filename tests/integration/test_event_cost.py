@@ -241,7 +241,8 @@ class EventCostTests(SynchronousTestCase):
         """Its work begins once the clients have the event."""
         now = format_time(round(self.reactor.seconds() * 1_000_000))
         fields = {"event": "fill", "price": "100.5", "qty": "10", "filled_qty": "10", "at": now}
-        before = self.count(event(10, execution_id="e", **fields).payload)
+        fills = [event(n, execution_id=f"{n}", **fields).payload for n in range(10, 16)]
+        before = min(map(self.count, fills[:3]))  # a timer or another socket may come between
         receiver = MemoryReceiver()
         webhooks = Webhooks(
             (webhook_with(),),
@@ -253,6 +254,5 @@ class EventCostTests(SynchronousTestCase):
         )
         webhooks.startService()
         self.addCleanup(webhooks.stopService)
-        after = self.count(event(11, execution_id="f", **fields).payload)
-        self.assertEqual(before, after)
+        self.assertEqual(min(map(self.count, fills[3:])), before)
         self.run_until(lambda: receiver.requests)
