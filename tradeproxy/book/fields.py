@@ -274,8 +274,9 @@ def _load_loosely(document: bytes) -> dict[str, Any]:
     """
     try:
         loaded = json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
-        text = json.dumps(loaded, ensure_ascii=False)
-        loaded = decode(text.encode("utf-8", "replace"))
+        if b"\\u" in document or not document.isascii():
+            text = json.dumps(loaded, ensure_ascii=False)
+            loaded = decode(text.encode("utf-8", "replace"))
     except (ValueError, RecursionError, DecodeError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
