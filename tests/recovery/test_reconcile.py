@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -294,6 +295,16 @@ class RestDocumentTests(SynchronousTestCase):
             self.assertEqual(
                 [each["id"] for each in expand([parent, None, {}, "x"])], ids, order_class
             )
+
+    def test_expand_legs_of_legs_are_dropped(self) -> None:
+        """Each level was an order with all deeper levels: an answer of 4 MB became 200 MB."""
+        order: dict[str, Any] = {"id": "0"}
+        for level in range(1, 100):
+            order = {"id": f"{level}", "note": "x" * 1000, "legs": [order, None]}
+        found = list(expand([order]))
+        self.assertEqual([each["id"] for each in found], ["99", "98"])
+        self.assertEqual([each["legs"] for each in found], [[found[1], None], None])
+        self.assertLess(sum(len(json.dumps(each)) for each in found), 4000)
 
     def test_expand_invalid_id_is_skipped(self) -> None:
         """An id is stored in the journal and used in a URL."""

@@ -73,26 +73,41 @@ def read_fill(document: Any) -> FillActivity | None:
 
 
 def expand(documents: Iterable[Any]) -> Iterator[Document]:
-    """Yield the orders in a response and the orders nested in them.
+    """Yield the orders in a response and their legs.
 
     The legs of a multi-leg order are left out: Alpaca's events report them with the whole order.
+    Legs of legs are dropped. Alpaca has none, and each level of them would have all deeper ones.
     """
     for document in documents:
-        if isinstance(document, dict) and is_id(document.get("id")):
-            yield document
-            if document.get("order_class") != MULTI_LEG:
-                yield from expand(_legs(document))
+        if _is_order(document):
+            order = _drop_deeper_legs(document)
+            yield order
+            if order.get("order_class") != MULTI_LEG:
+                yield from filter(_is_order, _legs(order))
 
 
 def leg_ids(orders: Iterable[Document]) -> set[str]:
     """Return the ids of the legs of multi-leg orders, which `expand` leaves out."""
     parents = (order for order in orders if order.get("order_class") == MULTI_LEG)
-    return {leg["id"] for parent in parents for leg in expand(_legs(parent))}
+    return {leg["id"] for parent in parents for leg in filter(_is_order, _legs(parent))}
+
+
+def _is_order(document: Any) -> bool:
+    return isinstance(document, dict) and is_id(document.get("id"))
 
 
 def _legs(order: Document) -> list[Any]:
     legs = order.get("legs")
     return legs if isinstance(legs, list) else []
+
+
+def _drop_deeper_legs(order: Document) -> Document:
+    legs = _legs(order)
+    if not any(isinstance(leg, dict) and leg.get("legs") for leg in legs):
+        return order
+    return order | {
+        "legs": [leg | {"legs": None} if isinstance(leg, dict) else leg for leg in legs]
+    }
 
 
 def read_order_state(order: Document) -> OrderState:
