@@ -8,6 +8,7 @@ each part of the quantity is reported once. All functions are pure.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,7 +20,7 @@ from tradeproxy.recovery.delivered import (
     QuantityRange,
     parse_decimal,
     read_time,
-    subtract,
+    subtract_all,
 )
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, Event, OrderState
 from tradeproxy.wire.frame import frame_event
@@ -170,18 +171,24 @@ def _missed_fills(
     # the digests differ of two fills with the same time, price and quantity.
     total = Decimal(now.filled_qty)
     floor = _find_floor(order, delivered, fills, since)
-    missing = [QuantityRange(floor, total)] if floor < total else []
-    for span in delivered.spans:
-        missing = subtract(missing, span)
-    is_whole = missing == [QuantityRange(ZERO, total)]
+    missing = deque(subtract_all(QuantityRange(floor, total), delivered.spans))
+    is_whole = list(missing) == [QuantityRange(ZERO, total)]
+    without_fill: list[QuantityRange] = []
     for fill in sorted(fills, key=lambda fill: fill.span.end):
-        if any(part.start <= fill.span.start and fill.span.end <= part.end for part in missing):
-            missing = subtract(missing, fill.span)
+        # No later fill can be in a part that ends before this one does.
+        while missing and missing[0].end < fill.span.end:
+            without_fill.append(missing.popleft())
+        if missing and missing[0].start <= fill.span.start:
+            part = missing.popleft()
+            if part.start < fill.span.start:
+                without_fill.append(QuantityRange(part.start, fill.span.start))
+            if fill.span.end < part.end:
+                missing.appendleft(QuantityRange(fill.span.end, part.end))
             is_whole = False
             qty = fill.span.end - fill.span.start
             event = _build_event(fill.event, fill.time, order, qty, fill.price)
             yield event | {"cum_qty": f"{fill.span.end:f}"}
-    for part in missing:
+    for part in (*without_fill, *missing):
         # The average price is the price of this event only if the event covers the whole quantity.
         price = order.get("filled_avg_price") if is_whole else None
         is_complete = now.status == "filled" and part.end == total

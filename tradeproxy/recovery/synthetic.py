@@ -14,7 +14,7 @@ from tradeproxy.recovery.delivered import (
     DeliveredEvent,
     QuantityRange,
     read_delivered_event,
-    subtract,
+    subtract_all,
 )
 from tradeproxy.recovery.log import find_start, read_rows
 from tradeproxy.runtime.dates import SECOND
@@ -75,10 +75,10 @@ class SyntheticEvents:
             return False
         if read.fill is not None:
             # A busted quantity may be filled again, later.
-            parts = [read.fill]
-            for part, time in made.fills:
-                parts = subtract(parts, part) if read.time <= time + LATER else parts
-            return not parts
+            start, end = read.fill
+            parts = [part for part, time in made.fills if read.time <= time + LATER]
+            near = [part for part in parts if part.start < end and start < part.end]
+            return bool(parts) and not subtract_all(read.fill, near)
         return any(
             kind == read.kind and (kind in CLOSED_STATUSES or abs(read.time - time) <= LATER)
             for kind, time in made.changes
