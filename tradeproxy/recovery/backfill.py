@@ -198,7 +198,7 @@ class Backfill:
         if self._history is None:
             take, drop = self._deliver_from_history, self._account.drop_frame
             self._history = HistoryReader(self._rest, self._clock, self._since, take, drop)
-        self._find_synthetic()
+        await self._find_synthetic()
         # Once the orders are used, a history that answers slowly gets the time that it needs.
         has_orders = self._mode is not RecoveryMode.EVENTS and not self._has_used_orders
         must_hurry = has_orders and not self._slack
@@ -207,7 +207,7 @@ class Backfill:
             GapOutcome.RECOVERED, "", until, has_oversized=self._history.has_oversized
         )
 
-    def _find_synthetic(self) -> None:
+    async def _find_synthetic(self) -> None:
         synthetic_until = self._account.completeness.synthetic_until
         if synthetic_until is None or synthetic_until < self._since - MARGIN:
             self._synthetic.clear()
@@ -215,7 +215,7 @@ class Backfill:
         try:
             if not self._account.log.is_current:  # the newest events are not in the log yet
                 raise UnreadableError
-            self._synthetic.update(self._since - MARGIN)
+            await self._synthetic.update(self._since - MARGIN)
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import chain
 
 from twisted.internet.interfaces import IReactorTime
@@ -18,7 +18,7 @@ from tradeproxy.recovery.delivered import (
     read_time,
     summarize_delivered,
 )
-from tradeproxy.recovery.log import find_start, read_rows
+from tradeproxy.recovery.log import ROWS_A_TURN, find_start
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.reconcile import (
     Document,
@@ -99,7 +99,7 @@ class OrderBackfill:
         try:
             await deferLater(self._clock, SETTLE)
             through = await self._deliver_missed(snapshot, begin, since, until)
-            if undelivered := self._list_undelivered(snapshot, since):
+            if undelivered := await self._list_undelivered(snapshot, since):
                 # Each is a request. The events above do not wait for them.
                 others = Snapshot(fills=snapshot.fills)
                 await add_named(self._rest, others, undelivered, unknown)
@@ -109,7 +109,7 @@ class OrderBackfill:
             raise RestUnavailableError("the journal cannot be read") from None
         return through
 
-    def _list_undelivered(self, snapshot: Snapshot, since: int) -> list[str]:
+    async def _list_undelivered(self, snapshot: Snapshot, since: int) -> list[str]:
         """Return the orders that the snapshot lacks, and that have an undelivered fill.
 
         Raises TrimmedError or UnreadableError.
@@ -117,8 +117,8 @@ class OrderBackfill:
         fills = snapshot.group_other_fills()
         if not fills:
             return []
-        delivered = _DeliveredEvents(self._account, since)
-        delivered.update()
+        delivered = _DeliveredEvents(self._account, self._clock, since, fills.keys())
+        await delivered.update()
         return [
             order_id
             for order_id, of_order in fills.items()
@@ -135,8 +135,10 @@ class OrderBackfill:
         Other work has its turn between two parts. An order of which clients get an event meanwhile
         is compared again.
         """
-        delivered = _DeliveredEvents(self._account, since)
-        delivered.update()
+        if not snapshot.orders:
+            return until
+        delivered = _DeliveredEvents(self._account, self._clock, since, snapshot.orders.keys())
+        await delivered.update()
         fills = snapshot.group_fills()
 
         def find(order_id: str) -> list[Document]:
@@ -155,7 +157,7 @@ class OrderBackfill:
                     late.add(order_id)
             if waiting:
                 await deferLater(self._clock, 0)
-            waiting.extend(delivered.update() & found.keys())
+            waiting.extend(await delivered.update() & found.keys())
         is_behind = any(
             read_time(event["timestamp"]) <= until for order_id in late for event in found[order_id]
         )
@@ -168,7 +170,7 @@ class OrderBackfill:
                 self._deliver(event)
             if missed:
                 await deferLater(self._clock, 0)
-                changed = delivered.update() & {data["order"]["id"] for data in missed}
+                changed = await delivered.update() & {data["order"]["id"] for data in missed}
                 if changed:
                     kept = [data for data in missed if data["order"]["id"] not in changed]
                     missed = _sort(chain(kept, *map(find, sorted(changed))))
@@ -214,44 +216,67 @@ def _sort(events: Iterable[Document]) -> list[Document]:
 
 
 class _DeliveredEvents:
-    """The events that clients got, or get from the buffer, by order; empty until `update`."""
+    """The events of some orders that clients got, or get from the buffer; empty until `update`."""
 
-    def __init__(self, account: Account, since: int) -> None:
+    def __init__(
+        self, account: Account, clock: IReactorTime, since: int, orders: Container[str]
+    ) -> None:
         self._account = account
+        self._clock = clock
         account.flush()  # the pending batch of this reactor turn counts as delivered
         self._epoch = account.log.epoch
         self._read_to = find_start(account.log, since - MARGIN)
-        self._waiting: tuple[Event, ...] = ()
+        self._orders = orders
+        # What was read of each buffered event, by its payload.
+        self._read: dict[bytes, DeliveredEvent | None] = {}
         self.logged: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
         self.buffered: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
 
-    def update(self) -> set[str]:
+    async def update(self) -> set[str]:
         """Take what is new, and return the orders that Alpaca's events among it are about.
 
-        The others were made of orders, by this delivery. Raises TrimmedError or UnreadableError.
+        The others were made of orders, by this delivery. Other work has its turn between two parts.
+        Nothing is left out in the turn in which this returns: to deliver nothing twice, compare and
+        deliver in that turn. Raises TrimmedError or UnreadableError.
         """
+        changed: set[str] = set()
+        while not (self._take_rows(changed) and self._take_buffered(changed)):
+            await deferLater(self._clock, 0)
+        return changed
+
+    def _take_rows(self, changed: set[str]) -> bool:
+        """Take ROWS_A_TURN rows at most, and return whether these are all."""
         self._account.flush()
         log = self._account.log
         if log.epoch != self._epoch:
             raise UnreadableError  # the numbers are another log's
-        changed = set()
-        for row in read_rows(log, self._read_to):
-            self._read_to = row.seq
-            if row.payload is not None and (event := read_delivered_event(row.payload)) is not None:
+        if (batch := log.read(self._read_to, ROWS_A_TURN)) is None:
+            return True
+        for row in batch.rows:
+            if row.payload is not None and (event := self._read_event(row.payload)) is not None:
                 self.logged[event.state.id].append(event)
                 if not event.is_synthetic:
                     changed.add(event.state.id)
-        if (waiting := self._account.buffered) != self._waiting:
-            self._waiting, before = waiting, self.buffered
-            self.buffered = _group_by_order(event.payload for event in waiting)
-            orders = before.keys() | self.buffered.keys()
-            changed |= {key for key in orders if before.get(key) != self.buffered.get(key)}
-        return changed
+        self._read_to = batch.last
+        return batch.last >= log.last
 
+    def _take_buffered(self, changed: set[str]) -> bool:
+        """Take the buffered events, ROWS_A_TURN new ones at most; return whether these are all."""
+        payloads = [event.payload for event in self._account.buffered]
+        new = [payload for payload in payloads if payload not in self._read]
+        for payload in new[:ROWS_A_TURN]:
+            self._read[payload] = self._read_event(payload)
+        if len(new) > ROWS_A_TURN:
+            return False
+        self._read = {payload: self._read[payload] for payload in payloads}
+        before, self.buffered = self.buffered, defaultdict(list)
+        for event in map(self._read.__getitem__, payloads):
+            if event is not None:
+                self.buffered[event.state.id].append(event)
+        orders = before.keys() | self.buffered.keys()
+        changed |= {key for key in orders if before.get(key) != self.buffered.get(key)}
+        return True
 
-def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:
-    events: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
-    for payload in payloads:
-        if (event := read_delivered_event(payload)) is not None:
-            events[event.state.id].append(event)
-    return events
+    def _read_event(self, payload: bytes) -> DeliveredEvent | None:
+        event = read_delivered_event(payload)
+        return event if event is not None and event.state.id in self._orders else None

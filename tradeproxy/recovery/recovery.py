@@ -111,7 +111,7 @@ class Recovery(StreamListener):
         self._outage = Outage(clock)
         self._mute = MuteDetector(account)
         self._open_orders = OpenOrders(account, rest)
-        self._synthetic = SyntheticEvents(account.log)
+        self._synthetic = SyntheticEvents(account.log, clock)
         self._book_seed = None if book is None else BookSeed(book, rest, clock)
         account.on_buffer_full = self._release_full_buffer
 
