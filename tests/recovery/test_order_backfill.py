@@ -244,6 +244,72 @@ class OrderBackfillTests(ScriptedCase):
         self.assertEqual(len(self.made), 5)
         self.successResultOf(running)
 
+    def count_made_of_turns(self) -> list[int]:
+        """Run a backfill, and return how many events each turn delivers."""
+        counts = [0]
+        call_later = self.clock.callLater
+
+        def callLater(when: float, what: Callable[..., object], *a: Any, **kw: Any) -> IDelayedCall:
+            counts.append(0)
+            return call_later(when, what, *a, **kw)
+
+        def deliver(event: Event) -> None:
+            counts[-1] += 1
+            self.made.append(event)
+
+        self.patch(self.clock, "callLater", callLater)
+        self.backfill = OrderBackfill(
+            self.account, self.rest, self.clock, self.open_orders, deliver, slack=0
+        )
+        running = self.run_with(self.backfill)
+        self.wires.advance(5)
+        self.successResultOf(running)
+        return [count for count in counts if count]
+
+    def miss_fills(self, *, order_size: int) -> None:
+        """Have ten fills of an order missed, and each event has the whole order."""
+        self.listed = [build_order(10, note="x" * order_size)]
+        self.fills = [build_fill(1, number + 1, START + number) for number in range(10)]
+
+    def test_parts_of_large_events_are_small(self) -> None:
+        """250 fills of an order of 1 MB took 580 MB, and stopped the process for 34 s."""
+        for size, parts in ((400_000, [3, 3, 3, 1]), (1_000_000, [2, 2, 2, 2, 2]), (10, [10])):
+            self.setUp()
+            self.miss_fills(order_size=size)
+            self.assertEqual(self.count_made_of_turns(), parts, size)
+            self.assertFalse(self.backfill.has_oversized)
+
+    def test_order_that_is_too_large_for_an_event_is_left_out(self) -> None:
+        """The stream closes at such an event, and the history's is dropped. The others come.
+
+        The event is built once, not for each fill.
+        """
+        built: list[int] = []
+        dumps = json.dumps
+
+        def count(document: Any, **options: Any) -> str:
+            text = dumps(document, **options)
+            if "event" in document:
+                built.append(len(text))
+            return text
+
+        self.miss_fills(order_size=1_048_576)
+        self.listed.append(build_order(10, id="small"))
+        self.patch(json, "dumps", count)
+        self.assertEqual(self.count_made_of_turns(), [1])
+        self.assertEqual([event.order.id for event in self.made if event.order], ["small"])
+        self.assertTrue(self.backfill.has_oversized)
+        self.assertEqual(sum(size > 1_048_576 for size in built), 1)
+        self.assertEqual(self.account.dropped_frames[order_backfill.OVERSIZED], 1)
+
+    def test_events_of_a_backfill_have_a_maximum_together(self) -> None:
+        """70,000 fills of an order of 1 MB would have filled the disk."""
+        self.patch(order_backfill, "MAX_MADE_SIZE", 4_100_000)
+        self.miss_fills(order_size=1_000_000)
+        self.assertEqual(sum(self.count_made_of_turns()), 4)
+        self.assertTrue(self.backfill.has_oversized)
+        self.assertEqual(self.account.dropped_frames[order_backfill.TOO_MANY], 1)
+
     def test_event_that_comes_between_parts_is_not_made_again(self) -> None:
         """An order was not compared again once the delivery of many events had begun.
 

@@ -52,7 +52,7 @@ class BackfillResult:
     history_from: int | None = None
     """From when on the history must still be read, as it fails now; None if it need not be."""
     has_oversized: bool = False
-    """Whether the history has an event that is too large to be read."""
+    """Whether an event is too large: the history's to be read, or one that was made of an order."""
 
 
 class Backfill:
@@ -171,10 +171,16 @@ class Backfill:
             reason = f"{reason}, the orders are too: {error.reason}"
             return BackfillResult(GapOutcome.LOST, reason, now)
         if failure is None:
-            return BackfillResult(GapOutcome.ORDERS, reason, through)
+            return self._build_result(reason, through)
         if not self._slack and self._failed_for < GIVE_UP_AFTER:
             raise failure
-        return BackfillResult(GapOutcome.ORDERS, reason, through, begin)
+        return self._build_result(reason, through, begin)
+
+    def _build_result(
+        self, reason: str, through: int, history_from: int | None = None
+    ) -> BackfillResult:
+        has_oversized = self._orders.has_oversized
+        return BackfillResult(GapOutcome.ORDERS, reason, through, history_from, has_oversized)
 
     def _is_time_for_orders(self) -> bool:
         """Count a failure of the history, and return whether the orders are used now."""

@@ -23,6 +23,7 @@ from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.reconcile import (
     Document,
     FillActivity,
+    OversizedError,
     find_missed_events,
     last_change,
     read_synthetic,
@@ -46,6 +47,17 @@ ORDERS_A_TURN = 200
 
 EVENTS_A_TURN = 200
 """Events that are delivered in one turn, and read again in the log: about 50 milliseconds."""
+
+BYTES_A_TURN = 1024 * 1024
+"""Bytes of these events. The last one may exceed it."""
+
+MAX_MADE_SIZE = 128 * 1024 * 1024
+"""Bytes of all events of a backfill. Each has its whole order: a few large orders with many fills
+would fill the disk. The fills of a list that Alpaca's answers may have need 90 MiB, with usual
+orders."""
+
+OVERSIZED = "an event of more than 1 MiB made of an order"
+TOO_MANY = "events of more than 128 MiB made of orders"
 
 CLOCK_STEP = 1.0
 """Seconds: the resolution of Alpaca's Date header. After them, the second that it named is over."""
@@ -79,8 +91,16 @@ class OrderBackfill:
         self._open_orders = open_orders
         self._deliver = deliver
         self._slack = slack
+        # The orders that are left out: an event of theirs would be too large.
+        self._oversized: set[str] = set()
+        self._made = 0  # the bytes of all events
         # Recorded now: once newer events are delivered, the journal has only the newer states.
         self._before = open_orders.read_states()
+
+    @property
+    def has_oversized(self) -> bool:
+        """Whether an event was left out: it, or all events together, would be too large."""
+        return bool(self._oversized) or self._made > MAX_MADE_SIZE
 
     async def run(self, begin: int, since: int, until: int) -> int:
         """Deliver synthetic events for missed changes, and return up to when they are complete.
@@ -165,9 +185,7 @@ class OrderBackfill:
             event for key, events in found.items() if key not in late for event in events
         )
         while missed:
-            part, missed = missed[:EVENTS_A_TURN], missed[EVENTS_A_TURN:]
-            for event in filter(None, map(read_synthetic, part)):
-                self._deliver(event)
+            self._deliver_part(missed)
             if missed:
                 await deferLater(self._clock, 0)
                 changed = await delivered.update() & {data["order"]["id"] for data in missed}
@@ -175,6 +193,37 @@ class OrderBackfill:
                     kept = [data for data in missed if data["order"]["id"] not in changed]
                     missed = _sort(chain(kept, *map(find, sorted(changed))))
         return begin if is_behind else until
+
+    def _deliver_part(self, missed: deque[Document]) -> None:
+        """Take events from the left, EVENTS_A_TURN or about BYTES_A_TURN, and deliver them."""
+        size = 0
+        for _ in range(min(EVENTS_A_TURN, len(missed))):
+            data = missed.popleft()
+            order_id = data["order"]["id"]
+            if order_id in self._oversized:
+                continue  # the order is in each of its events
+            try:
+                event = read_synthetic(data)
+            except OversizedError as error:
+                self._oversized.add(order_id)
+                self._account.drop_frame(OVERSIZED)
+                size += error.size
+            else:
+                size += 0 if event is None else self._deliver_made(event)
+            if self._made > MAX_MADE_SIZE:
+                missed.clear()
+            if size >= BYTES_A_TURN or not missed:
+                return
+
+    def _deliver_made(self, event: Event) -> int:
+        """Deliver an event unless all would be too large; return its size in bytes."""
+        size = len(event.payload)
+        self._made += size
+        if self._made <= MAX_MADE_SIZE:
+            self._deliver(event)
+        else:
+            self._account.drop_frame(TOO_MANY)
+        return size
 
     def _find_missed(
         self,
@@ -211,8 +260,8 @@ class OrderBackfill:
         return name is not None
 
 
-def _sort(events: Iterable[Document]) -> list[Document]:
-    return sorted(events, key=lambda event: read_time(event["timestamp"]))
+def _sort(events: Iterable[Document]) -> deque[Document]:
+    return deque(sorted(events, key=lambda event: read_time(event["timestamp"])))
 
 
 class _DeliveredEvents:

@@ -22,6 +22,7 @@ from tradeproxy.recovery.delivered import (
     read_time,
     subtract_all,
 )
+from tradeproxy.recovery.sse_parser import MAX_EVENT_SIZE
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, Event, OrderState
 from tradeproxy.wire.frame import frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -152,9 +153,22 @@ def find_missed_events(
     return events
 
 
+class OversizedError(Exception):
+    """An event would have more than MAX_EVENT_SIZE bytes. It has `size`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"an event of {size} bytes")
+        self.size = size
+
+
 def read_synthetic(data: Document) -> Event | None:
-    """Return the event with this `data`; None if an answer of Alpaca's makes it unusable."""
+    """Return the event with this `data`; None if an answer of Alpaca's makes it unusable.
+
+    Raises OversizedError: an event of the stream or of the history is not larger either.
+    """
     payload = json.dumps(data, separators=(",", ":")).encode()
+    if len(payload) > MAX_EVENT_SIZE:
+        raise OversizedError(len(payload))
     # The parser is what makes an Event: it keeps numbers as texts, which the digest needs.
     message = parse_server(frame_event(payload))
     return message.event if isinstance(message, TradeUpdate) else None
