@@ -40,8 +40,8 @@ from tradeproxy.simulator.replay import parse_event_range
 from tradeproxy.tradelog.csv_text import format_cell
 from tradeproxy.upstream.backoff import MAX_RETRY_AFTER, parse_retry_after
 from tradeproxy.upstream.http_date import parse_date
-from tradeproxy.wire.origin_rules import OriginRules
-from tradeproxy.wire.trusted_proxies import TrustedProxies
+from tradeproxy.web.request_info import TrustedProxies
+from tradeproxy.wire.origin_rules import OriginRules, RequestInfo
 
 ELSEWHERE = {
     "frames of Alpaca": "upstream.test_whole_frames",
@@ -176,7 +176,7 @@ class TextTests(SynchronousTestCase):
         self, host: str | None, origin: str | None, site: str | None, tls: bool
     ) -> None:
         """The request is admitted or rejected."""
-        OriginRules().find_problem(host, origin, site, secure=tls)
+        OriginRules().find_problem(RequestInfo(host, origin, tls, fetch_site=site))
 
     @FUZZ
     @given(texts | st.text("10.:,[]f% ", max_size=40))

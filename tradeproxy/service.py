@@ -37,11 +37,11 @@ from tradeproxy.upstream.http import build_agent
 from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rest import RestClient
 from tradeproxy.upstream.service import UpstreamService
+from tradeproxy.web.request_info import TrustedProxies
 from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.routes import find_path
 from tradeproxy.web.site import build_site
 from tradeproxy.webhooks.service import Webhooks, build_sender
-from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,9 +17,9 @@ from tradeproxy.config.settings import Settings, SettingsError
 from tradeproxy.config.source import SettingsSource
 from tradeproxy.journal.access import find_access_warnings
 from tradeproxy.journal.file import check_journal, describe_os_error, find_problem
+from tradeproxy.logs import LogThrottleService
 from tradeproxy.reload.reload import ignore_level
 from tradeproxy.runtime import rlimits
-from tradeproxy.runtime.log_throttle import LogThrottleService
 from tradeproxy.runtime.reactor import drop_log_context, get_reactor, use_monotonic_clock
 from tradeproxy.runtime.signals import stop_on_hangup
 from tradeproxy.runtime.socket_limit import SocketLimit

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from tests.cluster.books_case import BooksCase
 from tests.support.nodes import LEASE_KEY, METADATA_KEY, Member
 from tests.support.redislog import ReplyDelay
+from tests.support.socket_limits import limit_sockets
 from tradeproxy.cluster import shared_assignments
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -145,7 +146,7 @@ class AssignmentAnswerTests(BooksCase):
     def setUp(self) -> None:
         super().setUp()
         books = {"paper": self.books[self.leader]}
-        self.factory = DownstreamFactory(Limits(), self.clock, books=books)
+        self.factory = DownstreamFactory(Limits(), self.clock, limit_sockets(), books)
         admission = Admission((), (), Tokens(()))
         accounts = {"paper": self.leader.account}
         self.site = build_site(accounts, self.factory, admission, self.clock, self.clock.seconds)

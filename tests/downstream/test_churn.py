@@ -11,6 +11,7 @@ from tests.support.garbage import count_garbage
 from tests.support.memory import CLIENT
 from tests.support.plain import HANDSHAKE, TEXT, Socket
 from tests.support.send_groups import SendGroupTestCase
+from tests.support.socket_limits import limit_sockets
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -43,7 +44,7 @@ class ChurnTests(SendGroupTestCase):
         super().setUp()
         books = {"paper": Book(self.account, self.kernel)}
         books["paper"].start()
-        self.factory = DownstreamFactory(Limits(), self.kernel, books=books)
+        self.factory = DownstreamFactory(Limits(), self.kernel, limit_sockets(), books)
         self.site = build_site(
             {"paper": self.account},
             self.factory,

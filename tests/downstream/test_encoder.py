@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import memory_journal
-from tradeproxy.downstream.encoder import cursor_encoder, plain_encoder
+from tradeproxy.downstream.encoder import FrameEncoder, cursor_encoder
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch, Row
 
@@ -25,7 +25,7 @@ class FrameEncoderTests(SynchronousTestCase):
 
     def test_encode_second_call_returns_the_cached_bytes(self) -> None:
         """The same object is returned, not only equal bytes."""
-        encoder = plain_encoder(frame_in_brackets)
+        encoder = FrameEncoder(frame_in_brackets)
         batch = Batch((Row(1, b"{}"), Row(2, b"{ }")))
         frames = encoder.encode(batch, self.account)
         self.assertEqual(frames, b"<{}><{ }>")
@@ -41,7 +41,7 @@ class FrameEncoderTests(SynchronousTestCase):
     def test_encode_batch_with_hole_returns_none(self) -> None:
         """A hole cannot be encoded, so that no caller skips it unnoticed."""
         self.assertIsNone(
-            plain_encoder(frame_in_brackets).encode(
+            FrameEncoder(frame_in_brackets).encode(
                 Batch((Row(1, b"{}"), Row(2, None))), self.account
             )
         )

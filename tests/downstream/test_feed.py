@@ -94,7 +94,7 @@ class FeedLiveTests(FeedTestCase):
 
     def test_paused_feeds_are_counted_once(self) -> None:
         """The count bounds what they buffer together, so none may stay in it."""
-        log_reader = LogReader()
+        log_reader = LogReader(self.clock, STALL_TIMEOUT)
         for end in ("resumeProducing", "stopProducing"):
             feed = RecordingSink(self.log, self.clock, log_reader).feed
             feed.start(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.feeds import ListJournal, RecordingSink, TurnClock
+from tests.support.feeds import STALL_TIMEOUT, ListJournal, RecordingSink, TurnClock
 from tradeproxy.downstream.log_reader import STEPS_PER_TURN, TURN, LogReader
 from tradeproxy.journal.base import Row
 
@@ -17,7 +17,12 @@ class LogReaderTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.log = ListJournal()
         self.journal: Any = self.log
-        self.log_reader = LogReader()
+        self.clock = TurnClock()
+        self.log_reader = self.make_reader()
+
+    def make_reader(self) -> LogReader:
+        """Return a reader without steps."""
+        return LogReader(self.clock, STALL_TIMEOUT)
 
     def list_steps(self, *payloads: bytes | None) -> list[int]:
         """Return the sizes of the steps in which a log of these rows is read."""
@@ -47,7 +52,7 @@ class LogReaderTests(SynchronousTestCase):
         """3,000 replays at once took 200 MB."""
         self.log.append(*[b"x" * 1000] * 200)
         for paused, rows in ((0, 65), (128, 65), (129, 32), (1000, 8), (3000, 4), (100_000, 4)):
-            self.log_reader = LogReader()
+            self.log_reader = self.make_reader()
             for _ in range(paused):
                 self.log_reader.add_paused("")
             batch = self.log_reader.read(self.journal, 0)
@@ -91,7 +96,7 @@ class LogReaderTests(SynchronousTestCase):
         """Clients at more positions than that share none: memory stays bounded."""
         self.log.append(*[b"x"] * 20)
         for positions, reads in ((8, 8), (9, 18)):
-            self.log_reader, self.log.reads = LogReader(), 0
+            self.log_reader, self.log.reads = self.make_reader(), 0
             for after in (*range(positions), *range(positions)):
                 self.log_reader.read(self.journal, after)
             self.assertEqual(self.log.reads, reads)
@@ -99,7 +104,7 @@ class LogReaderTests(SynchronousTestCase):
     def test_many_replays_share_the_turns_in_order(self) -> None:
         """A turn has a bounded number of steps: live events and handshakes do not wait for all."""
         self.log.append(*[b"x"] * 200)
-        clock = TurnClock()
+        clock = self.clock
         sinks = [RecordingSink(self.log, clock, self.log_reader) for _ in range(100)]
         for sink in sinks:
             sink.feed.start(0)
@@ -118,7 +123,7 @@ class LogReaderTests(SynchronousTestCase):
 
         A step parses up to 128 rows for a filter. 32 such steps took 100 ms of every turn.
         """
-        clock = TurnClock()
+        clock = self.clock
         ran: list[int] = []
 
         def add_step(number: int, seconds: float) -> None:
@@ -126,7 +131,7 @@ class LogReaderTests(SynchronousTestCase):
                 ran.append(number)
                 clock.rightNow += seconds
 
-            self.log_reader.schedule(clock, step, "")
+            self.log_reader.schedule(step, "")
 
         for number in range(STEPS_PER_TURN):
             add_step(number, 0.4 * TURN)
@@ -136,7 +141,7 @@ class LogReaderTests(SynchronousTestCase):
 
     def test_addresses_take_turns(self) -> None:
         """Behind 300 replays of one address, another's replay of 1,000 events took 2 s."""
-        clock = TurnClock()
+        clock = self.clock
         ran: list[str] = []
 
         def add_steps(host: str, count: int) -> None:
@@ -146,9 +151,9 @@ class LogReaderTests(SynchronousTestCase):
                 clock.rightNow += 0.4 * TURN
                 count -= 1
                 if count:
-                    self.log_reader.schedule(clock, step, host)
+                    self.log_reader.schedule(step, host)
 
-            self.log_reader.schedule(clock, step, host)
+            self.log_reader.schedule(step, host)
 
         for _ in range(300):
             add_steps("192.0.2.1", 2)
@@ -159,7 +164,7 @@ class LogReaderTests(SynchronousTestCase):
 
     def test_cancelled_steps_are_not_called(self) -> None:
         """A step may cancel all others of its turn."""
-        clock = TurnClock()
+        clock = self.clock
         ran: list[str] = []
         others = [lambda name=name: ran.append(name) for name in "abc"]
 
@@ -168,6 +173,6 @@ class LogReaderTests(SynchronousTestCase):
                 self.log_reader.cancel(other)
 
         for each in (step, *others):
-            self.log_reader.schedule(clock, each, "")
+            self.log_reader.schedule(each, "")
         clock.turn()
         self.assertEqual((ran, clock.getDelayedCalls()), ([], []))

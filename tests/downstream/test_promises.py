@@ -29,6 +29,7 @@ from tests.support.properties import examples
 from tests.support.redis import need_redis
 from tests.support.redisjournals import leading_journal
 from tests.support.redislog import SyncRedis, SyncRedisClient
+from tests.support.socket_limits import limit_sockets
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import send_group
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -139,7 +140,7 @@ class PromiseMachine(RuleBasedStateMachine):
         txaio.config.loop = self.kernel  # type: ignore[attr-defined]  # set at run time
         self.journal = self.open_journal()
         self.account = Account("paper", self.journal, self.kernel)
-        self.factory = DownstreamFactory(LIMITS, self.kernel)
+        self.factory = DownstreamFactory(LIMITS, self.kernel, limit_sockets(LIMITS))
         admission = Admission((), (), Tokens(()))
         self.site = build_site(
             {"paper": self.account}, self.factory, admission, self.kernel, self.kernel.seconds

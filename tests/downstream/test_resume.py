@@ -314,7 +314,7 @@ class ProxyStatusTests(WebSocketResumeTestCase):
         self.wires.flush()
         transport.blocked = False
         self.wires.flush()
-        self.paper.broadcaster.announce(self.paper.hello(0))
+        self.paper.broadcaster.publish(self.paper.hello(0))
         self.wires.flush()
         names = [name for name, _ in self.get_cursors(client.taken()) if not name.startswith("01")]
         self.assertEqual(names, ["begun", "hello"])

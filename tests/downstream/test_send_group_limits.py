@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.journals import Connections, event, memory_journal
 from tests.support.memory import StrictClock
 from tests.support.send_groups import FakeMember
-from tradeproxy.downstream.encoder import plain_encoder
+from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch, Row
@@ -21,7 +21,7 @@ class SendGroupLimitTests(SynchronousTestCase):
         self.disk = Connections()
         journal = memory_journal(self.clock, connect=self.disk)
         self.account = Account("paper", journal, self.clock)
-        self.groups = SendGroups(plain_encoder(lambda payload: payload), self.clock)
+        self.groups = SendGroups(FrameEncoder(lambda payload: payload), self.clock)
 
     def join(self, count: int) -> list[FakeMember]:
         """Return some members that have joined their groups."""

@@ -14,7 +14,7 @@ from tests.support.journals import event, memory_journal
 from tests.support.plain import CLOSE, TURN, Peer
 from tests.support.send_groups import LISTEN_TO_STATUS, FakeMember, SendGroupTestCase
 from tradeproxy.downstream import send_group
-from tradeproxy.downstream.encoder import plain_encoder
+from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.send_group import SendGroups
 from tradeproxy.hub import broadcaster
 from tradeproxy.hub.account import Account
@@ -192,7 +192,7 @@ class FailingMemberTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.account = Account("paper", memory_journal(self.clock), self.clock)
-        self.groups = SendGroups(plain_encoder(lambda payload: payload), self.clock)
+        self.groups = SendGroups(FrameEncoder(lambda payload: payload), self.clock)
         failures = (None, ZeroDivisionError(), None)
         self.members = [FakeMember(self.account, failure, takes=1) for failure in failures]
         for member in self.members:

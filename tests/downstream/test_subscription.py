@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import Connections, event, events, memory_journal
 from tests.support.memory import StrictClock
-from tradeproxy.downstream.encoder import cursor_encoder, plain_encoder
+from tradeproxy.downstream.encoder import FrameEncoder, cursor_encoder
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.subscription import SharedEncoders, Subscription
 from tradeproxy.hub.account import Account
@@ -67,11 +67,10 @@ class SubscriptionTestCase(SynchronousTestCase):
         def frame(payload: bytes) -> bytes:
             return payload + b"\n"
 
-        encoders = SharedEncoders(frame, plain_encoder(frame), cursor_encoder(frame), LogReader())
+        log_reader = LogReader(self.clock, 30)
+        encoders = SharedEncoders(frame, FrameEncoder(frame), cursor_encoder(frame), log_reader)
         options = SubscribeOptions(position, status, wanted)
-        self.subscription = Subscription(
-            self.account, options, self.transport, encoders, self.clock, 30
-        )
+        self.subscription = Subscription(self.account, options, self.transport, encoders)
         self.account.broadcaster.register(self.subscription)
         if status:
             self.subscription.set_status(True)

@@ -18,6 +18,7 @@ from tests.support.certificates import Authority
 from tests.support.garbage import count_garbage
 from tests.support.memory import CLIENT
 from tests.support.plain import Kernel, Socket
+from tests.support.socket_limits import limit_sockets
 from tests.support.sockets import SocketTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -92,7 +93,7 @@ class TlsHandshakesTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.kernel = Kernel()
-        downstream = DownstreamFactory(Limits(handshake_timeout=60), self.kernel)
+        downstream = DownstreamFactory(Limits(handshake_timeout=60), self.kernel, limit_sockets())
         self.sockets = downstream.clients.sockets
         site = build_site(
             {}, downstream, Admission((), (), Tokens(())), self.kernel, self.kernel.seconds

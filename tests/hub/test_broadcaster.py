@@ -173,8 +173,8 @@ class BroadcasterTests(SynchronousTestCase):
         """The other subscribers get every status frame."""
         failing = self.registered(FakeSubscriber(self.deliveries, divide_by_zero))
         last = self.registered(FakeSubscriber(self.deliveries))
-        self.broadcaster.announce(b"down")
-        self.broadcaster.announce(b"up")
+        self.broadcaster.publish(b"down")
+        self.broadcaster.publish(b"up")
         self.assertEqual((failing.statuses, failing.aborts), ([b"down"], 1))
         self.assertEqual(last.statuses, [b"down", b"up"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -231,7 +231,7 @@ class ChunkedFanOutTests(SynchronousTestCase):
     def test_publish_during_fan_out_delivers_afterwards_in_order(self) -> None:
         """Every subscriber gets batches and status frames in the same order."""
         self.broadcaster.publish(ONE)
-        self.broadcaster.announce(b"down")
+        self.broadcaster.publish(b"down")
         self.broadcaster.publish(TWO)
         self.clock.advance(0)
         self.assertEqual(self.deliveries, self.subscribers * 2)
@@ -270,7 +270,7 @@ class ChunkedFanOutTests(SynchronousTestCase):
         for batch in (ONE, TWO, three):
             self.broadcaster.publish(batch)
         for _ in range(64):
-            self.broadcaster.announce(b"down")
+            self.broadcaster.publish(b"down")
         self.clock.advance(0)
         self.assertEqual(self.subscribers[0].batches, [ONE, three])
 
@@ -279,7 +279,7 @@ class ChunkedFanOutTests(SynchronousTestCase):
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
         for _ in range(128):
-            self.broadcaster.announce(b"down")
+            self.broadcaster.publish(b"down")
         self.clock.advance(0)
         self.assertEqual(self.subscribers[-1].batches, [ONE, TWO])
         self.assertEqual(len(self.subscribers[-1].statuses), 128)
@@ -288,7 +288,7 @@ class ChunkedFanOutTests(SynchronousTestCase):
         """A `hello` has the position after it: a client must not store a cursor too far ahead."""
         self.broadcaster.publish(ONE)
         self.broadcaster.publish(TWO)
-        self.broadcaster.announce(b"hello")
+        self.broadcaster.publish(b"hello")
         for seq in range(4, 68):
             self.broadcaster.publish(Batch((Row(seq, frames.NEW),)))
         self.clock.advance(0)
@@ -300,7 +300,7 @@ class ChunkedFanOutTests(SynchronousTestCase):
         overflow = Batch((Row(1, frames.FILL),), overflow=True)
         self.broadcaster.publish(overflow)
         batches = [Batch((Row(seq, frames.NEW),)) for seq in range(2, 67)]
-        self.broadcaster.announce(b"down")
+        self.broadcaster.publish(b"down")
         for batch in batches:
             self.broadcaster.publish(batch)
         self.clock.advance(0)

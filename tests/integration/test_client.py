@@ -9,6 +9,7 @@ import io
 import json
 import re
 import sys
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -20,6 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from tests.support.certificates import Authority
 from tests.support.processes import PATIENCE, SOURCES, Command, free_port
@@ -291,6 +293,37 @@ class AsyncioTests(ClientTestCase):
         with self.assertRaises(RefusedError) as caught:
             await deferToThread(asyncio.run, read())
         self.assertEqual(caught.exception.code, 1009)
+
+    async def test_redirect_is_not_followed(self) -> None:
+        """The token went to any server that a redirect named; a bad URL there ended the client."""
+        token, other_port = "a-token-for-the-proxy", free_port()
+        targets = [f"ws://127.0.0.1:{other_port}/", "https://localhost/", "ws://[::bad/"]
+        strangers: list[ServerConnection] = []
+
+        async def answer(connection: ServerConnection) -> None:
+            self.assertIn(token, str(await connection.recv()))
+            await connection.close(4001)
+
+        async def listen(connection: ServerConnection) -> None:
+            strangers.append(connection)
+
+        def redirect(connection: ServerConnection, _: Request) -> Response | None:
+            if not targets:
+                return None
+            response = connection.respond(HTTPStatus.FOUND, "")
+            response.headers["Location"] = targets.pop()
+            return response
+
+        async def read() -> Any:
+            stranger = serve(listen, "127.0.0.1", other_port)
+            server = serve(answer, "127.0.0.1", self.port, process_request=redirect)
+            async with stranger, server:
+                url = self.url.replace("localhost", "127.0.0.1")
+                return await anext(aio.Client(url, key=token))
+
+        with self.assertRaises(RefusedError) as caught:
+            await deferToThread(asyncio.run, read())
+        self.assertEqual((caught.exception.code, targets, strangers), (4001, [], []))
 
     async def test_import_does_not_load_twisted(self) -> None:
         """Autobahn supports only one of Twisted and asyncio per process."""

@@ -21,6 +21,7 @@ from tests.support.frames import AUTH, AUTHENTICATED, UNAUTHORIZED
 from tests.support.journals import memory_journal
 from tests.support.listening import listen
 from tests.support.processes import SCRIPTS, Command, free_ports, spawn
+from tests.support.socket_limits import limit_sockets
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.config.endpoints import has_ipv6_loopback
 from tradeproxy.config.settings import Limits
@@ -190,7 +191,7 @@ class SocketOptionTests(EndpointTestCase):
             ("tcp:0:interface=127.0.0.1", "tcp:127.0.0.1:{port}"),
             (identity.endpoint(), f"tls:127.0.0.1:{{port}}:trustRoots={directory}"),
         ):
-            factory = DownstreamFactory(Limits(), reactor)
+            factory = DownstreamFactory(Limits(), reactor, limit_sockets())
             journal = memory_journal(reactor)
             self.addCleanup(journal.close)
             accounts = {"paper": Account("paper", journal, reactor)}

@@ -1,10 +1,12 @@
-"""The number of calls that one event takes, from the readable socket to the first send()."""
+"""The calls that one event takes, from the readable socket to the first send(), and one login."""
 
 from __future__ import annotations
 
+import io
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from select import select
 from typing import Any
@@ -13,19 +15,23 @@ import txaio
 from twisted.internet.address import IPv4Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.tcp import Server
+from twisted.logger import globalLogPublisher
 from twisted.python import log
 from twisted.trial.unittest import SynchronousTestCase
 
 import tradeproxy
-from tests.support.frames import AUTH, AUTHORIZED, LISTENING
+from tests.support.frames import AUTH, AUTHORIZED, LISTEN, LISTENING
 from tests.support.impostors import UPGRADED, accept_key
 from tests.support.journals import dates_of, event, journal_at
+from tests.support.socket_limits import limit_sockets
 from tests.support.webhooks import MemoryReceiver, webhook_with
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
+from tradeproxy.config.logging import Level, LogFormat, LogSettings
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
+from tradeproxy.logs import LogThrottle, observer
 from tradeproxy.runtime.reactor import drop_log_context
 from tradeproxy.upstream.client import UpstreamFactory
 from tradeproxy.upstream.keys import AccountKeys
@@ -37,7 +43,7 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.messages import Dialect
 
 HANDSHAKE = (
-    b"GET /paper HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 MAX_TURNS = 1000
@@ -47,7 +53,9 @@ MAX_TURNS = 1000
 class CallCounter:
     """Counts the calls between the poll that reports a readable socket and the next send()."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, until_send: bool = True) -> None:
+        """Create a counter; it counts all calls unless `until_send`."""
+        self._until_send = until_send
         self.functions: list[str] = []
         """The functions in Python that were called."""
         self.builtins: list[str] = []
@@ -64,7 +72,7 @@ class CallCounter:
             sys.setprofile(None)
 
     def _observe(self, frame: Any, kind: str, function: Any) -> None:
-        if "socket.send" in self.builtins:
+        if self._until_send and "socket.send" in self.builtins:
             return
         if kind == "call":
             self.functions.append(frame.f_code.co_qualname)
@@ -72,7 +80,8 @@ class CallCounter:
         elif kind == "c_call":
             self.builtins.append(function.__qualname__)
         elif (
-            kind == "c_return"
+            self._until_send
+            and kind == "c_return"
             and "socket.recv" not in self.builtins
             and (function.__qualname__ == "epoll.poll")
         ):
@@ -94,19 +103,15 @@ class EventCostTests(SynchronousTestCase):
         self.account.open()
         self.addCleanup(self.account.close)
         self.alpaca = self.connect_upstream()
-        factory = DownstreamFactory(Limits(), self.reactor)
-        site = build_site(
+        factory = DownstreamFactory(Limits(), self.reactor, limit_sockets())
+        self.site = build_site(
             {"paper": self.account},
             factory,
             Admission((), (), Tokens(())),
             self.reactor,
             self.reactor.seconds,
         )
-        self.client = self.connect(site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
-        self.client.sendall(HANDSHAKE)
-        self.receive(self.client)
-        self.client.sendall(bytes([0x81, 0x80 | len(AUTH), 0, 0, 0, 0]) + AUTH)
-        self.receive(self.client)
+        self.client = self.log_in()
         for n in range(3):  # the client joins a send group, and what is built once is built
             self.publish(event(n).payload)
 
@@ -125,6 +130,16 @@ class EventCostTests(SynchronousTestCase):
         self.addCleanup(transport.abortConnection)
         theirs.setblocking(False)
         return theirs
+
+    def log_in(self, path: bytes = b"/paper") -> socket.socket:
+        """Connect a client that sends its auth message and `listen`, and return its socket."""
+        client = self.connect(self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
+        client.sendall(HANDSHAKE % path)
+        self.assertIn(b" 101 ", self.receive(client))
+        for message, reply in ((AUTH, b"auth"), (LISTEN, b"listening")):
+            client.sendall(bytes([0x81, 0x80 | len(message), 0, 0, 0, 0]) + message)
+            self.assertIn(reply, self.receive(client))
+        return client
 
     def connect_upstream(self) -> socket.socket:
         """Connect the account's stream, and return Alpaca's socket."""
@@ -195,20 +210,39 @@ class EventCostTests(SynchronousTestCase):
 
     def test_files_of_event_are_those_of_the_architecture(self) -> None:
         """A reader follows an event with that page alone."""
-        text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
-        way = text.split("## The way of an event\n")[1].split("Beside this way")[0]
         counter = CallCounter()
         counter.count(lambda: self.publish(event(10).payload))
+        self.assert_files(counter.files, 16, "## The way of an event\n", "Beside this way")
+
+    def test_files_of_login_are_those_of_the_architecture(self) -> None:
+        """From the accepted socket to the ack of `listen`, with the line in the log."""
+        settings = LogSettings(format=LogFormat.JSON, level=Level.INFO)
+        lines = io.StringIO()
+        show = LogThrottle(observer(settings, lines))
+        globalLogPublisher.addObserver(show)
+        self.addCleanup(globalLogPublisher.removeObserver, show)
+        for path in (b"/paper", b"/paper/stream"):
+            self.log_in(path)  # what is built once is built
+            counter = CallCounter(until_send=False)
+            counter.count(partial(self.log_in, path))
+            self.assert_files(counter.files, 24, "## The way of a client\n", "A request for the")
+        self.assertIn("client connected", lines.getvalue())
+
+    def assert_files(self, called: list[str], number: int, begin: str, end: str) -> None:
+        """Assert how many files of the package were called, and that this part names each."""
+        text = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+        way = text.split(begin)[1].split(end)[0]
         package = f"{Path(tradeproxy.__file__).parent}/"
-        files = {file.removeprefix(package) for file in counter.files if file.startswith(package)}
-        self.assertEqual([file for file in sorted(files) if f"`{file}`" not in way], [])
-        self.assertEqual(len(files), 16)
+        files = sorted({file.removeprefix(package) for file in called if file.startswith(package)})
+        self.assertEqual([file for file in files if f"`{file}`" not in way], [])
+        self.assertEqual(len(files), number)
 
     def test_webhook_takes_no_call_before_the_send(self) -> None:
         """Its work begins once the clients have the event."""
         now = format_time(round(self.reactor.seconds() * 1_000_000))
         fields = {"event": "fill", "price": "100.5", "qty": "10", "filled_qty": "10", "at": now}
-        before = self.count(event(10, execution_id="e", **fields).payload)
+        fills = [event(n, execution_id=f"{n}", **fields).payload for n in range(10, 16)]
+        before = min(map(self.count, fills[:3]))  # a timer or another socket may come between
         receiver = MemoryReceiver()
         webhooks = Webhooks(
             (webhook_with(),),
@@ -220,6 +254,5 @@ class EventCostTests(SynchronousTestCase):
         )
         webhooks.startService()
         self.addCleanup(webhooks.stopService)
-        after = self.count(event(11, execution_id="f", **fields).payload)
-        self.assertEqual(before, after)
+        self.assertEqual(min(map(self.count, fills[3:])), before)
         self.run_until(lambda: receiver.requests)

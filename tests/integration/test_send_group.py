@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from tests.support.frames import AUTH, AUTHENTICATED
 from tests.support.journals import event, memory_journal
 from tests.support.listening import listen
+from tests.support.socket_limits import limit_sockets
 from tests.support.sockets import SocketClient, SocketTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -29,7 +30,7 @@ class SendGroupSocketTests(SocketTestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.account = Account("paper", memory_journal(reactor), reactor)
         self.addCleanup(self.account.close)
-        self.factory = DownstreamFactory(Limits(), reactor)
+        self.factory = DownstreamFactory(Limits(), reactor, limit_sockets())
         self.service = DownstreamService(self.factory.clients, reactor)
         self.service.startService()
         self.addCleanup(self.service.stopService)

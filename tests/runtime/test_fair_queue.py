@@ -1,10 +1,10 @@
-"""Tests for tradeproxy.runtime.fair_share."""
+"""Tests for tradeproxy.runtime.fair_queue."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.fair_share import FairQueue
+from tradeproxy.runtime.fair_queue import FairQueue
 
 
 def fill(queue: FairQueue[str, str], items: str) -> None:

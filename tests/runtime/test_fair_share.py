@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.runtime.fair_share."""
+"""Tests for tradeproxy.runtime.socket_limit: the share of each key at a limit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.runtime.fair_share import FairShare
+from tradeproxy.runtime.socket_limit import FairShare
 
 
 class FairShareTests(SynchronousTestCase):
@@ -14,7 +14,7 @@ class FairShareTests(SynchronousTestCase):
 
     def test_oldest_of_key_with_most_is_first(self) -> None:
         """Older items of keys that have fewer stay."""
-        share = FairShare[str, str]()
+        share = FairShare()
         for item in ["a1", "b1", "b2", "b3", "c1", "c2"]:
             share.add(item[0], item)
         order = []
@@ -27,21 +27,21 @@ class FairShareTests(SynchronousTestCase):
     def test_counts_match_those_of_a_scan(self) -> None:
         """Whatever is added and removed."""
         random = Random(1)
-        share = FairShare[int, int]()
-        expected: dict[int, int] = {}
+        share = FairShare()
+        expected: dict[int, str] = {}
         for item in range(2000):
-            key = random.randrange(20)
+            key = str(random.randrange(20))
             share.add(key, item)
             expected[item] = key
             for gone in random.sample(sorted(expected), min(len(expected), random.randrange(3))):
                 share.discard(gone)
                 share.discard(gone)
                 del expected[gone]
-            counts = [list(expected.values()).count(key) for key in range(20)]
-            self.assertEqual([share.count(key) for key in range(20)], counts)
+            counts = [list(expected.values()).count(str(key)) for key in range(20)]
+            self.assertEqual([share.count(str(key)) for key in range(20)], counts)
             self.assertEqual(share.most, max(counts))
             if expected:
                 oldest = share.get_oldest_of_most()
-                self.assertEqual(counts[expected[oldest]], share.most)
+                self.assertEqual(counts[int(expected[oldest])], share.most)
                 same = [each for each, key in expected.items() if key == expected[oldest]]
                 self.assertEqual(oldest, same[0])

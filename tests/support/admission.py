@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.downstream.admission import Admission, RequestInfo, Tokens
+from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.wire.credentials import Secret
+from tradeproxy.wire.origin_rules import RequestInfo
 
 OPEN = Tokens(())
 

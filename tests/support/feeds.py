@@ -83,7 +83,7 @@ class RecordingSink:
         self.calls: list[str] = []
         self.on_write: Callable[[], object] = lambda: None
         journal: Any = log
-        self.feed = Feed(journal, log_reader or LogReader(), self, clock, STALL_TIMEOUT)
+        self.feed = Feed(journal, log_reader or LogReader(clock, STALL_TIMEOUT), self)
 
     def encode(self, batch: Batch) -> bytes | None:
         payloads = [row.payload for row in batch.rows]

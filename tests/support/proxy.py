@@ -15,6 +15,7 @@ from zope.interface import implementer
 from tests.support.frames import AUTH
 from tests.support.journals import Connections, memory_journal
 from tests.support.memory import CLIENT, Wires, fake_time
+from tests.support.socket_limits import limit_sockets
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
@@ -22,11 +23,11 @@ from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import DownstreamService
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.hub.account import Account
+from tradeproxy.web.request_info import TrustedProxies
 from tradeproxy.web.site import build_site
 from tradeproxy.webhooks.state import DeliveryStats
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.messages import TradeUpdate, parse_server
-from tradeproxy.wire.trusted_proxies import TrustedProxies
 
 
 @implementer(IPushProducer)
@@ -176,7 +177,9 @@ class ProxyTestCase(SynchronousTestCase):
             for name, account in accounts.items()
             if self.has_books
         }
-        self.factory = DownstreamFactory(self.limits, self.clock, books=self.books)
+        self.factory = DownstreamFactory(
+            self.limits, self.clock, limit_sockets(self.limits), self.books
+        )
         self.service = DownstreamService(self.factory.clients, self.clock)
         self.service.startService()
         self.webhooks: list[DeliveryStats] = []

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import Connections, event, memory_journal
 from tests.support.plain import Kernel, Peer
+from tests.support.socket_limits import limit_sockets
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import direct_write
 from tradeproxy.downstream.admission import Admission, Tokens
@@ -32,7 +33,7 @@ class SendGroupTestCase(SynchronousTestCase):
         self.disk = Connections()
         self.account = Account("paper", memory_journal(self.kernel, connect=self.disk), self.kernel)
         self.broadcaster = self.account.broadcaster
-        self.factory = DownstreamFactory(Limits(), self.kernel)
+        self.factory = DownstreamFactory(Limits(), self.kernel, limit_sockets())
         admission = Admission((), (), Tokens(()))
         self.site = build_site(
             {"paper": self.account}, self.factory, admission, self.kernel, self.kernel.seconds

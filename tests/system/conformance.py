@@ -28,6 +28,7 @@ from twisted.web.server import Request
 from tests.support.certificates import Authority
 from tests.support.journals import memory_journal
 from tests.support.processes import spawn
+from tests.support.socket_limits import limit_sockets
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Grant, Rejection, Tokens
 from tradeproxy.downstream.clients import DownstreamService
@@ -99,7 +100,8 @@ async def run_cases(directory: str, cases: str, *, tls: bool = False) -> dict[st
     """Return the verdict of each case, by its number; with `tls`, all go through a TlsRelay."""
     journal = memory_journal(reactor)
     account = Account("paper", journal, reactor)
-    factory = EchoFactory(Limits(max_message=LARGEST, auth_timeout=3600), reactor)
+    limits = Limits(max_message=LARGEST, auth_timeout=3600)
+    factory = EchoFactory(limits, reactor, limit_sockets(limits))
     site = build_site(
         {"paper": account}, factory, Admission((), (), Tokens(())), reactor, reactor.seconds
     )

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from tests.support.journals import dates_of
 from tests.support.memory import CLIENT, Wires, fake_time
 from tradeproxy.config.accounts import AccountSettings, BaseUrl
-from tradeproxy.upstream.http import build_pool
+from tradeproxy.upstream.http import ConnectionPool
 from tradeproxy.upstream.keys import AccountKeys
 from tradeproxy.upstream.rate_limiter import RateLimiter
 from tradeproxy.upstream.rest import RestClient
@@ -73,7 +73,7 @@ class Page(Resource):
 
 def memory_agent(host: MemoryHost, clock: Clock) -> Agent:
     """Return an HTTP client that connects to `host`."""
-    agent: Agent = Agent.usingEndpointFactory(clock, host, pool=build_pool(clock))
+    agent: Agent = Agent.usingEndpointFactory(clock, host, pool=ConnectionPool(clock))
     return agent
 
 

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from tests.support.memory import SERVER
 from tradeproxy.upstream import http
-from tradeproxy.upstream.http import READ_TIME, build_agent, build_pool
+from tradeproxy.upstream.http import READ_TIME, ConnectionPool, build_agent
 
 URL = b"http://127.0.0.1:8100/v2/account"
 
@@ -53,7 +53,7 @@ class KeptConnectionTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock: Any = Clock()
         self.host = RecordingHost()
-        self.pool = build_pool(self.clock, idle_timeout=10)
+        self.pool = ConnectionPool(self.clock, idle_timeout=10)
         self.agent = Agent.usingEndpointFactory(self.clock, self.host, pool=self.pool)
 
     def answer(self, use: Callable[[Any], object] = lambda _: None) -> Any:
@@ -152,7 +152,7 @@ class HttpConnectionTests(SynchronousTestCase):
     def setUp(self) -> None:
         clock: Any = Clock()
         self.host = RecordingHost()
-        self.agent = Agent.usingEndpointFactory(clock, self.host, pool=build_pool(clock))
+        self.agent = Agent.usingEndpointFactory(clock, self.host, pool=ConnectionPool(clock))
 
     def request(self) -> tuple[Any, Deferred[Any]]:
         """Send a request. Return the protocol of its connection, and the response."""

@@ -13,7 +13,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from tests.support.proxy import ProxyTestCase, RawClient
 from tests.upstream.support import MemoryHost, Page
 from tradeproxy.downstream.admission import Admission, Tokens
-from tradeproxy.upstream.http import build_pool
+from tradeproxy.upstream.http import ConnectionPool
 from tradeproxy.web.rest_proxy import RestProxy
 from tradeproxy.web.site import build_site
 
@@ -29,7 +29,7 @@ class RestTestCase(ProxyTestCase):
         self.bodies: list[bytes] = []
         self.page = Page(self._respond)
         self.host = MemoryHost(Site(self.page, reactor=self.clock), self.wires)
-        agent = Agent.usingEndpointFactory(self.clock, self.host, pool=build_pool(self.clock))
+        agent = Agent.usingEndpointFactory(self.clock, self.host, pool=ConnectionPool(self.clock))
         rest_proxy = RestProxy(
             agent,
             {"paper": "http://127.0.0.1:8100", "live": "http://alpaca.example/prefix"},

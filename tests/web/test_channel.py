@@ -14,6 +14,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from tests.support.journals import event, memory_journal
 from tests.support.memory import CLIENT
 from tests.support.plain import TURN, Kernel, Socket
+from tests.support.socket_limits import limit_sockets
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
@@ -74,7 +75,7 @@ class ChannelTestCase(SynchronousTestCase):
         self.kernel = Kernel()
         self.paper = Account("paper", memory_journal(self.kernel, "paper"), self.kernel)
         self.paper.mark_upstream_up()
-        factory = DownstreamFactory(Limits(handshake_timeout=60), self.kernel)
+        factory = DownstreamFactory(Limits(handshake_timeout=60), self.kernel, limit_sockets())
         self.site = build_site(
             {"paper": self.paper},
             factory,

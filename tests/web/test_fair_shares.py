@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IReactorTime
-
 from tests.support.memory import CLIENT
 from tests.support.proxy import RawClient
 from tests.support.state import BlockedStateCase, StateTestCase
@@ -114,11 +112,9 @@ class StepTests(FairShareCase):
         hosts: list[str] = []
         schedule = LogReader.schedule
 
-        def record(
-            log_reader: LogReader, clock: IReactorTime, step: Callable[[], None], host: str
-        ) -> None:
+        def record(log_reader: LogReader, step: Callable[[], None], host: str) -> None:
             hosts.append(host)
-            schedule(log_reader, clock, step, host)
+            schedule(log_reader, step, host)
 
         self.patch(LogReader, "schedule", record)
         self.ask("/v2/events/trades?snapshot=1", X_Forwarded_For=OTHER)

@@ -43,7 +43,7 @@ class AsyncioClient(BaseClient):
 
     async def _open(self, url: str) -> AsyncioConnection:
         try:
-            websocket = await connect(
+            websocket = await _Connect(
                 url,
                 compression=None,  # the proxy does not compress
                 proxy=None,  # the proxy is on the local network; HTTP_PROXY is for the internet
@@ -80,6 +80,13 @@ class AsyncioClient(BaseClient):
 
 Client = AsyncioClient
 """The public name."""
+
+
+class _Connect(connect):
+    """Follows no redirect: the token is for this server only."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 class AsyncioConnection:

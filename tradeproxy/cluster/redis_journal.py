@@ -403,10 +403,7 @@ class RedisJournal(JournalBase):
     # Metadata.
 
     def identify(self, account_id: str) -> bool:
-        """Set the log's account; if it was another one, begin an epoch and return True.
-
-        Numbers continue in the new epoch.
-        """
+        """See Journal.identify."""
         known = self.account_id
         if known == account_id:
             return False

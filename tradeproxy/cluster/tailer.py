@@ -38,7 +38,7 @@ from tradeproxy.cluster.redis_log import (
 )
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.account_log import AccountLogger
-from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.repeated_lines import is_logged
 
 RETRY_DELAY = 0.1
 """Seconds until Redis is asked again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from tradeproxy.config.addresses import Addresses
 from tradeproxy.config.endpoints import format_url, is_local
 from tradeproxy.config.env import Environment
@@ -9,10 +11,26 @@ from tradeproxy.config.setting import ListSetting, Setting, flag, is_visible_asc
 from tradeproxy.wire import hosts
 from tradeproxy.wire.credentials import Secret
 from tradeproxy.wire.quote import hide_keys
-from tradeproxy.wire.trusted_proxies import canonicalize_entry
 
 WEAK_TOKEN = 16
 """A token with fewer characters causes a warning."""
+
+UNIX = "unix"
+"""The entry of PROXY_TRUSTED_PROXIES that stands for every peer at a UNIX socket."""
+
+
+def canonicalize_proxy(text: str) -> str:
+    """Return an entry of PROXY_TRUSTED_PROXIES as a network (`10.0.0.7/32`) or UNIX.
+
+    Raises ValueError with a reason for the user.
+    """
+    if text.lower() == UNIX:
+        return UNIX
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an address, a network nor {UNIX}") from None
+
 
 TOKENS = Setting(
     "PROXY_TOKENS",
@@ -46,7 +64,7 @@ ALLOWED_HOSTS = ListSetting(
 )
 TRUSTED_PROXIES = ListSetting(
     "PROXY_TRUSTED_PROXIES",
-    canonicalize_entry,
+    canonicalize_proxy,
     "",
     "addresses, networks or `unix`, separated by commas:"
     " [reverse proxies](reverse-proxy.md#proxy_trusted_proxies) whose headers X-Forwarded-For,"

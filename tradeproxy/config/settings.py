@@ -168,7 +168,7 @@ class Settings:
     tokens: empty if clients need no token.
     allowed_origins: in the canonical form of `hosts.canonicalize_origin`.
     allowed_hosts: in the canonical form of `hosts.canonicalize`, without ports.
-    trusted_proxies: in the form of `trusted_proxies.canonicalize_entry`.
+    trusted_proxies: in the form of `access.canonicalize_proxy`.
     listen_names: the allowed hosts that are in PROXY_HOST.
     redis: the Redis with the log that nodes share, or None if this node has its own journal.
     trade_log: None if there is none.

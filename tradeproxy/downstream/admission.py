@@ -9,7 +9,7 @@ from typing import assert_never
 from tradeproxy.runtime.peer import get_host_key
 from tradeproxy.wire.close_codes import CloseCode
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
-from tradeproxy.wire.origin_rules import OriginProblem, OriginRules
+from tradeproxy.wire.origin_rules import OriginRules, RequestInfo
 
 MAX_WRONG = 10
 """Wrong tokens in WINDOW seconds from one address that are answered at once."""
@@ -22,36 +22,6 @@ DELAY = 1.0
 
 MAX_ADDRESSES = 10_000
 """Addresses that are counted. The one that was counted first is forgotten for another one."""
-
-_REASONS = {
-    OriginProblem.HOST: "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are",
-    OriginProblem.ORIGIN: (
-        "this Origin is not allowed; PROXY_ALLOWED_ORIGINS adds to those that are"
-    ),
-    OriginProblem.FETCH_SITE: (
-        "a page of another site asks for this, and does not say which (no Origin)"
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
-    """The parts of an HTTP request that admission depends on."""
-
-    host: str | None
-    """The host that the client asked for, None if there is none: Host, or X-Forwarded-Host."""
-    origin: str | None
-    """The Origin header: the origin of the page. Only browsers have to send it."""
-    secure: bool
-    """Whether the request came over TLS."""
-    offers: tuple[Secret, ...] = ()
-    """Possible tokens in the headers: Authorization: Bearer, and the APCA headers."""
-    upgrade: bool = False
-    """Whether it asks for a WebSocket. An auth message can follow on it."""
-    fetch_site: str | None = None
-    """The Sec-Fetch-Site header: how the page is related to this server. Browsers send it."""
-    replaced_host: str | None = None
-    """The Host header, if X-Forwarded-Host replaced it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +156,8 @@ class Admission:
 
     def check(self, request: RequestInfo, *, public: bool = False) -> Rejection | None:
         """Return the rejection of `request`, or None. A `public` resource needs no token."""
-        problem = self._origin_rules.find_problem(
-            request.host,
-            request.origin,
-            request.fetch_site,
-            secure=request.secure,
-            replaced_host=request.replaced_host,
-        )
-        if problem is not None:
-            return Rejection(403, _REASONS[problem])
+        if (problem := self._origin_rules.find_problem(request)) is not None:
+            return Rejection(403, problem)
         may_authenticate_later = request.upgrade and not request.offers
         if not public and not may_authenticate_later and not self._tokens.admit(*request.offers):
             return Rejection(401, "this needs one of PROXY_TOKENS, as Authorization: Bearer")
@@ -205,14 +168,7 @@ class Admission:
 
         Pages of the allowed origins are foreign, too.
         """
-        problem = self._own_rules.find_problem(
-            request.host,
-            request.origin,
-            request.fetch_site,
-            secure=request.secure,
-            replaced_host=request.replaced_host,
-        )
-        return problem is not None
+        return self._own_rules.find_problem(request) is not None
 
     def grant(self, request: RequestInfo) -> Grant:
         """Return the grant of an admitted client. It checks the client's auth message."""

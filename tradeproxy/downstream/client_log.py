@@ -18,7 +18,7 @@ import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -284,32 +284,6 @@ class ClientLog:
                 s=plural_ending(left),
                 reason=reason,
             )
-
-
-class WebSocketEnd(Protocol):
-    """What Autobahn records of the closing handshake."""
-
-    closedByMe: bool
-
-    @property
-    def localCloseCode(self) -> int | None:
-        """The code that the proxy sent."""
-
-    @property
-    def remoteCloseCode(self) -> int | None:
-        """The code that the client sent."""
-
-
-def describe_end(connection: WebSocketEnd, otherwise: str) -> str:
-    """Return who closed a WebSocket, and with which code; `otherwise` without a close frame.
-
-    A client may send a text with its code, which is left out.
-    """
-    if connection.closedByMe:
-        return f"closed with {connection.localCloseCode}"
-    if connection.remoteCloseCode is not None:
-        return f"the client closed with {connection.remoteCloseCode}"
-    return otherwise
 
 
 def _quote_agent(info: ClientInfo) -> str:

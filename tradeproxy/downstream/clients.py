@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_log import ClientInfo, ClientLog
-from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.repeated_lines import is_logged
 from tradeproxy.runtime.socket_limit import SocketLimit
 from tradeproxy.wire.close_codes import CloseCode
 

@@ -16,10 +16,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from tradeproxy.book.book import Book
-from tradeproxy.config.settings import Limits
 from tradeproxy.downstream import autobahn_slim
 from tradeproxy.downstream.admission import Grant, WrongTokens
-from tradeproxy.downstream.client_log import DROPPED, LOST, ClientInfo, describe_end
+from tradeproxy.downstream.client_log import DROPPED, LOST, ClientInfo
 from tradeproxy.downstream.clients import Clients, ClientStats
 from tradeproxy.downstream.direct_write import DirectWriter, find_writer, write_direct
 from tradeproxy.downstream.handshake_limits import FRAMES_PER_TURN, AuthDeadlines, HandshakeThrottle
@@ -62,10 +61,9 @@ TOO_LARGE = "a message over the limit of its bytes or fragments"
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """The objects and limits that all connections share."""
+    """The objects that all connections share."""
 
     clock: IReactorTime
-    limits: Limits
     clients: Clients
     encoders: SharedEncoders
     encode_reply: Callable[[Sendable], bytes]
@@ -134,8 +132,6 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             options,
             self,
             context.encoders,
-            self.clock,
-            context.limits.stall_timeout,
             book,
             info.host,
         )
@@ -231,7 +227,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         self._context.clients.log.left(
             self._info,
             self.subscriber.feed.passed if self._is_authenticated else None,
-            self.end_reason or describe_end(self, LOST),
+            self.end_reason or self._describe_end(LOST),
             filtered=self.subscriber.is_filtered,
         )
         self._context.clients.discard(self)
@@ -347,7 +343,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
 
     def abort(self) -> None:
         """Drop the connection without a close frame."""
-        self.end_reason = self.end_reason or describe_end(self, DROPPED)
+        self.end_reason = self.end_reason or self._describe_end(DROPPED)
         super().abort()
 
     def auth_timed_out(self) -> None:
@@ -404,6 +400,13 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
                 account=self.account.name,
             )
             self.abort()
+
+    def _describe_end(self, otherwise: str) -> str:
+        """Return who closed, and with which code, without the text of a client's close frame."""
+        if self.closedByMe:
+            return f"closed with {self.localCloseCode}"
+        code = self.remoteCloseCode
+        return otherwise if code is None else f"the client closed with {code}"
 
     def _record_drop(self, reason: str) -> None:
         self.end_reason = reason

@@ -45,14 +45,11 @@ class FrameEncoder:
         # Weak references: an encoder lives as long as a client with this filter is connected.
         self._filtered: WeakValueDictionary[Filter, FrameEncoder] = WeakValueDictionary()
 
-    def with_filter(self, wanted: Filter | None) -> FrameEncoder:
+    def with_filter(self, wanted: Filter) -> FrameEncoder:
         """Return an encoder of the same frames for the rows that match `wanted`.
 
-        Equal filters get the same encoder, so their clients share the encoded bytes. None means
-        all rows, and returns this encoder.
+        Equal filters get the same encoder, so their clients share the encoded bytes.
         """
-        if wanted is None:
-            return self
         encoder = self._filtered.get(wanted)
         if encoder is None:
             encoder = self._filtered[wanted] = FrameEncoder(self._message, self._convert, wanted)
@@ -84,11 +81,6 @@ def encode_text(payload: bytes) -> bytes:
     if size < 65_536:
         return _pack_medium(_FIRST, 126, size) + payload
     return _pack_long(_FIRST, 127, size) + payload
-
-
-def plain_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
-    """Return an encoder that keeps Alpaca's payloads byte for byte; `message` frames each."""
-    return FrameEncoder(message)
 
 
 def cursor_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:

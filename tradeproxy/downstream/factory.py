@@ -19,7 +19,7 @@ from tradeproxy.downstream.admission import Grant, Rejection, WrongTokens
 from tradeproxy.downstream.client_log import ClientLog, read_client_info
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
-from tradeproxy.downstream.encoder import cursor_encoder, encode_text, plain_encoder
+from tradeproxy.downstream.encoder import FrameEncoder, cursor_encoder, encode_text
 from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle, TlsHandshakes
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
@@ -61,15 +61,15 @@ class DownstreamFactory(WebSocketServerFactory):
         self,
         limits: Limits,
         reactor: IReactorTime,
-        sockets: SocketLimit | None = None,
+        sockets: SocketLimit,
         books: Mapping[str, Book] = MappingProxyType({}),
     ) -> None:
         """Create a factory without clients.
 
         Args:
-            limits: of clients, times and messages.
+            limits: of times and messages.
             reactor: timers and intervals.
-            sockets: the limit of sockets; by default only the number of clients.
+            sockets: the limit of sockets, and so of clients.
             books: the state of each account, by name; empty if there are no books.
         """
         super().__init__(server="tradeproxy", reactor=reactor)
@@ -89,8 +89,6 @@ class DownstreamFactory(WebSocketServerFactory):
         )
         self._client = autobahn_slim.configure_class(self.protocol, self)
         self.limits = limits
-        if sockets is None:
-            sockets = SocketLimit(limits.max_clients, outgoing=True)
         self.clients = Clients(sockets, ClientLog(reactor))
         self.clients.sockets.on_replaced = partial(self._count_closed, REPLACED)
         self.clients.sockets.on_too_much = partial(self._count_closed, TOO_MUCH)
@@ -98,12 +96,16 @@ class DownstreamFactory(WebSocketServerFactory):
         self.frame_throttle = HandshakeThrottle(reactor)
         self.tls_handshakes = TlsHandshakes(self.clients.sockets, reactor)
         self.wrong_tokens = WrongTokens(reactor.seconds)
-        plain = plain_encoder(encode_text)
+        plain = FrameEncoder(encode_text)
         self._context = ConnectionContext(
             clock=reactor,
-            limits=limits,
             clients=self.clients,
-            encoders=SharedEncoders(encode_text, plain, cursor_encoder(encode_text), LogReader()),
+            encoders=SharedEncoders(
+                encode_text,
+                plain,
+                cursor_encoder(encode_text),
+                LogReader(reactor, limits.stall_timeout),
+            ),
             encode_reply=cache(_encode_reply),  # about a dozen different replies exist
             send_groups=SendGroups(plain, reactor),
             throttle=self.throttle,

@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -123,7 +123,6 @@ class Feed:
     """
 
     __slots__ = (
-        "_clock",
         "_host",
         "_initial",
         "_insert_retry",
@@ -134,7 +133,6 @@ class Feed:
         "_log_reader",
         "_paused",
         "_sink",
-        "_stall_timeout",
         "_stall_timer",
         "_state",
         "encoder",
@@ -148,18 +146,15 @@ class Feed:
         journal: Log,
         log_reader: LogReader,
         sink: FeedSink,
-        clock: IReactorTime,
-        stall_timeout: float,
         host: str = "",
     ) -> None:
         """Create an idle feed.
 
         Args:
             journal: the log of the client's account.
-            log_reader: the cache and the queue of steps, shared with other clients.
+            log_reader: the cache and the queue of steps, shared with other clients. `on_stall` is
+                called after its `stall_timeout`.
             sink: the receiver of the events. Its `write` is read once, here.
-            clock: the reactor.
-            stall_timeout: seconds without reading after which `on_stall` is called.
             host: the address of the client; the addresses take turns with their steps.
         """
         self.position = 0
@@ -173,8 +168,6 @@ class Feed:
         self._sink = sink
         self.send: Callable[[bytes], None] = sink.write
         """How encoded events are sent. A sink may replace its `write` by a faster way here."""
-        self._clock = clock
-        self._stall_timeout = stall_timeout
         self._host = get_host_key(host)
         self._state = _FeedState.IDLE
         self._paused = False
@@ -301,8 +294,8 @@ class Feed:
             self._paused = True
             self._log_reader.add_paused(self._host)
             self._is_ready = False
-            timeout = self._stall_timeout
-            self._stall_timer = self._clock.callLater(timeout, self._sink.on_stall, timeout)
+            clock, timeout = self._log_reader.clock, self._log_reader.stall_timeout
+            self._stall_timer = clock.callLater(timeout, self._sink.on_stall, timeout)
             self._sink.on_pause()
 
     def resumeProducing(self) -> None:
@@ -312,7 +305,7 @@ class Feed:
         self._paused = False
         self._log_reader.discard_paused(self._host)
         self._set_state(self._state)
-        self._cancel_stall()
+        _cancel(self._stall_timer)
         self._sink.on_resume()
         if self.is_current:
             self._sink.on_caught_up()
@@ -324,9 +317,9 @@ class Feed:
         if self._paused and self._state is not _FeedState.ENDED:
             self._log_reader.discard_paused(self._host)
         self._set_state(_FeedState.ENDED)
-        self._cancel_stall()
+        _cancel(self._stall_timer)
         self._inserted = iter(())
-        self._cancel_retry()
+        _cancel(self._insert_retry)
         self._is_scheduled = False
         self._log_reader.cancel(self._step)
 
@@ -367,7 +360,7 @@ class Feed:
         elif not self._is_scheduled:
             # One step at a time: a long replay does not delay other clients.
             self._is_scheduled = True
-            self._log_reader.schedule(self._clock, self._step, self._host)
+            self._log_reader.schedule(self._step, self._host)
 
     def _step(self) -> None:
         # The reactor would log an error of this timer, and the client would wait forever.
@@ -408,8 +401,9 @@ class Feed:
         inserted = self._inserted
         for frame in inserted:
             if frame is None:
-                self._cancel_retry()
-                self._insert_retry = self._clock.callLater(INSERT_RETRY, self._schedule_step)
+                _cancel(self._insert_retry)
+                clock = self._log_reader.clock
+                self._insert_retry = clock.callLater(INSERT_RETRY, self._schedule_step)
                 return
             if frame:
                 self.send(frame)
@@ -425,10 +419,7 @@ class Feed:
         self.position = position
         self.send(frames)
 
-    def _cancel_stall(self) -> None:
-        if self._stall_timer is not None and self._stall_timer.active():
-            self._stall_timer.cancel()
 
-    def _cancel_retry(self) -> None:
-        if self._insert_retry is not None and self._insert_retry.active():
-            self._insert_retry.cancel()
+def _cancel(timer: IDelayedCall | None) -> None:
+    if timer is not None and timer.active():
+        timer.cancel()

@@ -22,7 +22,7 @@ from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from tradeproxy.runtime.fair_share import FairQueue
+from tradeproxy.runtime.fair_queue import FairQueue
 from tradeproxy.runtime.peer import get_peer_key
 from tradeproxy.runtime.socket_limit import SocketLimit, unwrap
 
@@ -143,7 +143,7 @@ class HandshakeThrottle:
         self._remaining = self.per_turn
         refused = []
         # A client that is deferred again meanwhile is not handled twice in this turn.
-        for transport in [self._order.pop() for _ in range(min(self.per_turn, len(self._order)))]:
+        for transport in [self._order.pop() for _ in range(min(self.per_turn, len(self._waiting)))]:
             if transport not in self._waiting:
                 continue  # lost meanwhile
             if not self._make_room(transport):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.journal.base import Batch, Log
-from tradeproxy.runtime.fair_share import FairQueue
+from tradeproxy.runtime.fair_queue import FairQueue
 from tradeproxy.wire.proxy_status import JournalStatus
 
 STEP_ROWS = 128
@@ -43,7 +43,15 @@ class LogReader:
     addresses of the clients take turns, so that one with many clients does not delay the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime, stall_timeout: float) -> None:
+        """Create a reader without steps.
+
+        Args:
+            clock: the reactor.
+            stall_timeout: seconds in which a client must read what it was sent.
+        """
+        self.clock = clock
+        self.stall_timeout = stall_timeout
         self._read_step = lru_cache(maxsize=CACHED_STEPS)(_read_step)
         self._waiting: FairQueue[str, Callable[[], None]] = FairQueue()
         self._has_turn = False
@@ -73,36 +81,35 @@ class LogReader:
         share = PAUSED_BYTES // (hosts * max(self._paused[host], 1))
         return max(min(STEP_BYTES, 1 << share.bit_length() - 1), MIN_STEP_BYTES)
 
-    def schedule(self, clock: IReactorTime, step: Callable[[], None], host: str) -> None:
+    def schedule(self, step: Callable[[], None], host: str) -> None:
         """Call `step` soon, but not now. STEPS_PER_TURN, or those of TURN seconds, share a turn.
 
         Args:
-            clock: the reactor.
             step: must not raise. It may schedule itself again.
             host: the address of the client. Its steps are in FIFO order.
         """
         self._waiting.push(host, step)
         if not self._has_turn:
             self._has_turn = True
-            clock.callLater(0, self._run_steps, clock)
+            self.clock.callLater(0, self._run_steps)
 
     def cancel(self, step: Callable[[], None]) -> None:
         """Forget a step that waits, if it does."""
         self._waiting.discard(step)
 
-    def _run_steps(self, clock: IReactorTime) -> None:
+    def _run_steps(self) -> None:
         self._has_turn = False
-        end = clock.seconds() + TURN
+        end = self.clock.seconds() + TURN
         for _ in range(min(len(self._waiting), STEPS_PER_TURN)):
             if not self._waiting:  # a step has cancelled the others
                 break
             step = self._waiting.pop()
             step()
-            if clock.seconds() >= end:
+            if self.clock.seconds() >= end:
                 break
         if self._waiting and not self._has_turn:
             self._has_turn = True
-            clock.callLater(0, self._run_steps, clock)
+            self.clock.callLater(0, self._run_steps)
 
     def read(self, journal: Log, after: int, host: str = "") -> Batch | None:
         """Return the next step after sequence number `after`; None at the end of the log.

@@ -10,14 +10,14 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
-from twisted.web.server import NOT_DONE_YET, Request
+from twisted.web.server import Request
 
 from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
-from tradeproxy.downstream import encoder
 from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_log import DROPPED, LOST, read_client_info
 from tradeproxy.downstream.clients import Clients, ClientStats
+from tradeproxy.downstream.encoder import sse_encoder
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_range import LogRange
 from tradeproxy.downstream.log_reader import LogReader
@@ -44,37 +44,14 @@ HEADERS = {
 }
 
 
-class SseResponses:
-    """Creates the responses, and has what they share: the encoder and the log reader."""
+class SseContext:
+    """What all responses share."""
 
     def __init__(self, clients: Clients, limits: Limits, clock: IReactorTime) -> None:
         self.clients = clients
-        self.limits = limits
         self.clock = clock
-        self.encoder = encoder.sse_encoder()
-        self.log_reader = LogReader()
-
-    def render(
-        self,
-        request: Request,
-        account: Account,
-        query: HistoryQuery,
-        log_range: LogRange,
-        grant: Grant,
-        book: Book | None = None,
-    ) -> int:
-        """Respond to an admitted request, whose `query` describes `log_range`.
-
-        A query with `snapshot` needs the `book` of the account. The result is for twisted.web's
-        `Resource.render`.
-        """
-        for name, value in HEADERS.items():
-            request.setHeader(name, value)
-        if request.method == b"HEAD":
-            request.finish()
-        else:
-            SseResponse(self, request, account, query, log_range, grant, book).begin()
-        return NOT_DONE_YET
+        self.encoder = sse_encoder()
+        self.log_reader = LogReader(clock, limits.stall_timeout)
 
 
 class SseResponse:
@@ -90,7 +67,7 @@ class SseResponse:
 
     def __init__(
         self,
-        shared: SseResponses,
+        shared: SseContext,
         request: Request,
         account: Account,
         query: HistoryQuery,
@@ -98,6 +75,10 @@ class SseResponse:
         grant: Grant,
         book: Book | None = None,
     ) -> None:
+        """Create a response to an admitted request, whose `query` describes `log_range`.
+
+        A query with `snapshot` needs the `book` of the account.
+        """
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
         channel: Any = request.channel
@@ -111,16 +92,10 @@ class SseResponse:
         )
         self._is_filtered = query.filter is not None or log_range.until is not None
         self._end_reason = ""
-        self._encoder = shared.encoder.with_filter(query.filter)
+        wanted = query.filter
+        self._encoder = shared.encoder if wanted is None else shared.encoder.with_filter(wanted)
         self._id_epoch: str | None = None
-        self._feed = Feed(
-            account.log,
-            shared.log_reader,
-            self,
-            shared.clock,
-            shared.limits.stall_timeout,
-            self._info.host,
-        )
+        self._feed = Feed(account.log, shared.log_reader, self, self._info.host)
         self._snapshot = None
         if query.snapshot and book is not None:
             self._snapshot = SnapshotInsert(
@@ -136,7 +111,7 @@ class SseResponse:
         self._close_limit: IDelayedCall | None = None
 
     def begin(self) -> None:
-        """Send the headers and the first heartbeat, then events."""
+        """Send the headers, which are set, and the first heartbeat, then events."""
         free_head(self._request)
         self._request.notifyFinish().addBoth(self._on_closed)
         self._request.registerProducer(self._feed, True)
@@ -163,7 +138,7 @@ class SseResponse:
         """
         self._end_reason = self._end_reason or code.reason
         if self._close_limit is None:
-            stall_timeout = self._shared.limits.stall_timeout
+            stall_timeout = self._shared.log_reader.stall_timeout
             self._close_limit = self._shared.clock.callLater(stall_timeout, self.abort)
         self._feed.stopProducing()
         self._request.loseConnection()

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
-
 from tradeproxy.book.book import Book
 from tradeproxy.downstream.encoder import FrameEncoder
 from tradeproxy.downstream.feed import LOST, Feed
@@ -110,8 +108,6 @@ class Subscription:
         options: SubscribeOptions,
         transport: ClientTransport,
         encoders: SharedEncoders,
-        clock: IReactorTime,
-        stall_timeout: float,
         book: Book | None = None,
         host: str = "",
     ) -> None:
@@ -122,17 +118,15 @@ class Subscription:
             options: the position and the filter of the client. Its `status` is not read here.
             transport: the connection to the client.
             encoders: what all clients share.
-            clock: the reactor.
-            stall_timeout: seconds without reading after which the client is closed.
             book: the state of the account. Options with `snapshot` need one.
             host: the address of the client.
         """
         # These run for every client and event, so the calls in between are saved here once.
         self.write = transport.write if options.filter is None else self._write_filtered
-        self.feed = Feed(account.log, encoders.log_reader, self, clock, stall_timeout, host)
+        self.feed = Feed(account.log, encoders.log_reader, self, host)
         self.deliver = self.feed.deliver
         self._account = account
-        self._clock = clock
+        self._clock = clock = encoders.log_reader.clock
         self._filter = options.filter
         self._sent_at = clock.seconds()
         self._position = options.position
@@ -290,7 +284,9 @@ class Subscription:
 
     def _choose_encoder(self) -> None:
         encoder = self._encoders.with_cursors if self._wants_status else self._encoders.plain
-        self.feed.encoder = self._encoder = encoder.with_filter(self._filter)
+        if self._filter is not None:
+            encoder = encoder.with_filter(self._filter)
+        self.feed.encoder = self._encoder = encoder
 
     def _write_filtered(self, frames: bytes) -> None:
         """Write the events that match. If none does, write a `position` frame when one is due.

@@ -309,7 +309,7 @@ class Account:
         self.gaps.correct_times()
 
     def _announce_hello(self) -> None:
-        self.broadcaster.announce(self.hello(self.journal.last))
+        self.broadcaster.publish(self.hello(self.journal.last))
 
     def mark_upstream_up(self) -> None:
         """Record that Alpaca streams this account's events from now on. This ends the gap."""
@@ -364,10 +364,7 @@ class Account:
         self.gaps.settle(outcome, reason)
 
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
-        """Store a short text with the log, durably as soon as possible. None removes it.
-
-        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
-        """
+        """Store a short text with the log: see Journal.set_metadata."""
         self.journal.set_metadata(key, value, is_urgent=is_urgent)
 
     def when_saved(self) -> Deferred[bool]:
@@ -400,7 +397,7 @@ class Account:
         return StreamState(self.upstream, tuple(self.gaps))
 
     def _announce(self, status: bytes) -> None:
-        self.broadcaster.announce(status)
+        self.broadcaster.publish(status)
         self.on_stream_state(self.stream_state)
         self._report_state()
 
@@ -409,7 +406,7 @@ class Account:
             on_state()
 
     def _journal_changed(self, status: JournalStatus) -> None:
-        self.broadcaster.announce(encode_journal(status))
+        self.broadcaster.publish(encode_journal(status))
         if status.durable:
             # The last events had no cursor. A client that resumes before the next event needs it.
             self._announce_hello()

@@ -5,8 +5,8 @@ queued, in order:
 
     state    event                              effect                            next state
     -------  ---------------------------------  --------------------------------  ----------
-    idle     publish or announce                deliver to the first CHUNK        idle, busy
-    busy     publish or announce                queue; above MAX_QUEUED, drop     busy
+    idle     publish                            deliver to the first CHUNK        idle, busy
+    busy     publish                            queue; above MAX_QUEUED, drop     busy
                                                 the oldest droppable batch
     busy     next turn of the reactor           deliver to the next CHUNK         idle, busy
     busy     the last subscriber was served     next item, or call `on_idle`      busy, idle
@@ -105,10 +105,6 @@ class Broadcaster:
             self._drain()
         elif len(self._queue) > MAX_QUEUED:
             self._drop_one()
-
-    def announce(self, status: bytes) -> None:
-        """Deliver a status frame, as `publish` does."""
-        self.publish(status)
 
     def _drop_one(self) -> None:
         # These are kept: the first item, because its fan-out is running; the newest batch, because

@@ -333,10 +333,7 @@ class JournalBase(Metadata, ABC):
         )
 
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
-        """Store a short text under a key, durably as soon as possible. None removes it.
-
-        If it is not urgent, it is committed with the rows that wait for that, ten seconds at most.
-        """
+        """See Journal.set_metadata."""
         if self.get_metadata(key) != value:
             self._notes[key] = value
             self._save(is_urgent=is_urgent)

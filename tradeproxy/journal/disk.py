@@ -1,11 +1,10 @@
-"""The store of a journal and its failures: retry what fails, replace a file that is lost."""
+"""The failures of a journal's store: retry what fails, replace a file that is lost."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,11 +18,10 @@ from tradeproxy.journal.connection import (
     is_fault,
 )
 from tradeproxy.journal.disk_status import DiskStatus
-from tradeproxy.journal.file import JournalFile
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.spool import Spool
 from tradeproxy.journal.store import Store
-from tradeproxy.journal.wal_checkpoints import InThread, WalCheckpoints
+from tradeproxy.journal.store_file import LOST, StoreFile
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.plural import plural_ending
@@ -37,12 +35,6 @@ RETRY_EVERY = 1.0
 
 WATCH_EVERY = 2.0
 """Seconds between two looks at the paths of the open files."""
-
-CHECKED_SIZE = 32 * 1024 * 1024
-"""The largest file (bytes) that is checked when it is opened: a fraction of a second."""
-
-_LOST = "lost"
-"""Part of the new name of what is left of a database that was removed."""
 
 _NO_FILE = (OSError, JournalError, SchemaError)
 """What prevents a new file, besides sqlite3.Error."""
@@ -75,15 +67,12 @@ class Disk:
     def __init__(
         self,
         name: str,
-        file: JournalFile | None,
+        file: StoreFile,
         spool: Spool,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
         backlog: Backlog,
         *,
-        full_sync: bool,
-        connect: Callable[..., sqlite3.Connection],
-        in_thread: InThread | None,
         begin_epoch: Callable[[], str],
         metadata: Callable[[], Mapping[str, str | None]],
         on_status: Callable[[JournalStatus], None],
@@ -93,42 +82,32 @@ class Disk:
 
         Args:
             name: the account, for the log.
-            file: the files of the journal; None keeps the store in memory.
+            file: opens the store.
             spool: takes the newest rows, if it can.
             clock: schedules the retries.
             wall_clock: Unix time in seconds, for the status.
             backlog: the rows that the store does not have yet.
-            full_sync: whether every commit is synced to the disk.
-            connect: sqlite3.connect, or a replacement for tests.
-            in_thread: runs checkpoints of the write-ahead log; None leaves them to COMMIT.
             begin_epoch: called before a new file begins; returns the epoch.
             metadata: returns what to save in a new file, and after every failure.
             on_status: called with every new status.
             on_replaced: called when a new epoch has begun because the file was lost.
         """
-        path = None if file is None else file.path
-        self._health = DiskStatus(name, path, wall_clock, on_status)
+        self._health = DiskStatus(name, file.path, wall_clock, on_status)
         self._log = AccountLogger(self, name)
         self._file = file
         self._spool = spool
         self._clock = clock
         self._backlog = backlog
-        self._full_sync = full_sync
-        self._connect = connect
-        self._in_thread = in_thread
         self._begin_epoch = begin_epoch
         self._metadata = metadata
         self._on_replaced = on_replaced
         self._store: Store | None = None
-        # The parts of the old file's new name, kept until the renaming succeeds.
-        self._aside: tuple[str, str] | None = None
-        self._reported: Path | None = None  # the file that is lost, as it was logged
         self._is_unsaved = False  # metadata
         self._retry_timer: IDelayedCall | None = None
         self._watch_timer: IDelayedCall | None = None
 
     def __str__(self) -> str:
-        return str(self._health)
+        return str(self._file)
 
     @property
     def status(self) -> JournalStatus:
@@ -144,14 +123,7 @@ class Disk:
 
         Raises JournalError, SchemaError, OSError or sqlite3.Error.
         """
-        if self._file is None:
-            return None
-        self._file.acquire()
-        if self._file.has_lost_database:
-            # SQLite would take what is left for a part of the next database.
-            raise DamageError("the database is missing")
-        if self._file.size > 0:
-            self._store = self._open_store()
+        self._store = self._file.open()
         return self._store
 
     def restore(self, epoch: str, last: int) -> Entry | None:
@@ -171,15 +143,15 @@ class Disk:
 
     def check(self) -> None:
         """Read the whole file, unless it is large. Raises DamageError if it is damaged."""
-        if self._store is not None and self._file is not None and self._file.size <= CHECKED_SIZE:
-            self._store.check_integrity()
+        if self._store is not None:
+            self._file.check(self._store)
 
     def start_watching(self) -> None:
         """Look regularly whether the files are still at their paths."""
-        if self._file is not None:
+        if self._file.path is not None:
             self._watch_timer = self._clock.callLater(WATCH_EVERY, self._watch)
             with suppress(OSError):
-                self._remember()
+                self._file.remember()
 
     def _watch(self) -> None:
         self._watch_timer = self._clock.callLater(WATCH_EVERY, self._watch)
@@ -190,22 +162,19 @@ class Disk:
 
         Returns whether the store writes to the files at the paths.
         """
-        if self._file is None or self._store is None:
+        if self._store is None:
             return True
         try:
             lost = self._file.find_lost()
         except OSError:
             return True  # the directory cannot be read at the moment
-        if lost is not None and lost != self._reported:
-            self._log.error("{path} was removed, or is another file now", path=str(lost))
-        self._reported = lost
-        if lost == self._file.path:
-            self._replace_lost(_LOST)
+        if lost is not None and lost == self._file.path:
+            self._replace_lost(LOST)
         elif lost is not None:
             self._reopen()
         # Last: the rows of a spool that is lost too are for the database at the path.
         self._check_spool()
-        return self._reported is None
+        return self._file.lost is None
 
     def _check_spool(self) -> None:
         """Replace a spool that is lost. Until then, the store gets every row at once."""
@@ -218,7 +187,6 @@ class Disk:
 
     def _reopen(self) -> None:
         """Write to the database what only the open files have, and open it again."""
-        assert self._file is not None
         assert self._store is not None
         try:
             self._store.checkpoint()
@@ -250,8 +218,7 @@ class Disk:
             )
         self._close_store()
         self._spool.close(must_clear=not self._backlog)
-        if self._file is not None:
-            self._file.release()
+        self._file.release()
 
     def query(self, question: Callable[[Store], _T], default: _T) -> _T:
         """Return what `question` reads from the store; `default` if the store fails."""
@@ -369,7 +336,7 @@ class Disk:
         self._close_store()
         epoch = self._begin_epoch()
         if why:
-            self._aside = self._aside[0] if self._aside else why, epoch
+            self._file.give_up(why, epoch)
         self._spool.close()  # its rows are of another epoch
         self._backlog.mark_volatile()
         self._create()
@@ -391,43 +358,10 @@ class Disk:
         self._on_replaced()
 
     def _create(self) -> None:
-        if self._file is not None:
-            if self._aside is not None:
-                why, epoch = self._aside
-                if why == _LOST:
-                    self._file.lock()  # makes the directory, if that is gone too
-                self._report_aside(self._file.set_aside(why, epoch))
-                self._aside = None
-            self._file.lock()
-            self._file.watch.forget()
-            self._file.create()
-        self._store = self._open_store()
+        self._store = self._file.create()
         self._claim_backlog()
         self._store.save_metadata(self._metadata())
-        self._remember()
-
-    def _remember(self) -> None:
-        self._reported = None
-        if self._file is not None:
-            self._file.watch.remember()
-
-    def _report_aside(self, names: Sequence[str]) -> None:
-        if names:
-            self._log.warn("started a new journal; the old one is kept as {aside}", aside=names[0])
-
-    def _open_store(self) -> Store:
-        # timeout=0: waiting for another program's lock would block the reactor.
-        connection = self._connect(str(self), timeout=0, isolation_level=None)
-        is_threaded = self._file is not None and self._in_thread is not None
-        open_checkpoints = self._open_checkpoints if is_threaded else None
-        return Store(connection, full_sync=self._full_sync, open_checkpoints=open_checkpoints)
-
-    def _open_checkpoints(self) -> WalCheckpoints:
-        assert self._in_thread is not None
-        connection = self._connect(
-            str(self), timeout=0, isolation_level=None, check_same_thread=False
-        )
-        return WalCheckpoints(connection, self._in_thread, full_sync=self._full_sync)
+        self._file.remember()
 
     def _claim_backlog(self) -> None:
         for event in self._backlog.events:

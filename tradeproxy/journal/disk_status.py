@@ -37,9 +37,6 @@ class DiskStatus:
         self._on_status = on_status
         self._described: dict[str, str] = {}
 
-    def __str__(self) -> str:
-        return ":memory:" if self._path is None else str(self._path)
-
     def describe(self, error: Exception) -> str:
         """Return what is wrong with the disk, as a short phrase.
 
@@ -60,7 +57,7 @@ class DiskStatus:
         if reason is None:
             reason = self._described[str(error)] = self.describe(error)
         has_path = self._path is None or str(self._path.parent) in reason
-        return reason if has_path else f"{reason}: {self}"
+        return reason if has_path else f"{reason}: {self._path}"
 
     def begin_retry(self) -> None:
         """Forget the reasons that were found: the next error may have another one."""

@@ -34,11 +34,7 @@ class RowReader:
         return self._metadata.last - len(self._backlog)
 
     def read(self, after: int, limit: int, *, finds_damage: bool = True) -> Batch | None:
-        """Return up to `limit` rows that follow number `after`; None at the end.
-
-        One read returns about 256 KiB of payload at most. See Log.read for `finds_damage`. Raises
-        TrimmedError if the rows are no longer stored, UnreadableError if the disk fails.
-        """
+        """See Log.read. One read returns about 256 KiB of payload at most."""
         if after < self._metadata.first - 1:
             raise TrimmedError
         if after < self.last_on_disk:
@@ -61,30 +57,21 @@ class RowReader:
         return None if batch is None else batch.rows[0]
 
     def next_hole(self, after: int) -> int | None:
-        """Return the number of the first hole behind number `after`; None if there is none.
-
-        Raises UnreadableError if the disk fails.
-        """
+        """See Log.next_hole."""
         in_backlog = self._backlog.next_hole(after)
         if after >= self.last_on_disk:
             return in_backlog
         return self._search(lambda store: store.next_hole(after), in_backlog)
 
     def find(self, identity: str) -> int | None:
-        """Return the number of the first event with this identity; None if there is none.
-
-        Raises UnreadableError.
-        """
+        """See Log.find."""
         if self._metadata.is_newest_trimmed(identity):
             return self._metadata.first - 1
         in_backlog = self._backlog.find(identity)
         return self._search(lambda store: store.find(identity), in_backlog)
 
     def first_at(self, time: int) -> int | None:
-        """Return the number of the first event with exactly this time (microseconds since 1970).
-
-        Returns None if there is none. Raises UnreadableError while that is not known.
-        """
+        """See Log.first_at."""
         in_backlog = self._backlog.first_at(time)
         return self._search(lambda store: store.first_at(time), in_backlog)
 
@@ -103,11 +90,7 @@ class RowReader:
         return found or in_backlog
 
     def first_since(self, time: int) -> int | None:
-        """Return the number of the first event at or after `time` (microseconds since 1970).
-
-        Returns None if all events are earlier. If the disk fails, returns `first`: a read from
-        there then raises the error.
-        """
+        """See Log.first_since. If the disk fails, a read from `first` then raises the error."""
         fallback: int | None = self._metadata.first
         seq = self._disk.query(lambda store: store.first_since(time), fallback)
         return self._backlog.first_since(time) if seq is None else seq

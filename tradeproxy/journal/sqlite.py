@@ -28,6 +28,7 @@ from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.journal.schema import MIGRATIONS, SchemaError
 from tradeproxy.journal.spool import Spool, find_spool
 from tradeproxy.journal.store import Store
+from tradeproxy.journal.store_file import StoreFile
 from tradeproxy.journal.upgrade import MAX_STEP, STEP_EVERY
 from tradeproxy.journal.wal_checkpoints import InThread
 from tradeproxy.runtime.account_log import AccountLogger
@@ -98,14 +99,11 @@ class SqliteJournal(JournalBase):
         spool = None if path is None else find_spool(path)
         self._disk = Disk(
             name,
-            file,
+            StoreFile(name, file, full_sync=full_sync, connect=connect, in_thread=in_thread),
             Spool(name, spool, lambda: self.epoch, max_spooled, full_sync=full_sync),
             clock,
             dates.own,
             self._backlog,
-            full_sync=full_sync,
-            connect=connect,
-            in_thread=in_thread,
             begin_epoch=self._begin_epoch,
             metadata=self.encode,
             on_status=self._status_changed,
@@ -346,10 +344,7 @@ class SqliteJournal(JournalBase):
         return succeed(self.status.durable)
 
     def identify(self, account_id: str) -> bool:
-        """Record Alpaca's id of the account. Begin a new epoch if the log has another one.
-
-        The numbers continue. Returns whether a new epoch has begun.
-        """
+        """See Journal.identify."""
         recorded = self.account_id
         if recorded == account_id:
             return False

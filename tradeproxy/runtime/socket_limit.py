@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,6 @@ from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
-from tradeproxy.runtime.fair_share import FairShare
 from tradeproxy.runtime.peer import get_peer_key
 
 MAX_SPARE = 64
@@ -76,12 +76,12 @@ class SocketLimit:
         """Called with the transport of a socket that is aborted for its unfinished request."""
         # How many bytes of a request or a login that is not complete each one has sent.
         self._anonymous: dict[Any, int] = {}
-        self._anonymous_share = FairShare[str, Any]()
+        self._anonymous_share = FairShare()
         self._large: dict[Any, int] = {}
         self._large_bytes = 0
         # When each one began TLS.
         self._encrypted: dict[Any, float] = {}
-        self._encrypted_share = FairShare[str, Any]()
+        self._encrypted_share = FairShare()
         self._logged_in: dict[Any, float | None] = {}
         self._outgoing: set[Any] = set()
 
@@ -212,6 +212,62 @@ class SocketLimit:
         self._forget_anonymous(transport)
         self.on_replaced(transport)
         close_now(transport)
+
+
+class FairShare:
+    """Sockets, each under a key, in the order in which they were added.
+
+    At a limit the key that has the most of them gives one up.
+    Every method takes constant time, whatever the number of keys.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        """How many sockets the key with the most has."""
+        self._keys: dict[Any, str] = {}
+        self._sockets: dict[str, OrderedDict[Any, None]] = {}
+        self._keys_with: dict[int, OrderedDict[str, None]] = {}
+
+    def count(self, key: str) -> int:
+        """Return how many sockets a key has."""
+        return len(self._sockets.get(key, ()))
+
+    def add(self, key: str, socket: Any) -> None:
+        """Add a socket that is not contained, as the newest of its key."""
+        self._keys[socket] = key
+        sockets = self._sockets.setdefault(key, OrderedDict())
+        sockets[socket] = None
+        self._move(key, len(sockets) - 1, len(sockets))
+
+    def discard(self, socket: Any) -> None:
+        """Remove a socket; harmless if it is not contained."""
+        if socket in self._keys:
+            key = self._keys.pop(socket)
+            sockets = self._sockets[key]
+            del sockets[socket]
+            if not sockets:
+                del self._sockets[key]
+            self._move(key, len(sockets) + 1, len(sockets))
+
+    def get_oldest_of_most(self) -> Any:
+        """Return the oldest socket of the key with the most; of several, the first to have so many.
+
+        Raises:
+            KeyError: there are no sockets.
+        """
+        key = next(iter(self._keys_with[self.most]))
+        return next(iter(self._sockets[key]))
+
+    def _move(self, key: str, before: int, after: int) -> None:
+        if before:
+            keys = self._keys_with[before]
+            del keys[key]
+            if not keys:
+                del self._keys_with[before]
+        if after:
+            self._keys_with.setdefault(after, OrderedDict())[key] = None
+        if after > self.most or self.most not in self._keys_with:
+            self.most = after
 
 
 def spare_sockets(sockets: int) -> int:

@@ -20,7 +20,7 @@ from tradeproxy.simulator.simulator import Simulator
 from tradeproxy.simulator.stream import BANNER, StreamFactory, StreamProtocol
 from tradeproxy.simulator.trading import HttpResponse, TradingApi
 from tradeproxy.wire.credentials import Credentials, KeyPair, OAuthToken, Secret
-from tradeproxy.wire.origin_rules import OriginRules
+from tradeproxy.wire.origin_rules import OriginRules, RequestInfo
 
 LARGEST_BODY = 1024 * 1024
 """The maximum of a request's body, in bytes."""
@@ -104,13 +104,13 @@ class Api(Resource):
 
     def _is_admitted(self, request: Request) -> bool:
         """Whether no web page of another site sent the request: the proxy's rule."""
-        problem = self._origin_rules.find_problem(
+        headers = RequestInfo(
             _header(request, b"Host"),
             _header(request, b"Origin"),
-            _header(request, b"Sec-Fetch-Site"),
-            secure=request.isSecure(),
+            request.isSecure(),
+            fetch_site=_header(request, b"Sec-Fetch-Site"),
         )
-        return problem is None
+        return self._origin_rules.find_problem(headers) is None
 
     def _emit(self, data: Any) -> HttpResponse:
         if not isinstance(data, dict):

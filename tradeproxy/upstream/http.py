@@ -18,8 +18,8 @@ from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from tradeproxy.config.connect_proxy import ConnectProxy
-from tradeproxy.runtime.log_throttle import is_logged
 from tradeproxy.runtime.reactor import Reactor
+from tradeproxy.runtime.repeated_lines import is_logged
 from tradeproxy.runtime.server_identity import ServerIdentity
 from tradeproxy.runtime.socket_limit import unwrap
 from tradeproxy.upstream.tunnel import build_endpoint
@@ -52,30 +52,9 @@ class EndlessHeadError(Exception):
 def build_agent(reactor: Reactor, proxy: ConnectProxy | None = None) -> Agent:
     """Return an agent that verifies certificate and name against the platform's trust store."""
     agent: Agent = Agent.usingEndpointFactory(
-        reactor, _EndpointFactory(reactor, proxy), build_pool(reactor)
+        reactor, _EndpointFactory(reactor, proxy), ConnectionPool(reactor)
     )
     return agent
-
-
-def build_pool(
-    reactor: IReactorTime,
-    on_endless_head: Callable[[], None] | None = None,
-    idle_timeout: int | None = None,
-) -> HTTPConnectionPool:
-    """Return a pool that keeps no connection to Alpaca open.
-
-    On a kept connection, an order could be written while Alpaca closes it. Twisted also repeats a
-    DELETE by itself after such a loss. At Alpaca, a DELETE can sell a part of a position, so a
-    repeated one would sell twice.
-
-    Args:
-        reactor: the timers of connections that are kept.
-        on_endless_head: called for an answer with too many headers; by default it is logged, as one
-            of Alpaca's.
-        idle_timeout: seconds for which one connection is kept for the next request; None keeps
-            none.
-    """
-    return _Pool(reactor, on_endless_head, idle_timeout)
 
 
 @implementer(IAgentEndpointFactory)
@@ -213,16 +192,32 @@ class _HttpConnection(HTTP11ClientProtocol):
         return answered.addCallback(add_connection_header)
 
 
-class _Pool(HTTPConnectionPool):
+class ConnectionPool(HTTPConnectionPool):
+    """A pool that keeps no connection to Alpaca open.
+
+    On a kept connection, an order could be written while Alpaca closes it. Twisted also repeats a
+    DELETE by itself after such a loss. At Alpaca, a DELETE can sell a part of a position, so a
+    repeated one would sell twice.
+    """
+
     _log = Logger()
     _endless_heads = 0
 
     def __init__(
         self,
         reactor: IReactorTime,
-        on_endless_head: Callable[[], None] | None,
-        idle_timeout: int | None,
+        on_endless_head: Callable[[], None] | None = None,
+        idle_timeout: int | None = None,
     ) -> None:
+        """Create an empty pool.
+
+        Args:
+            reactor: the timers of connections that are kept.
+            on_endless_head: called for an answer with too many headers; by default it is logged, as
+                one of Alpaca's.
+            idle_timeout: seconds for which one connection is kept for the next request; None keeps
+                none.
+        """
         super().__init__(reactor, persistent=idle_timeout is not None)
         self.maxPersistentPerHost = 1
         self.cachedConnectionTimeout = idle_timeout or 0

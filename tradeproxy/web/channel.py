@@ -43,7 +43,7 @@ class _LibraryLog:
     """The `_log` of the subclasses below: what Twisted logs in them is a line of the library.
 
     Twisted's Logger is named after the subclass, so these lines would pass as ours, which are never
-    throttled: see runtime/log_throttle.py.
+    throttled: see `LogThrottle`.
     """
 
     def __get__(self, instance: object, owner: type | None = None) -> Logger:

@@ -12,20 +12,20 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from tradeproxy.config.accounts import name_variables
-from tradeproxy.downstream.admission import Admission, Rejection, RequestInfo
+from tradeproxy.downstream.admission import Admission, Rejection
 from tradeproxy.downstream.factory import DownstreamFactory
 from tradeproxy.downstream.log_range import resolve_query
 from tradeproxy.downstream.session import ProtocolMode
-from tradeproxy.downstream.sse import SseResponses, free_head
+from tradeproxy.downstream.sse import HEADERS, SseContext, SseResponse, free_head
 from tradeproxy.hub.account import Account
 from tradeproxy.query.parameters import QueryError
 from tradeproxy.query.stream import SubscribeOptions, parse_history_query, parse_subscribe_options
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.web.channel import ProxySite
 from tradeproxy.web.cors import allow_reading, answer_preflight, is_preflight, is_shared
-from tradeproxy.web.forwarded import RequestSource, read_header, read_source
 from tradeproxy.web.health import drop_counts, healthz, readyz
 from tradeproxy.web.metrics import Metrics
+from tradeproxy.web.request_info import TrustedProxies, read_header, read_request_info
 from tradeproxy.web.responses import render_rejection, send_body, set_uncached
 from tradeproxy.web.rest_proxy import MAX_BODY_SIZE, OFF, RestProxy
 from tradeproxy.web.routes import (
@@ -45,8 +45,7 @@ from tradeproxy.web.static import StaticFiles
 from tradeproxy.web.status import StatusPage
 from tradeproxy.web.strategy_changes import begin_assignment, render_import
 from tradeproxy.webhooks.state import DeliveryStats
-from tradeproxy.wire.credentials import Secret
-from tradeproxy.wire.trusted_proxies import TrustedProxies
+from tradeproxy.wire.origin_rules import RequestInfo
 
 Answer: TypeAlias = bytes | int | Rejection
 """A body, NOT_DONE_YET, or a rejection."""
@@ -130,7 +129,7 @@ class Root(Resource):
         super().__init__()
         self._accounts = accounts
         self._factory = factory
-        self._events = SseResponses(factory.clients, factory.limits, clock)
+        self._events = SseContext(factory.clients, factory.limits, clock)
         self._admission = admission
         self._rest_proxy = rest_proxy
         self._trusted_proxies = trusted_proxies
@@ -157,20 +156,20 @@ class Root(Resource):
 
     def _answer(self, request: Request) -> Answer:
         destination = route(request.path)
-        source = read_source(request, self._trusted_proxies)
-        if isinstance(source, Rejection):
-            return self._count(request, source)
-        request.client = source.client  # what getClientAddress returns from here on
-        info = _read_request_info(request, source, upgradable=isinstance(destination, StreamRoute))
+        upgradable = isinstance(destination, StreamRoute)
+        info = read_request_info(request, self._trusted_proxies, upgradable=upgradable)
+        if isinstance(info, Rejection):
+            return self._count(request, info)
         is_dashboard = isinstance(destination, AssetRoute) or destination is PageRoute.DASHBOARD
         if is_dashboard and read_header(request, b"sec-fetch-mode") == "navigate":
             # A user may open the dashboard from a link on any page. Embedding stays forbidden.
             info = replace(info, fetch_site=None)
-        asks_first = is_shared(destination) and is_preflight(request)
+        reader = info.origin if info.origin is not None and is_shared(destination) else None
+        asks_first = reader is not None and is_preflight(request)
         rejection = self._admission.check(info, public=asks_first or _is_public(destination))
         is_admitted = rejection is None or rejection.status == 401  # the token is checked last
-        if is_admitted and info.origin is not None and is_shared(destination):
-            allow_reading(request, info.origin)
+        if is_admitted and reader is not None:
+            allow_reading(request, reader)
         if rejection is not None:
             self._count(request, rejection)
             if rejection.status == 401:
@@ -259,8 +258,14 @@ class Root(Resource):
             return log_range
         if self._factory.clients.is_full:
             return self._count(request, FULL)
-        grant = self._admission.grant(info)
-        return self._events.render(request, account, query, log_range, grant, book)
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        if request.method == b"HEAD":
+            request.finish()
+        else:
+            grant = self._admission.grant(info)
+            SseResponse(self._events, request, account, query, log_range, grant, book).begin()
+        return NOT_DONE_YET
 
     def _render_state(self, request: Request, destination: StateRoute) -> Answer:
         book = self._factory.books.get(destination.account)
@@ -360,22 +365,3 @@ def _is_public(destination: Route | None) -> bool:
     """Return whether a route needs no token: health and the dashboard's files are public."""
     is_private = destination in (PageRoute.STATUS, PageRoute.METRICS)
     return isinstance(destination, PageRoute | AssetRoute) and not is_private
-
-
-def _read_request_info(request: Request, source: RequestSource, *, upgradable: bool) -> RequestInfo:
-    scheme, _, token = (read_header(request, b"authorization") or "").partition(" ")
-    offers = (
-        token.strip() if scheme.lower() == "bearer" else None,
-        read_header(request, b"apca-api-key-id"),
-        read_header(request, b"apca-api-secret-key"),
-    )
-    protocol = read_header(request, b"upgrade") or ""
-    return RequestInfo(
-        host=source.host,
-        origin=read_header(request, b"origin"),
-        secure=source.secure,
-        offers=tuple([Secret(offer) for offer in offers if offer]),
-        upgrade=upgradable and protocol.lower() == "websocket",
-        fetch_site=read_header(request, b"sec-fetch-site"),
-        replaced_host=source.replaced_host,
-    )

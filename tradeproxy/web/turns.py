@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
-from tradeproxy.runtime.fair_share import FairQueue
+from tradeproxy.runtime.fair_queue import FairQueue
 
 TURN = 0.005
 """Seconds after which a turn begins no further step. A step takes 5 ms at most."""

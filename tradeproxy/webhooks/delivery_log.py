@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tradeproxy.runtime.log_throttle import is_logged
+from tradeproxy.runtime.repeated_lines import is_logged
 from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
 from tradeproxy.wire.plural import plural_ending
 

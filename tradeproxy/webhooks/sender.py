@@ -26,7 +26,7 @@ from tradeproxy.runtime.connect_errors import describe_connect_error
 from tradeproxy.runtime.http_body import BodyError, RequestBody, read_body
 from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.upstream.backoff import parse_retry_after
-from tradeproxy.upstream.http import EndlessHeadError, build_pool
+from tradeproxy.upstream.http import ConnectionPool, EndlessHeadError
 from tradeproxy.upstream.tls import describe_tls_failure
 from tradeproxy.webhooks.endpoint import ReceiverEndpoint
 from tradeproxy.webhooks.formats import OutgoingRequest
@@ -96,7 +96,7 @@ class HttpSender:
         self._reactor = reactor
         self._wall_clock = wall_clock
         self._endpoint = ReceiverEndpoint(url, allow_http, reactor, proxy)
-        self._pool = build_pool(reactor, lambda: None, IDLE_TIMEOUT)
+        self._pool = ConnectionPool(reactor, lambda: None, IDLE_TIMEOUT)
         self._agent: Agent = Agent.usingEndpointFactory(reactor, self._endpoint, self._pool)
 
     def close(self) -> None:

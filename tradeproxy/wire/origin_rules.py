@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from enum import Enum, auto
+from dataclasses import dataclass
 
 from tradeproxy.wire import hosts
+from tradeproxy.wire.credentials import Secret
 
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
+BAD_HOST = "this Host is not allowed; PROXY_ALLOWED_HOSTS adds to those that are"
+BAD_ORIGIN = "this Origin is not allowed; PROXY_ALLOWED_ORIGINS adds to those that are"
+BAD_SITE = "a page of another site asks for this, and does not say which (no Origin)"
 
-class OriginProblem(Enum):
-    """Why a request is rejected."""
 
-    HOST = auto()
-    """Host is missing, or not this machine's."""
-    ORIGIN = auto()
-    """Origin is another site's."""
-    FETCH_SITE = auto()
-    """A page of another site sent it, and no Origin."""
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """The headers of a request by which it is admitted."""
+
+    host: str | None
+    """The host that the client asked for, None if there is none: Host, or X-Forwarded-Host."""
+    origin: str | None
+    """The Origin header: the origin of the page. Only browsers have to send it."""
+    secure: bool
+    """Whether the request came over TLS."""
+    offers: tuple[Secret, ...] = ()
+    """Possible tokens in the headers: Authorization: Bearer, and the APCA headers."""
+    upgrade: bool = False
+    """Whether it asks for a WebSocket. An auth message can follow on it."""
+    fetch_site: str | None = None
+    """The Sec-Fetch-Site header: how the page is related to this server. Browsers send it."""
+    replaced_host: str | None = None
+    """The Host header, if X-Forwarded-Host replaced it."""
 
 
 class OriginRules:
@@ -43,34 +57,18 @@ class OriginRules:
         self._hosts = frozenset(allowed_hosts)
         self._origins = frozenset(allowed_origins)
 
-    def find_problem(
-        self,
-        host: str | None,
-        origin: str | None,
-        fetch_site: str | None,
-        *,
-        secure: bool,
-        replaced_host: str | None = None,
-    ) -> OriginProblem | None:
-        """Return why a request is rejected, or None.
-
-        Args:
-            host: The host that the client asked for, None if there is none.
-            origin: The Origin header, None if there is none.
-            fetch_site: The Sec-Fetch-Site header, None if there is none.
-            secure: Whether the request came over TLS.
-            replaced_host: The Host header if `host` is that of X-Forwarded-Host, else None.
-        """
-        received = host if replaced_host is None else replaced_host
+    def find_problem(self, request: RequestInfo) -> str | None:
+        """Return why a request is rejected, or None."""
+        host, origin = request.host, request.origin
+        received = host if request.replaced_host is None else request.replaced_host
         if not self._is_own_host(host or "") or not self._is_own_host(received or ""):
-            return OriginProblem.HOST
+            return BAD_HOST
         if origin is None:
-            is_foreign = fetch_site in ("cross-site", "same-site")
-            return OriginProblem.FETCH_SITE if is_foreign else None
-        own = _parse_origin(f"{'https' if secure else 'http'}://{host}")
+            return BAD_SITE if request.fetch_site in ("cross-site", "same-site") else None
+        own = _parse_origin(f"{'https' if request.secure else 'http'}://{host}")
         theirs = _parse_origin(origin)
         is_allowed = theirs is not None and (theirs == own or theirs in self._origins)
-        return None if is_allowed else OriginProblem.ORIGIN
+        return None if is_allowed else BAD_ORIGIN
 
     def _is_own_host(self, authority: str) -> bool:
         host = parse_host(authority)

@@ -1,10 +1,12 @@
-"""Tests for tradeproxy.wire.trusted_proxies."""
+"""Tests for tradeproxy.web.request_info: the reverse proxies whose headers count."""
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from tradeproxy.wire.trusted_proxies import MAX_HOPS, TrustedProxies, canonicalize_entry
+from tradeproxy.config.access import canonicalize_proxy
+from tradeproxy.web.request_info import MAX_HOPS, TrustedProxies
 
 
 class TrustTests(SynchronousTestCase):
@@ -13,29 +15,29 @@ class TrustTests(SynchronousTestCase):
     def test_only_the_entries_are_trusted(self) -> None:
         """An entry is an address or a network; the forms of one address are equal."""
         proxies = TrustedProxies(
-            map(canonicalize_entry, ("10.0.0.7", "172.17.0.9/16", "2001:DB8::7"))
+            map(canonicalize_proxy, ("10.0.0.7", "172.17.0.9/16", "2001:DB8::7"))
         )
         for peer in ("10.0.0.7", "::ffff:10.0.0.7", "172.17.255.1", "2001:db8:0::7"):
-            self.assertTrue(proxies.trusts(peer), peer)
+            self.assertTrue(proxies.trusts(IPv4Address("TCP", peer, 1)), peer)
         for peer in ("10.0.0.8", "172.18.0.1", "2001:db8::8", "127.0.0.1", "::1", "x", ""):
-            self.assertFalse(proxies.trusts(peer), peer)
-        self.assertFalse(proxies.trusts(None))
+            self.assertFalse(proxies.trusts(IPv4Address("TCP", peer, 1)), peer)
+        self.assertFalse(proxies.trusts(UNIXAddress(None)))
 
     def test_unix_stands_for_unix_sockets(self) -> None:
         """Their peers have no address."""
-        self.assertTrue(TrustedProxies((canonicalize_entry("UNIX"),)).trusts(None))
-        self.assertFalse(TrustedProxies(("unix",)).trusts("127.0.0.1"))
+        self.assertTrue(TrustedProxies((canonicalize_proxy("UNIX"),)).trusts(UNIXAddress(None)))
+        self.assertFalse(TrustedProxies(("unix",)).trusts(IPv4Address("TCP", "127.0.0.1", 1)))
 
     def test_without_entries_nobody_is_trusted(self) -> None:
         """That is the default."""
-        for peer in ("127.0.0.1", "::1", None):
+        for peer in (IPv4Address("TCP", "127.0.0.1", 1), UNIXAddress(None)):
             self.assertFalse(TrustedProxies().trusts(peer), peer)
 
     def test_other_entry_is_a_problem(self) -> None:
         """A host name could be resolved differently later."""
         for entry in ("nginx", "*", "10.0.0.0/33", "10.0.0.7:80", "10.0.0.1-10.0.0.9", "[::1]", ""):
             with self.assertRaisesRegex(ValueError, "neither an address, a network nor unix"):
-                canonicalize_entry(entry)
+                canonicalize_proxy(entry)
 
 
 class ClientTests(SynchronousTestCase):

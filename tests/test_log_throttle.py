@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.runtime.log_throttle."""
+"""Tests for tradeproxy.logs: which lines of libraries the log has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tradeproxy.runtime.log_throttle import MAX_KINDS, LogThrottle, LogThrottleService
+from tradeproxy.logs import MAX_KINDS, LogThrottle, LogThrottleService
 
 
 def line(text: str, namespace: str = "twisted.web.http", **values: Any) -> dict[str, Any]:

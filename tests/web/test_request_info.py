@@ -1,4 +1,4 @@
-"""Tests for tradeproxy.web.forwarded: requests through a reverse proxy."""
+"""Tests for tradeproxy.web.request_info: requests through a reverse proxy."""
 
 from __future__ import annotations
 
