@@ -95,7 +95,7 @@ class GapTests(ScheduleTestCase):
         self.wires.advance(5)
         self.assertEqual(self.gap_state, (GapOutcome.LOST, 1))
         [*_, gap] = self.account.gaps
-        self.assertIn("more than 1 MiB", gap.reason)
+        self.assertIn("an event made of an order is too large", gap.reason)
 
     def test_deadline_counts_what_was_found(self) -> None:
         """Without buffered events too, the gap is open from then on: the next ones are newer."""

@@ -277,7 +277,7 @@ class OrderBackfillTests(ScriptedCase):
             self.setUp()
             self.miss_fills(order_size=size)
             self.assertEqual(self.count_made_of_turns(), parts, size)
-            self.assertFalse(self.backfill.has_oversized)
+            self.assertFalse(self.backfill.has_left_out)
 
     def test_order_that_is_too_large_for_an_event_is_left_out(self) -> None:
         """The stream closes at such an event, and the history's is dropped. The others come.
@@ -298,16 +298,16 @@ class OrderBackfillTests(ScriptedCase):
         self.patch(json, "dumps", count)
         self.assertEqual(self.count_made_of_turns(), [1])
         self.assertEqual([event.order.id for event in self.made if event.order], ["small"])
-        self.assertTrue(self.backfill.has_oversized)
+        self.assertTrue(self.backfill.has_left_out)
         self.assertEqual(sum(size > 1_048_576 for size in built), 1)
-        self.assertEqual(self.account.dropped_frames[order_backfill.OVERSIZED], 1)
+        self.assertEqual(self.account.dropped_frames[order_backfill.UNUSABLE], 1)
 
     def test_events_of_a_backfill_have_a_maximum_together(self) -> None:
         """70,000 fills of an order of 1 MB would have filled the disk."""
         self.patch(order_backfill, "MAX_MADE_SIZE", 4_100_000)
         self.miss_fills(order_size=1_000_000)
         self.assertEqual(sum(self.count_made_of_turns()), 4)
-        self.assertTrue(self.backfill.has_oversized)
+        self.assertTrue(self.backfill.has_left_out)
         self.assertEqual(self.account.dropped_frames[order_backfill.TOO_MANY], 1)
 
     def test_event_that_comes_between_parts_is_not_made_again(self) -> None:

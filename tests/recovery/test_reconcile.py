@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.recovery.test_delivered import BEGIN, NOTHING_DELIVERED, SECOND
 from tradeproxy.recovery.delivered import Delivered, QuantityRange, read_time
 from tradeproxy.recovery.reconcile import (
     FillActivity,
+    UnusableError,
     expand,
     find_missed_events,
     last_change,
@@ -20,6 +22,7 @@ from tradeproxy.recovery.reconcile import (
     read_order_state,
     read_synthetic,
 )
+from tradeproxy.recovery.sse_parser import MAX_EVENT_SIZE
 from tradeproxy.wire.event import OrderState, format_time
 
 SINCE = BEGIN - 300 * SECOND
@@ -419,8 +422,25 @@ class RestDocumentTests(SynchronousTestCase):
             self.assertEqual(last_change(document, [fill(0, 4, 1), fill(4, 10, 5)]), newest)
 
     def test_read_synthetic_returns_event_of_order(self) -> None:
-        """An answer that makes no event is ignored."""
+        """It is read as an event of the stream is."""
         document = order("canceled", 0)
         event = read_synthetic({"event": "canceled", "order": document})
-        assert event is not None
         self.assertEqual((event.kind, event.order and event.order.status), ("canceled",) * 2)
+
+    def test_read_synthetic_of_an_odd_order_raises_unusable(self) -> None:
+        """One that is nested too deeply was left out without a word, or ended the recovery."""
+        odd: list[Any] = ["x" * MAX_EVENT_SIZE]
+        for depth in range(400, 1100, 10):
+            nested: list[Any] = []
+            for _ in range(depth):
+                nested = [nested]
+            odd.append(nested)
+        results = Counter[str]()
+        for each in odd:
+            try:
+                read_synthetic({"event": "canceled", "order": order("canceled", 0, note=each)})
+                results["event"] += 1
+            except UnusableError:
+                results["unusable"] += 1
+        self.assertGreater(results["event"], 10)
+        self.assertGreater(results["unusable"], 10)

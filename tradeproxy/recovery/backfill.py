@@ -52,7 +52,7 @@ class BackfillResult:
     history_from: int | None = None
     """From when on the history must still be read, as it fails now; None if it need not be."""
     has_oversized: bool = False
-    """Whether an event is too large: the history's to be read, or one that was made of an order."""
+    """Whether an event was left out: it is too large, or made of an order and unusable."""
 
 
 class Backfill:
@@ -179,7 +179,7 @@ class Backfill:
     def _build_result(
         self, reason: str, through: int, history_from: int | None = None
     ) -> BackfillResult:
-        has_oversized = self._orders.has_oversized
+        has_oversized = self._orders.has_left_out
         return BackfillResult(GapOutcome.ORDERS, reason, through, history_from, has_oversized)
 
     def _is_time_for_orders(self) -> bool:

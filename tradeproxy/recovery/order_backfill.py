@@ -23,7 +23,7 @@ from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.reconcile import (
     Document,
     FillActivity,
-    OversizedError,
+    UnusableError,
     find_missed_events,
     last_change,
     read_synthetic,
@@ -56,7 +56,7 @@ MAX_MADE_SIZE = 128 * 1024 * 1024
 would fill the disk. The fills of a list that Alpaca's answers may have need 90 MiB, with usual
 orders."""
 
-OVERSIZED = "an event of more than 1 MiB made of an order"
+UNUSABLE = "an event of more than 1 MiB, or nested too deeply, made of an order"
 TOO_MANY = "events of more than 128 MiB made of orders"
 
 CLOCK_STEP = 1.0
@@ -91,16 +91,16 @@ class OrderBackfill:
         self._open_orders = open_orders
         self._deliver = deliver
         self._slack = slack
-        # The orders that are left out: an event of theirs would be too large.
-        self._oversized: set[str] = set()
+        # The orders that are left out: no event can be made of them.
+        self._left_out: set[str] = set()
         self._made = 0  # the bytes of all events
         # Recorded now: once newer events are delivered, the journal has only the newer states.
         self._before = open_orders.read_states()
 
     @property
-    def has_oversized(self) -> bool:
-        """Whether an event was left out: it, or all events together, would be too large."""
-        return bool(self._oversized) or self._made > MAX_MADE_SIZE
+    def has_left_out(self) -> bool:
+        """Whether an event was left out: it is unusable, or all of them would be too large."""
+        return bool(self._left_out) or self._made > MAX_MADE_SIZE
 
     async def run(self, begin: int, since: int, until: int) -> int:
         """Deliver synthetic events for missed changes, and return up to when they are complete.
@@ -200,16 +200,16 @@ class OrderBackfill:
         for _ in range(min(EVENTS_A_TURN, len(missed))):
             data = missed.popleft()
             order_id = data["order"]["id"]
-            if order_id in self._oversized:
+            if order_id in self._left_out:
                 continue  # the order is in each of its events
             try:
                 event = read_synthetic(data)
-            except OversizedError as error:
-                self._oversized.add(order_id)
-                self._account.drop_frame(OVERSIZED)
+            except UnusableError as error:
+                self._left_out.add(order_id)
+                self._account.drop_frame(UNUSABLE)
                 size += error.size
             else:
-                size += 0 if event is None else self._deliver_made(event)
+                size += self._deliver_made(event)
             if self._made > MAX_MADE_SIZE:
                 missed.clear()
             if size >= BYTES_A_TURN or not missed:

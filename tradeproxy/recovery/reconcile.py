@@ -153,25 +153,31 @@ def find_missed_events(
     return events
 
 
-class OversizedError(Exception):
-    """An event would have more than MAX_EVENT_SIZE bytes. It has `size`."""
+class UnusableError(Exception):
+    """No event can be made: it would be too large, or is nested too deeply. It has `size`."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"an event of {size} bytes")
         self.size = size
 
 
-def read_synthetic(data: Document) -> Event | None:
-    """Return the event with this `data`; None if an answer of Alpaca's makes it unusable.
+def read_synthetic(data: Document) -> Event:
+    """Return the event with this `data`.
 
-    Raises OversizedError: an event of the stream or of the history is not larger either.
+    Raises UnusableError for more than MAX_EVENT_SIZE bytes: no event of the stream or of the
+    history is larger. Alpaca's order may also be nested so deeply that only its parser read it.
     """
-    payload = json.dumps(data, separators=(",", ":")).encode()
+    try:
+        payload = json.dumps(data, separators=(",", ":")).encode()
+    except RecursionError:
+        raise UnusableError(MAX_EVENT_SIZE) from None
     if len(payload) > MAX_EVENT_SIZE:
-        raise OversizedError(len(payload))
+        raise UnusableError(len(payload))
     # The parser is what makes an Event: it keeps numbers as texts, which the digest needs.
     message = parse_server(frame_event(payload))
-    return message.event if isinstance(message, TradeUpdate) else None
+    if not isinstance(message, TradeUpdate):
+        raise UnusableError(len(payload))
+    return message.event
 
 
 def _missed_fills(

@@ -24,9 +24,9 @@ from tradeproxy.recovery.found import FoundEvents
 from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.mute import MuteDetector
 from tradeproxy.recovery.open_orders import COMPARE_EVERY, OpenOrders
-from tradeproxy.recovery.order_backfill import OVERSIZED, OrderBackfill
+from tradeproxy.recovery.order_backfill import UNUSABLE, OrderBackfill
 from tradeproxy.recovery.outage import Outage
-from tradeproxy.recovery.reconcile import OversizedError, read_synthetic
+from tradeproxy.recovery.reconcile import UnusableError, read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import SECOND
@@ -52,7 +52,7 @@ _TRIMMED = "the journal was trimmed beyond the gap's begin"
 _OVERSIZED = {
     GapOutcome.RECOVERED: "an event of the history has more than 1 MiB or 1000 lines",
     GapOutcome.ORDERS: (
-        "an event made of an order has more than 1 MiB, or all of them have more than 128 MiB"
+        "an event made of an order is too large or nested too deeply, or all of them are too large"
     ),
 }
 _UNKNOWN_BEGIN = (
@@ -302,11 +302,10 @@ class Recovery(StreamListener):
         for data in closed:
             try:
                 event = read_synthetic(data)
-            except OversizedError:
-                self._account.drop_frame(OVERSIZED)
+            except UnusableError:
+                self._account.drop_frame(UNUSABLE)
             else:
-                if event is not None:
-                    self._found.deliver(event, Recovered.ORDERS)
+                self._found.deliver(event, Recovered.ORDERS)
         self._found.count()
 
     async def _seed_book(self) -> None:
