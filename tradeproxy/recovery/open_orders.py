@@ -100,13 +100,11 @@ class OpenOrders:
         self._missing = missing - set(requested)
         events: list[Document] = []
         orders = await read_named_orders(self._rest, requested, self.unknown)
-        # An answer may have thousands of legs, and reading what is remembered takes milliseconds.
-        remembered = self._read_remembered()
+        # Read once: an answer may have thousands of legs. An event may have arrived meanwhile.
+        states = self.read_states()
         for order in orders:
-            now = read_order_state(order)
-            known = self._account.log.order(now.id) or remembered.get(now.id)
-            # It is None, or closed, if an event has arrived meanwhile.
-            if known is None or not known.is_open or now.is_open:
+            known = states.get(order["id"])
+            if known is None or not known.is_open or (now := read_order_state(order)).is_open:
                 continue
             if self.is_unreadable(order, known):
                 self.unknown.add(now.id)

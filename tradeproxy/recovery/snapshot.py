@@ -131,7 +131,10 @@ async def read_named_orders(
 async def _read_named_order(
     rest: RestClient, order_id: str, unknown: set[str], size: int
 ) -> tuple[list[Document], int]:
-    """Return an order and those nested in it, and the size of a list with them added."""
+    """Return an order and those nested in it, and the size of a list with them added.
+
+    Raises RestRefusedError or RestUnavailableError.
+    """
     try:
         answer = await rest.get(f"/v2/orders/{quote(order_id, safe='')}", {"nested": "true"})
     except RestRefusedError as error:
