@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.book.support import BookCase, make_snapshot, parse
 from tests.support.threads import Threads
 from tests.support.trading import Trading
-from tradeproxy.book import store
-from tradeproxy.book.builder import APPLY_ROWS, CHECKPOINT_WAIT, MAX_WAITS, WRITE_EVERY
+from tradeproxy.book import store, writer
+from tradeproxy.book.book import Book
+from tradeproxy.book.builder import APPLY_ROWS, CHECKPOINT_WAIT, MAX_WAITS, READ_ROWS, WRITE_EVERY
 from tradeproxy.book.writer import WRITE_ROWS
 from tradeproxy.journal.wal_checkpoints import CHANGES
 
@@ -113,6 +114,25 @@ class CostTests(BookCase):
                 threads.run()
             self.clock.pump([CHECKPOINT_WAIT] * (MAX_WAITS if has_hung else 1))
             self.assertEqual(self.stored_cursor(), self.book.cursor)
+
+    def test_build_goes_on_during_a_checkpoint(self) -> None:
+        """A fifth of its time was spent waiting. It does not go on for ever: the memory is full."""
+        self.patch(writer, "BUILD_ROWS", 3 * READ_ROWS)
+        self.stop()
+        self.start(in_thread=Threads())
+        self.live(10 * READ_ROWS)
+        self.settle()
+        self.book.stop()
+        tables = self.journal.tables
+        assert tables is not None
+        tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
+        self.begin_checkpoint()
+        self.book = Book(self.account, self.clock, self.ticks)
+        self.book.start()
+        self.clock.advance(0)
+        self.assertEqual(self.book.seq, 6 * READ_ROWS)
+        self.build()
+        self.assert_is_account()
 
     def begin_checkpoint(self) -> None:
         """Change so many rows that a checkpoint is due."""

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from twisted.internet.task import Clock
 
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
 from tests.support.holdings import describe_strategy, group_holdings
 from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
+from tradeproxy.book import writer
 from tradeproxy.book.book import Book
-from tradeproxy.book.builder import WRITE_EVERY
+from tradeproxy.book.builder import READ_ROWS, WRITE_EVERY
 from tradeproxy.book.executions import read_activity, read_order_links
+from tradeproxy.book.fill_sql import clear_strategies
 from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.importing import ImportPage
+from tradeproxy.book.store import load_meta
 from tradeproxy.book.strategies import (
     ASSIGN_STEP,
     MAX_ASSIGNMENTS,
@@ -154,6 +160,41 @@ class KeptTests(SqliteCase):
         # What only the spool had is there, too.
         self.assertEqual(json.dumps(describe(self.strategies.book)), json.dumps(describe(plain)))
         self.assertGreater(number, 100)
+
+    def test_kill_between_the_transactions_of_a_write_applies_no_row_twice(self) -> None:
+        """While the book is built, the strategies are written before the rest.
+
+        A correction that was applied twice would be noted as one of an unknown fill: the next one
+        has replaced the id that it names.
+        """
+        self.patch(writer, "BUILD_ROWS", READ_ROWS)
+        corrections = [
+            report_fill(order("x"), new, "4", "2", event="trade_correct", previous_execution_id=old)
+            for old, new in pairwise("abcd")
+        ]
+        fill, random = report_fill(order("x"), "a", "5", "2"), Random(1)
+        others = [trade(random, number) for number in range(3 * READ_ROWS)]
+        first, later = others[: READ_ROWS - 2], others[READ_ROWS - 2 :]
+        self.publish(fill, corrections[0], *first, *corrections[1:], *later)
+        expected = describe(self.strategies.book)
+        self.book.stop()
+        tables = self.journal.tables
+        assert tables is not None
+        tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
+        tables.run(clear_strategies, writes=True)
+        clock = Clock()
+        self.book = Book(self.account, clock, Ticks())
+        self.book.start()
+        meta: dict[str, str] = {}
+        while not meta.get("cursor") or meta["strategies"] == meta["cursor"]:
+            call = clock.calls.pop(0)
+            call.called = 1
+            call.func()
+            meta = tables.run(load_meta)
+        self.assertTrue(self.book.is_building)
+        self.kill()
+        self.assertEqual(describe(self.strategies.book), expected)
+        self.assertEqual(self.strategies.book.notes, [])
 
     def test_assignment_by_hand_survives_a_kill(self) -> None:
         """It is in the journal's metadata, which other nodes read too."""

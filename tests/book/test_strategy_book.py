@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from random import Random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.book.strategy_frames import START, UUID, frame, order, read, report_fill
+from tests.support.holdings import describe_strategy, group_holdings
 from tradeproxy.book.fill_records import Opening
 from tradeproxy.book.fill_store import FillStore
 from tradeproxy.book.lots import ZERO, FillKey
 from tradeproxy.book.strategy_book import (
+    KEEP_EVERY,
     MAX_NOTES,
     MAX_UNBOOKED,
     UNKNOWN_FILL,
@@ -18,6 +22,15 @@ from tradeproxy.book.strategy_book import (
 )
 from tradeproxy.journal.tables import TemporaryTables
 from tradeproxy.wire.strategy_rule import MAX_STRATEGIES, BeforeDash, parse_rule
+from tradeproxy.wire.trade_date import trade_date
+
+
+def describe(book: StrategyBook) -> list[dict[str, Any]]:
+    """Return all that a book says."""
+    while book.work(1000):
+        pass
+    day = trade_date(START)
+    return [describe_strategy(name, own, day, {}) for name, own in group_holdings(book).items()]
 
 
 class StrategyBookTests(SynchronousTestCase):
@@ -150,6 +163,42 @@ class StrategyBookTests(SynchronousTestCase):
         bust = frame("trade_bust", order("1"), execution_id="c", previous_execution_id="b")
         self.take(bust)
         self.assertEqual(self.quantities(), {})
+
+    def test_bust_of_a_new_fill_applies_few_fills_again(self) -> None:
+        """All of its strategy and symbol were applied again: 20 ms for 1,500 of them."""
+        count = 10 * KEEP_EVERY
+        for number in range(count):
+            self.take(report_fill(order(f"{number}"), f"{number}", "1", "2", minute=number))
+        self.assertEqual(self.quantities(), {"alpha": f"{count}"})
+        for last in (f"{count - 1}", f"{count - 2}"):
+            self.take(frame("trade_bust", order(last), execution_id=last))
+            self.assertFalse(self.book.work(KEEP_EVERY + 1))
+        self.assertEqual(self.quantities(), {"alpha": f"{count - 2}"})
+
+    def test_holdings_that_go_on_from_copies_are_those_of_all_fills(self) -> None:
+        """Fills come late, and any of them may be undone, corrected or moved."""
+        random = Random(3)
+        for number in range(12 * KEEP_EVERY):
+            minute = number - random.choice((0, 0, 0, 0, 1, 40))
+            side, price = random.choice(("buy", "sell")), f"{random.randrange(1, 9)}"
+            about = order(f"{number}", random.choice(("alpha-1", "b-1")), side=side)
+            self.take(report_fill(about, f"{number}", "3", price, minute=minute))
+            other = f"{number - min(int(random.expovariate(0.03)), number)}"
+            match random.randrange(20):
+                case 0:
+                    self.take(frame("trade_bust", order(other), execution_id=other))
+                case 1:
+                    kind = "trade_correct"
+                    self.take(report_fill(order(other), other, "2", "5", event=kind))
+                case 2:
+                    self.book.orders.assign(other, random.choice(("alpha", "b")))
+                case 3:
+                    self.book.work(random.randrange(100))
+            if number % KEEP_EVERY == 0:
+                self.tables.run(self.store.save, writes=True)
+                self.store.clear_changes()
+                fresh = StrategyBook(FillStore(self.tables), BeforeDash(), self.count)
+                self.assertEqual(describe(self.book), describe(fresh))
 
     def test_correction_after_a_bust_books_the_fill_again(self) -> None:
         """Alpaca has sent both for one execution, under one event id."""

@@ -19,10 +19,11 @@ from tradeproxy.book.state import BookState
 from tradeproxy.book.strategies import Strategies
 from tradeproxy.book.writer import BookWriter
 from tradeproxy.hub.account import Account
+from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import Row, Tables, TrimmedError, UnreadableError
 from tradeproxy.journal.tables import TemporaryTables
-from tradeproxy.wire.position import LastEvents
+from tradeproxy.wire.position import AfterId, LastEvents
 from tradeproxy.wire.strategy_rule import StrategyRule
 
 WRITE_EVERY = 5.0
@@ -118,6 +119,7 @@ class BookBuilder:
         self._temporary: TemporaryTables | None = None
         self._tables: Tables | None = None
         self._after = 0
+        self._strategies_seq = 0  # the strategies have the rows up to this one: see BookWriter
         self._planned: IDelayedCall | None = None
         self._is_late = False  # `catch_up` has left rows to the next step
         self._write_at = 0.0  # when few changes are written
@@ -270,10 +272,19 @@ class BookBuilder:
             self.state = BookState(self._load_family, self.tail.position, next_num)
             self.state.high = int(meta.get("high", "0"))
             self._after, self.phase = 0, Phase.LOADING
+            self._strategies_seq = self._find_row(meta.get("strategies", cursor or ""))
         else:
+            self._strategies_seq = 0
             self.state = BookState(self._load_family, self.tail.position)
             self.phase = Phase.CLEARING
         self.writer.begin(self.tables, self.state, self.strategies)
+
+    def _find_row(self, cursor: str) -> int:
+        """Return the number of the row before a stored cursor; 0 if the log does not have it."""
+        try:
+            return locate(self.account, AfterId(cursor))
+        except UnrecoverablePositionError:
+            return 0
 
     def _load(self) -> None:
         after = self._after
@@ -308,6 +319,7 @@ class BookBuilder:
             return
         if self.phase is Phase.BUILDING:
             self.phase = Phase.CURRENT
+            self.writer.is_building = False
             self.state.orders.forget_seen()
             if self.strategies is not None:
                 self.strategies.records.forget_seen()
@@ -367,7 +379,7 @@ class BookBuilder:
 
     def _apply_to_strategies(self, row: Row, event: BookEvent) -> None:
         """Apply a row to the strategies. Raises UnreadableError or sqlite3.Error: it waits then."""
-        if self.strategies is None:
+        if self.strategies is None or row.seq <= self._strategies_seq:
             return
         try:
             self.strategies.apply(row, event, self.state.high)

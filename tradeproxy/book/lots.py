@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import MutableSequence
+from copy import copy
 from datetime import date
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from typing import NamedTuple
@@ -145,6 +146,17 @@ class Holding:
     def skip(self, key: FillKey) -> None:
         """Pass a fill that does not count."""
         self.last = key
+
+    def is_before(self, key: FillKey) -> bool:
+        """Whether every fill that was applied or passed is older than this one."""
+        return self.last is None or self.last < key
+
+    def copy(self) -> Holding:
+        """Return what is here now: other trades can be applied to it."""
+        other = Holding()
+        for name in self.__slots__:
+            setattr(other, name, copy(getattr(self, name)))
+        return other
 
     def realized_on(self, day: date) -> Decimal:
         """Return what was realised on a trade date, in USD, before fees."""

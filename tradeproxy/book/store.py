@@ -6,7 +6,7 @@ Every function may raise sqlite3.Error. The caller's transaction is around them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 
 from msgspec import MsgspecError
@@ -72,6 +72,11 @@ def save(connection: sqlite3.Connection, state: BookState, cursor: str) -> None:
         "next_num": str(orders.next_num),
         "high": str(state.high),
     }
+    save_meta(connection, meta)
+
+
+def save_meta(connection: sqlite3.Connection, meta: Mapping[str, str]) -> None:
+    """Write short texts by key."""
     connection.executemany(_SAVE_META, meta.items())
 
 
