@@ -310,6 +310,18 @@ class OrderBackfillTests(ScriptedCase):
         self.assertTrue(self.backfill.has_left_out)
         self.assertEqual(self.account.dropped_frames[order_backfill.TOO_MANY], 1)
 
+    def test_check_leaves_events_beyond_the_maximum_to_the_next_one(self) -> None:
+        """No gap declares them, so nothing after them counts as complete."""
+        self.patch(order_backfill, "MAX_MADE_SIZE", 4_100_000)
+        self.miss_fills(order_size=1_000_000)
+        until = START + 100
+        found: list[tuple[int, int]] = []
+        for _ in range(3):
+            running = self.run_with(self.new_logging_backfill(slack=10 * SECOND), until)
+            self.wires.advance(5)
+            found.append((len(self.made), self.successResultOf(running)))
+        self.assertEqual(found, [(4, BEGIN), (8, BEGIN), (10, until)])
+
     def test_event_that_comes_between_parts_is_not_made_again(self) -> None:
         """An order was not compared again once the delivery of many events had begun.
 
@@ -336,9 +348,9 @@ class OrderBackfillTests(ScriptedCase):
         self.made.append(event)
         self.log(replace(event, payload=with_mark(event.payload, Recovered.ORDERS)))
 
-    def new_logging_backfill(self) -> OrderBackfill:
+    def new_logging_backfill(self, slack: int = 0) -> OrderBackfill:
         return OrderBackfill(
-            self.account, self.rest, self.clock, self.open_orders, self.deliver_and_log, slack=0
+            self.account, self.rest, self.clock, self.open_orders, self.deliver_and_log, slack
         )
 
     def miss_fill_and_cancellation(self) -> None:

@@ -192,6 +192,8 @@ class OrderBackfill:
                 if changed:
                     kept = [data for data in missed if data["order"]["id"] not in changed]
                     missed = _sort(chain(kept, *map(find, sorted(changed))))
+        if self._slack and self._made > MAX_MADE_SIZE:
+            return begin  # no gap declares what is left out: the next check finds it
         return begin if is_behind else until
 
     def _deliver_part(self, missed: deque[Document]) -> None:
