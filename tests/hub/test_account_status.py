@@ -28,6 +28,7 @@ class UpstreamStatusTests(SynchronousTestCase):
         account = Account("paper", memory_journal(clock), clock)
         up, down = account.mark_upstream_up, account.mark_upstream_down
         self.assertEqual(account.upstream, UpstreamStatus(False, "not connected yet", 1000.0))
+        self.assertIsNone(account.next_attempt)
         steps: list[tuple[str, Callable[[], None], UpstreamStatus]] = [
             (
                 "the first attempt fails",
