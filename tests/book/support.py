@@ -67,7 +67,7 @@ def describe(book: Book) -> dict[str, Any]:
         "strategies": snapshot.strategies,
         "orders": orders,
         "events": events,
-        "timelines": {order.id: book.timeline(order.id, 0, 100) for order in orders},
+        "timelines": {order.id: book.timeline(order.id, 0, 100).entries for order in orders},
     }
 
 
@@ -174,6 +174,6 @@ class BookCase(SqliteCase):
         self.assertEqual(len(described["fills"]), min(trading.fills, 50))
         for order_id, expected in trading.timelines.items():
             found_events = [
-                (entry.kind, entry.status) for entry in self.book.timeline(order_id, 0, 100)
+                (entry.kind, entry.status) for entry in self.book.timeline(order_id, 0, 100).entries
             ]
             self.assertEqual(found_events, expected, order_id)

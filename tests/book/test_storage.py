@@ -282,7 +282,7 @@ class TrimTests(BookCase):
         page = self.book.orders(OrderQuery(OrderScope.ALL), None, 100)
         self.assertIsNone(page.next)
         for view in page.orders:
-            last = max(entry.seq for entry in self.book.timeline(view.id, 0, 100) or [view])
+            last = max(entry.seq for entry in self.book.timeline(view.id, 0, 100).entries or [view])
             self.assertTrue(view.is_open or last >= self.journal.first, view)
         tables = self.journal.tables
         assert tables is not None
@@ -384,4 +384,4 @@ class SearchTests(BookCase):
         assert view is not None
         self.assertEqual(view.parent_id, parent)
         self.assertIsNone(self.book.order("no such order"))
-        self.assertEqual(self.book.timeline("no such order", 0, 10), ())
+        self.assertEqual(self.book.timeline("no such order", 0, 10).entries, ())

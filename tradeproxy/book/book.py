@@ -26,7 +26,7 @@ from tradeproxy.book.views import (
     OrdersPage,
     OrderView,
     PositionView,
-    TimelineEntry,
+    TimelinePage,
 )
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import UnreadableError
@@ -198,10 +198,11 @@ class Book:
         """Return an order, or a leg, by its id; None if it is unknown. Raises UnreadableError."""
         return self._ask(lambda reader: reader.order(order_id))
 
-    def timeline(self, order_id: str, after: int, limit: int) -> tuple[TimelineEntry, ...]:
+    def timeline(self, order_id: str, after: int, limit: int) -> TimelinePage:
         """Return events of an order or a leg behind row `after`, oldest first.
 
-        `limit` is how many rows are read. Raises UnreadableError.
+        `limit` is how many rows are read. A page may be short or empty: then `next` is set, and a
+        call in another turn continues. Raises UnreadableError.
         """
         return self._ask(lambda reader: reader.timeline(order_id, after, limit))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import islice
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from tradeproxy.wire.amount import parse_amount
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, read_time
 
 MAX_LEGS = 16
-"""Legs of an order that are read. Alpaca allows four."""
+"""Legs of an order, and positions of an event, that are read. Alpaca allows four legs."""
 
 NOTHING = Raw(b"")
 _NO_QUANTITIES: Mapping[str, str] = MappingProxyType({})
@@ -200,12 +201,18 @@ def read_event(payload: bytes) -> BookEvent | None:
         data.qty or "",
         data.price or "",
         data.position_qty or "",
-        data.position_qtys or _NO_QUANTITIES,
+        _take_first(data.position_qtys or _NO_QUANTITIES),
         read_order(bytes(data.order)) if data.order else None,
         () if data.legs is None else tuple(map(_read_leg, data.legs[:MAX_LEGS])),
         bool(frame.recovered),
         data,
     )
+
+
+def _take_first(quantities: Mapping[str, str]) -> Mapping[str, str]:
+    if len(quantities) <= MAX_LEGS:
+        return quantities
+    return dict(islice(quantities.items(), MAX_LEGS))
 
 
 def _read_leg(leg: _Leg) -> LegFill:
@@ -221,7 +228,11 @@ def read_data(payload: bytes) -> bytes:
 
 
 def read_order(document: bytes) -> BookOrder | None:
-    """Return the fields of an order object; None without an id."""
+    """Return the fields of an order object and its legs; None without an id."""
+    return _read_order(document, MAX_LEGS)
+
+
+def _read_order(document: bytes, max_legs: int) -> BookOrder | None:
     try:
         order = _ORDER.decode(document)
     except (DecodeError, RecursionError):
@@ -243,13 +254,14 @@ def read_order(document: bytes) -> BookOrder | None:
         order.asset_class or "",
         document,
         order,
-        _read_legs(order.legs) if order.legs else (),
+        _read_legs(order.legs[:max_legs]) if order.legs else (),
         bool(order.replaces or order.replaced_by),
     )
 
 
 def _read_legs(legs: list[Raw]) -> tuple[BookOrder, ...]:
-    return tuple(order for leg in legs[:MAX_LEGS] if (order := read_order(bytes(leg))) is not None)
+    # A leg has no legs at Alpaca. With those, each level would be a copy of all levels below it.
+    return tuple(order for leg in legs if (order := _read_order(bytes(leg), 0)) is not None)
 
 
 # What msgspec or the types above reject: a number instead of text, NaN, a long word.
@@ -262,8 +274,9 @@ def _load_loosely(document: bytes) -> dict[str, Any]:
     """
     try:
         loaded = json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
-        text = json.dumps(loaded, ensure_ascii=False)
-        loaded = decode(text.encode("utf-8", "replace"))
+        if b"\\u" in document or not document.isascii():
+            text = json.dumps(loaded, ensure_ascii=False)
+            loaded = decode(text.encode("utf-8", "replace"))
     except (ValueError, RecursionError, DecodeError):
         return {}
     return loaded if isinstance(loaded, dict) else {}
@@ -278,7 +291,7 @@ def _clean_data(data: dict[str, Any]) -> ReportedEvent:
         order=Raw(encode(order)) if isinstance(order, dict) else NOTHING,
         legs=[
             _Leg(**_clean_words(leg, _Leg.__struct_fields__))
-            for leg in (legs if isinstance(legs, list) else ())
+            for leg in (legs[:MAX_LEGS] if isinstance(legs, list) else ())
             if isinstance(leg, dict)
         ],
     )
@@ -288,7 +301,7 @@ def _clean_order(order: dict[str, Any]) -> ReportedOrder:
     legs = order.get("legs")
     return ReportedOrder(
         **_clean_words(order, _WORDS_OF_ORDER),
-        legs=[Raw(encode(leg)) for leg in legs] if isinstance(legs, list) else None,
+        legs=[Raw(encode(leg)) for leg in legs[:MAX_LEGS]] if isinstance(legs, list) else None,
     )
 
 

@@ -18,6 +18,7 @@ from tradeproxy.book.views import (
     OrdersPage,
     OrderView,
     TimelineEntry,
+    TimelinePage,
 )
 from tradeproxy.journal.base import Log, Row, Tables
 
@@ -26,6 +27,9 @@ MAX_EXAMINED = 500
 
 MAX_FOUND = 100
 """Orders or events that one call returns: each is a row of the log to read."""
+
+MAX_BYTES = 256 * 1024
+"""Bytes of orders and rows behind which a question reads no further one."""
 
 
 class BookReader:
@@ -39,6 +43,7 @@ class BookReader:
         self._state = state
         self._orders = state.orders
         self._run = tables.run
+        self._bytes = 0  # that were read for this question
 
     # Orders.
 
@@ -66,8 +71,9 @@ class BookReader:
     def read_document(self, entry: OrderEntry) -> bytes | None:
         """Return the JSON of one order; None if its row is no longer stored."""
         if entry.document is not None:
+            self._bytes += len(entry.document)
             return entry.document
-        row = self._journal.row(entry.seq) if entry.seq else None
+        row = self._read_row(entry.seq) if entry.seq else None
         return None if row is None or row.payload is None else find_order(row.payload, entry.id)
 
     def orders(self, query: OrderQuery, after: OrderKey | None, limit: int) -> OrdersPage:
@@ -81,8 +87,8 @@ class BookReader:
         for examined, entry in enumerate(entries, 1):
             if _matches(entry, query) and (view := self._listed(entry, query)) is not None:
                 views.append(view)
-                if len(views) == limit:
-                    return OrdersPage(tuple(views), _key(entry), examined)
+            if len(views) == limit or self._bytes >= MAX_BYTES:
+                return OrdersPage(tuple(views), _key(entry), examined)
         ended = len(entries) < MAX_EXAMINED and len(stored) < MAX_EXAMINED
         next_ = None if ended or not entries else _key(entries[-1])
         return OrdersPage(tuple(views), next_, len(entries))
@@ -124,24 +130,21 @@ class BookReader:
                 continue
             if (view := self.view(entry)) is not None:
                 views.append(view)
-                if len(views) == limit:
-                    return OrdersPage(tuple(views), _key(entry), len(roots))
+            if len(views) == limit or self._bytes >= MAX_BYTES:
+                return OrdersPage(tuple(views), _key(entry), len(roots))
         return OrdersPage(tuple(views), None, len(roots))
 
     # Events.
 
-    def timeline(self, order_id: str, after: int, limit: int) -> tuple[TimelineEntry, ...]:
-        """Return the events of an order behind row `after`, oldest first."""
-        nums = self._find_nums(order_id)
+    def timeline(self, order_id: str, after: int, limit: int) -> TimelinePage:
+        """Return the next events of an order, oldest first. A leg is not in all of its parent's."""
         limit = max(min(limit, MAX_FOUND), 1)
-        while True:
-            seqs = self._list_order_events(nums, after, limit)
-            found = (_read_entry(row, order_id) for row in self._rows(seqs))
-            entries = tuple(entry for entry in found if entry is not None)
-            # A leg may be in none of these rows of its parent.
-            if entries or len(seqs) < limit:
-                return entries
-            after = seqs[-1]
+        seqs = self._list_order_events(self._find_nums(order_id), after, limit)
+        rows, next_ = self._rows(seqs)
+        found = (_read_entry(row, order_id) for row in rows)
+        if next_ is None and len(seqs) == limit:
+            next_ = seqs[-1]
+        return TimelinePage(tuple(entry for entry in found if entry is not None), next_)
 
     def _list_order_events(self, nums: Sequence[int], after: int, limit: int) -> list[int]:
         stored = self._run(lambda sql: store.list_order_events(sql, nums, after, limit))
@@ -151,7 +154,8 @@ class BookReader:
     def events(self, query: EventQuery, before: int | None, limit: int) -> EventsPage:
         """Return the next rows of a search, newest first."""
         found, next_, examined = self._search(query, before, max(min(limit, MAX_FOUND), 1))
-        return EventsPage(tuple(self._rows(found)), next_, examined)
+        rows, last = self._rows(found)
+        return EventsPage(tuple(rows), next_ if last is None else last, examined)
 
     def count_events(self, query: EventQuery, before: int | None) -> EventCount:
         """Count the next rows of a search, without reading them."""
@@ -217,9 +221,21 @@ class BookReader:
         parent_id = next((entry.parent_id for entry in family if entry.id == order_id), None)
         return [entry.num for entry in family if entry.id in (order_id, parent_id)]
 
-    def _rows(self, seqs: Sequence[int]) -> list[Row]:
-        rows = (self._journal.row(seq) for seq in seqs)
-        return [row for row in rows if row is not None and row.payload is not None]
+    def _rows(self, seqs: Sequence[int]) -> tuple[list[Row], int | None]:
+        """Return rows up to MAX_BYTES, and the number of the last one if others are left."""
+        rows: list[Row] = []
+        for seq in seqs:
+            row = self._read_row(seq)
+            if row is not None and row.payload is not None:
+                rows.append(row)
+            if self._bytes >= MAX_BYTES and seq != seqs[-1]:
+                return rows, seq
+        return rows, None
+
+    def _read_row(self, seq: int) -> Row | None:
+        row = self._journal.row(seq)
+        self._bytes += 0 if row is None else len(row.payload or b"")
+        return row
 
 
 def _sort_key(entry: OrderEntry) -> tuple[int, str]:

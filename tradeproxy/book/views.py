@@ -130,6 +130,14 @@ class OrdersPage(Struct, frozen=True):
     """How many orders were looked at."""
 
 
+class TimelinePage(Struct, frozen=True):
+    """Some events of an order or a leg, oldest first."""
+
+    entries: tuple[TimelineEntry, ...]
+    next: int | None
+    """What the next call takes as `after`; None at the end."""
+
+
 class EventQuery(Struct, frozen=True):
     """Which events are listed. Empty values and None do not restrict."""
 

@@ -16,9 +16,9 @@ sending    step: no bytes are left                     ended
 sending    the client does not read                    the same, without steps
 sending    the client does not read for a minute       ended: the connection is aborted
 sending    the client does not read in three minutes   the same
-sending    the place is needed: see StatePages         the same
-working    the place is needed                         ended: the error is sent
-hashing    the place is needed                         the same
+sending    they are needed: see StatePages             the same
+working    the place or its bytes are needed           ended: the error is sent
+hashing    they are needed                             the same
 any        the client disconnects                      ended: the work is dropped
 """
 
@@ -28,6 +28,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
+from sys import getsizeof
 from typing import Any, NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -77,8 +78,16 @@ class Waiting(NamedTuple):
 class Content:
     """The bytes of an answer, in pieces. Answers may share it: then it is hashed once."""
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
+    def __init__(self, pieces: Sequence[bytes], *, owns: bool = True) -> None:
+        """Take the pieces.
+
+        Args:
+            pieces: all of them.
+            owns: whether they are of this answer alone. If not, they are in memory anyway.
+        """
         self.pieces = pieces
+        self.held = getsizeof(pieces) + (sum(map(getsizeof, pieces)) if owns else 0)
+        """Bytes of memory that are freed with it."""
         self.tag = b""
         """For the header ETag, once `hash_some` has returned True."""
         self._unhashed = _blocks(pieces, lambda: BLOCK_BYTES)
@@ -93,11 +102,13 @@ class Content:
         return len(blocks) < BLOCKS_PER_HASH_STEP
 
 
-Work: TypeAlias = "Generator[None, None, Content | Sequence[bytes] | Rejection]"
-"""Makes an answer, and yields after each step of it. The result is the answer's bytes, in pieces:
-references to what is in memory anyway."""
+Work: TypeAlias = "Generator[int | None, None, Content | Sequence[bytes] | Rejection]"
+"""Makes an answer, and yields after each step of it: the bytes that it holds now, None if these are
+as before. The result is the answer's bytes, in pieces."""
 
-WaitingWork: TypeAlias = "Generator[Waiting | None, None, Content | Sequence[bytes] | Rejection]"
+WaitingWork: TypeAlias = (
+    "Generator[Waiting | int | None, None, Content | Sequence[bytes] | Rejection]"
+)
 """The same. It may wait."""
 
 
@@ -113,6 +124,7 @@ class Answer:
         request: Request,
         work: WaitingWork,
         find_block_bytes: Callable[[str], int],
+        hold: Callable[[Answer, int], None],
         turns: Turns,
         clients: Clients,
         clock: IReactorTime,
@@ -123,6 +135,7 @@ class Answer:
             request: an admitted GET or HEAD; or POST, whose answer has no tag.
             work: makes the answer.
             find_block_bytes: returns the bytes of the next block for a client of this address.
+            hold: is called with the bytes that the answer holds. It may end any answer.
             turns: shared with other answers.
             clients: the connected clients.
             clock: for the stall timeout.
@@ -137,6 +150,7 @@ class Answer:
         self._known = _TAG.findall(b",".join(known))
         self._work = work
         self._find_block_bytes = find_block_bytes
+        self._hold = hold
         self._steps = self._run()
         self._waiting: Waiting | None = None
         self._turns = turns
@@ -210,7 +224,7 @@ class Answer:
         if self._has_ended or self._paused_at is not None:
             return
         try:
-            waiting = next(self._steps)
+            result = next(self._steps)
         except StopIteration:
             self._finish()
         except Exception:
@@ -221,10 +235,13 @@ class Answer:
                 self._send_error(FAILED)
                 self._finish()
         else:
-            if waiting is not None:
-                self._waiting = waiting
-                waiting.over.addCallback(self._go_on)
-            elif self._paused_at is None:
+            if isinstance(result, Waiting):
+                self._waiting = result
+                result.over.addCallback(self._go_on)
+                return
+            if result is not None:
+                self._hold(self, result)
+            if self._paused_at is None and not self._has_ended:
                 self._turns.schedule(self._step, self.host)
 
     def _go_on(self, _: Any) -> None:
@@ -232,13 +249,14 @@ class Answer:
         if not self._has_ended:
             self._turns.schedule(self._step, self.host)
 
-    def _run(self) -> Iterator[Waiting | None]:
+    def _run(self) -> Iterator[Waiting | int | None]:
         made = yield from self._work
         if isinstance(made, Rejection):
             self._send_error(made)
             return
         request, content = self._request, made if isinstance(made, Content) else Content(made)
         pieces = content.pieces
+        yield content.held
         if request.method == b"POST":
             request.setHeader(b"cache-control", b"no-store")
         elif (yield from self._is_known(content)):

@@ -47,7 +47,11 @@ from tradeproxy.wire.event import format_time
 from tradeproxy.wire.frame import extract_data
 
 MAX_ANSWERS = 128
-"""Answers that are under way at once. With MAX_PAGE_BYTES it bounds their memory."""
+"""Answers that are under way at once."""
+
+HELD_BYTES = 32 * 1024 * 1024
+"""Bytes that all of these hold in memory, from their first step until their clients have read them.
+What is in memory anyway does not count."""
 
 YIELD_AFTER = 2.0
 """Seconds without reading after which an answer gives way, if all places are taken."""
@@ -87,8 +91,9 @@ class StatePages:
         self._clients = clients
         self._clock = clock
         self._turns = Turns(clock)
-        self._under_way: dict[Answer, None] = {}  # the oldest first
+        self._under_way: dict[Answer, int] = {}  # the oldest first, and the bytes that each holds
         self._counts = Counter[str]()  # of these, by address
+        self._held = Counter[str]()  # their bytes, by address
 
     def render(
         self, request: Request, book: Book, page: StatePage, order_id: str | None, query: bytes
@@ -110,13 +115,19 @@ class StatePages:
     def begin(self, request: Request, work: WaitingWork) -> int | Rejection:
         """Answer an admitted request with what `work` makes, as `render` does."""
         answer = Answer(
-            request, _guard(work), self._find_block_bytes, self._turns, self._clients, self._clock
+            request,
+            _guard(work),
+            self._find_block_bytes,
+            self._hold,
+            self._turns,
+            self._clients,
+            self._clock,
         )
         is_full = len(self._under_way) >= MAX_ANSWERS
         other = self._choose_other(answer.host) if is_full else None
         if (is_full and other is None) or not answer.begin():
             return BUSY
-        self._under_way[answer] = None
+        self._under_way[answer] = 0
         self._counts[answer.host] += 1
         answer.is_closed.addCallback(lambda _: self._forget(answer))
         if other is not None:
@@ -127,10 +138,27 @@ class StatePages:
 
     def _forget(self, answer: Answer) -> None:
         if answer in self._under_way:
-            del self._under_way[answer]
+            self._held[answer.host] -= self._under_way.pop(answer)
             self._counts[answer.host] -= 1
             if not self._counts[answer.host]:
-                del self._counts[answer.host]
+                del self._counts[answer.host], self._held[answer.host]
+
+    def _hold(self, answer: Answer, size: int) -> None:
+        """Record how many bytes an answer holds. Beyond HELD_BYTES others give way, or itself.
+
+        That is one of the address that holds most: the one whose client has read nothing for
+        longest, or the newest.
+        """
+        if answer not in self._under_way:
+            return  # it is about to end
+        self._held[answer.host] += size - self._under_way[answer]
+        self._under_way[answer] = size
+        while self._held.total() > HELD_BYTES:
+            [(host, _)] = self._held.most_common(1)
+            holding = [each for each, held in self._under_way.items() if held and each.host == host]
+            other = max(reversed(holding), key=lambda each: each.stalled)
+            self._forget(other)
+            other.give_way(BUSY)
 
     def _find_block_bytes(self, host: str) -> int:
         """Return the bytes of the next block for an answer to this address."""
@@ -190,11 +218,11 @@ def _show_state(book: Book) -> Work:
         return BUILDING
     seq = book.seq
     while not book.prepare() or (pending := book.snapshot()).seq < seq:
-        yield
+        yield None
         if book.is_building or book.seq < seq:
             return BUILDING  # the log is another one, with smaller numbers
     while (snapshot := pending.made) is None:
-        yield
+        yield None
     if pending in _CONTENTS:
         return _CONTENTS[pending]
     pieces = [
@@ -208,20 +236,21 @@ def _show_state(book: Book) -> Work:
         *build_array("strategies", snapshot.strategies),
         b"}\n",
     ]
-    return _CONTENTS.setdefault(pending, Content(pieces))
+    return _CONTENTS.setdefault(pending, Content(pieces, owns=False))
 
 
 def _list_positions(book: Book) -> Work:
     yield from catch_up(book)
     while not book.prepare():
-        yield
+        yield None
     if book.is_building:
         return BUILDING
-    return [
+    pieces = [
         _head({"account": book.account.name}, book.is_complete),
         *build_array("positions", [position.document for position in book.positions()]),
         b"}\n",
     ]
+    return Content(pieces, owns=False)
 
 
 def _list_orders(book: Book, request: OrdersRequest) -> Work:
@@ -238,7 +267,7 @@ def _list_orders(book: Book, request: OrdersRequest) -> Work:
         is_full = len(documents) >= request.limit or size >= MAX_PAGE_BYTES
         if after is None or is_full or examined >= MAX_EXAMINED:
             break
-        yield
+        yield size
     return [
         _head({"account": book.account.name}, book.is_complete),
         *build_array("orders", documents),
@@ -251,20 +280,24 @@ def _show_order(book: Book, order_id: str, after: int) -> Work:
     order = book.order(order_id)
     if order is None:
         return Rejection(404, "there is no such order")
-    entries: list[TimelineEntry] = []
-    has_more = True
-    while has_more and len(entries) < MAX_TIMELINE:
-        found = book.timeline(order_id, after, STEP_ENTRIES)
-        entries += found
-        has_more = bool(found)
-        if found:
-            after = found[-1].seq
-            yield
+    document = order.document.rstrip()[:-1]
+    del order  # its JSON may be large
+    entries: list[bytes] = []
+    count = size = 0
+    next_: int | None = after
+    while next_ is not None and count < MAX_TIMELINE and size < MAX_PAGE_BYTES:
+        yield len(document) + size
+        page = book.timeline(order_id, next_, STEP_ENTRIES)
+        if page.entries:
+            entries.append(b",".join(map(_encode_entry, page.entries)))
+            count += len(page.entries)
+            size += len(entries[-1])
+        next_ = page.next
     return [
-        order.document.rstrip()[:-1],
+        document,
         b',"timeline":[',
-        b",".join(map(_encode_entry, entries)),
-        b'],"timeline_more":%b}\n' % encode_compact(has_more),
+        b",".join(entries),
+        b'],"timeline_more":%b}\n' % encode_compact(next_ is not None),
     ]
 
 
@@ -282,7 +315,7 @@ def _list_events(book: Book, request: EventsRequest) -> Work:
         is_full = len(documents) >= request.limit or size >= MAX_PAGE_BYTES
         if before is None or is_full or examined >= MAX_EXAMINED:
             break
-        yield
+        yield size
     total: int | None = None
     if request.before is None:  # only a page that began at the newest event may count all
         total = yield from _count_rest(book, request.query, before, examined, len(documents))

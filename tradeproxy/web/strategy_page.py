@@ -65,7 +65,7 @@ class _Page:
         """Whether no further strategy has room."""
         return len(self.documents) >= self._request.limit or self._size >= MAX_BYTES
 
-    def add(self, book: StrategyBook, name: str, after: str) -> Generator[None, None, None]:
+    def add(self, book: StrategyBook, name: str, after: str) -> Generator[int | None, None, None]:
         """Add a strategy, in steps: its positions behind the symbol `after` that have room.
 
         With `after` it continues that of the page before, which had its sums.
@@ -85,7 +85,7 @@ class _Page:
             self._size += len(positions[-1])
             last = symbol
             if self._is_step():
-                yield
+                yield self._size
         if after:
             head = encode_compact({"name": name, "continued": True})
         else:
@@ -96,7 +96,7 @@ class _Page:
         self.documents.append(b'%b,"positions":[%b]}' % (head[:-1], b",".join(positions)))
         self._size += len(head)
         if self._is_step():
-            yield
+            yield self._size
 
     def _is_step(self) -> bool:
         self._count += 1
@@ -107,7 +107,7 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
     """Make the page, in steps: what comes later in it may be newer. May raise UnreadableError."""
     yield from catch_up(book)
     while not book.prepare():
-        yield
+        yield None
     strategies = book.strategies
     if strategies is None or not strategies.is_current():
         return COMPUTING
@@ -130,7 +130,7 @@ def list_strategies(book: Book, request: StrategiesRequest) -> Work:
     differences: list[Document] = []
     for difference in list_differences(strategies.book, account, symbols):
         if difference is None:
-            yield
+            yield None
         elif len(differences) < MAX_DIFFERENCES:
             differences.append(difference)
     if book.strategies is not strategies or not strategies.book.is_current:
