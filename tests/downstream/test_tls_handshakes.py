@@ -27,7 +27,6 @@ from tradeproxy.downstream.handshake_limits import (
     HELLOS_PER_TURN,
     MAX_HANDSHAKE,
     PER_TURN,
-    ROOM_RETRY,
 )
 from tradeproxy.runtime import socket_limit
 from tradeproxy.web.site import build_site
@@ -316,7 +315,7 @@ class TlsHandshakesTests(SynchronousTestCase):
         self.kernel.turn(2)
         for client in self.connect(30):
             client.send(client.make_hello()[:1])
-        self.kernel.advance(ROOM_RETRY)
+        self.kernel.advance(0.05)
         self.finish(newcomer)
         newcomer.tls.send(REQUEST)
         newcomer.send(newcomer.tls.bio_read(MAX_HANDSHAKE))

@@ -167,6 +167,10 @@ class WhenDueTests(ThreadedCase):
 
     def test_thread_that_never_comes_bounds_log(self) -> None:
         """All threads may wait for a network file system. Then COMMIT does it, as before."""
+        assert self.journal.tables is not None
+        query = "PRAGMA wal_autocheckpoint"
+        pages = self.journal.tables.run(lambda sql: sql.execute(query).fetchone())
+        self.assertEqual(pages, (8000,))
         for _ in range(3 * MAX_PAGES // 1000):
             self.append(1000)
         self.assertLess(self.log_size(), 1.25 * MAX_PAGES * 4096)
