@@ -134,6 +134,9 @@ class DamagedLogTests(NodesCase):
             newcomer = self.start_node()
             self.advance(LEASE + 1)
             self.assertTrue(newcomer.is_streaming, key)
+            # Or the outcome of a gap would count them as missed.
+            found = [newcomer.journal.has(each) for each in (execution, event(4), event(6))]
+            self.assertEqual(found, [True, True, False], key)
             newcomer.account.publish(execution)
             newcomer.publish(4, 5, 6)
             self.assertEqual(newcomer.subscriber.seqs, [6], key)

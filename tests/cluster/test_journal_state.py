@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.support.journals import event, event_id_of, time_of
 from tests.support.nodes import METADATA_KEY, STREAM_KEY, NodesCase
 from tests.support.redisjournals import leading_journal
-from tests.support.redislog import Command, done
+from tests.support.redislog import Command, ReplyDelay, done
 from tradeproxy.cluster import scripts
+from tradeproxy.cluster.leadership import LEASE
 from tradeproxy.journal.base import Batch
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.runtime.dates import Dates
@@ -168,13 +169,44 @@ class TrimmedLogTests(NodesCase):
         self.assertEqual(self.count_trims(2 * TRIM_EVERY), 1)
         self.assertEqual(self.redis.execute("XRANGE", STREAM_KEY, "-", "50-0"), [])
 
+    def test_trim_does_not_save_the_time_of_an_unwritten_event(self) -> None:
+        """After a crash the gap began at that event's time, as if the log had it."""
+        leader = self.start_node(max_events=10)
+        leader.publish(*range(1, 21))
+        self.redis.execute("SCRIPT", "LOAD", scripts.TRIM.source)
+        self.advance(1)
+        ReplyDelay(leader.command_client)
+        leader.publish(21)
+        leader.publish(22)
+        self.assertEqual(self.count_trims(1.5), 1)
+        leader.kill()
+        node = self.start_node()
+        self.advance(LEASE)
+        self.assertEqual((node.journal.first, node.journal.last), (12, 21))
+        node.account.mark_upstream_up()
+        [gap] = node.account.gaps
+        self.assertEqual(gap.begin, time_of(21))
+
+    def test_trim_of_an_earlier_epoch_changes_nothing(self) -> None:
+        """Redis may have lost the script, so the command is sent again: then it comes late."""
+        leader = self.start_node(max_events=10)
+        leader.journal.identify("one")
+        leader.publish(*range(1, 21))
+        token, epoch = leader.journal.outbox.token, leader.journal.epoch
+        assert token is not None
+        leader.journal.identify("two")
+        leader.publish(*range(21, 24))
+        before = self.redis.dump()
+        done(leader.journal.redis_log.trim(token, epoch, 21, {"trimmed": "21"}))
+        self.assertEqual(self.redis.dump(), before)
+
     def test_node_at_end_of_log_without_rows_reads_on(self) -> None:
         """The former version trimmed the last event too."""
         leader, node = self.start_node(), self.start_node()
         leader.publish(1, 2)
         token = leader.journal.outbox.token
         assert token is not None
-        done(leader.journal.redis_log.trim(token, 2, {"trimmed": "2"}))
+        done(leader.journal.redis_log.trim(token, leader.journal.epoch, 2, {"trimmed": "2"}))
         node.cut()
         node.restore()
         self.advance(1)

@@ -12,6 +12,7 @@ from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
 from tradeproxy.cluster.redis_log import EventEntry
 from tradeproxy.cluster.roll_call import CALL_TIME
+from tradeproxy.journal.metadata import OPEN_SINCE, REMEMBERED
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
@@ -92,6 +93,52 @@ class LogWithoutEventTests(LostLogCase):
         self.redis.execute("DEL", METADATA_KEY)
         self.leader.kill()
         self.assert_gap(self.node, self.log_began)
+
+    def test_unwritten_events_are_missing_if_leader_dies_as_new_log_begins(self) -> None:
+        """The new log said that it was complete, and the events waited behind its beginning."""
+        account = self.leader.account
+        account.mark_upstream_up()
+        self.leader.publish(1)
+        account.mark_upstream_down("lost")
+        self.advance(600)
+        account.mark_upstream_up()
+        self.leader.cut()
+        account.publish_recovered(event(2))
+        account.completeness.check_through(time_of(600))
+        account.settle_gap(GapOutcome.RECOVERED)
+        self.leader.publish(601)
+        self.redis.flush()
+        self.redis.on_command = self.lose_reply_to_beginning
+        self.leader.restore()
+        self.leader.kill()
+        self.redis.on_command = lambda _: None
+        newcomer = self.start_node()
+        gap = self.await_stream(newcomer)
+        assert gap is not None
+        self.assertEqual(gap.begin, time_of(2) - 1)
+        self.assertFalse(newcomer.journal.has(event(2)))
+
+    def lose_reply_to_beginning(self, command: Command) -> None:
+        """Lose the leader's connection once a log has begun."""
+        if command[1] == scripts.BEGIN_EPOCH.source:
+            self.leader.command_client.lose_reply()
+
+    def test_new_log_with_events_that_waited_is_complete(self) -> None:
+        """The next history must not bring what was made of orders: the horizon covers that."""
+        self.leader.account.mark_upstream_up()
+        self.leader.publish(1)
+        self.advance(9)
+        self.leader.cut()
+        self.leader.publish(2)
+        self.leader.account.completeness.supersede_history(time_of(5))
+        self.redis.flush()
+        self.leader.restore()
+        self.advance(1)
+        self.assertEqual(self.leader.subscriber.seqs, [1, 2])
+        self.assertIsNone(self.leader.journal.get_metadata(OPEN_SINCE))
+        self.assertIsNone(self.redis.execute("HGET", METADATA_KEY, REMEMBERED + OPEN_SINCE))
+        for member in (self.leader, self.start_follower()):
+            self.assertEqual(member.journal.dedup_horizon, time_of(5))
 
     def test_leader_that_goes_on_has_no_gap(self) -> None:
         """It has missed nothing."""

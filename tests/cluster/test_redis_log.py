@@ -198,7 +198,7 @@ class RedisLogTests(LogCase):
         done(self.log.write(self.token, 1, events(1, 3), {}, ""))
         self.assertEqual(sorted(done(self.log.read_state(0, "e0")).delivered), sorted(delivered))
         self.assertEqual(done(self.log.read_state(0, METADATA["epoch"])).delivered, [])
-        done(self.log.trim(self.token, 3, {**METADATA, "trimmed": "3"}))
+        done(self.log.trim(self.token, METADATA["epoch"], 3, {**METADATA, "trimmed": "3"}))
         self.assertEqual(done(self.log.read_state(0)).delivered, [])
 
     def test_begin_epoch_empties_log_and_continues_numbers(self) -> None:
@@ -236,7 +236,7 @@ class RedisLogTests(LogCase):
         self.begin_log()
         for n in (1, 2, 3):
             done(self.log.write(self.token, 1, events(n), {}, "up"))
-        done(self.log.trim(self.token, 2, {"trimmed": "2"}))
+        done(self.log.trim(self.token, METADATA["epoch"], 2, {"trimmed": "2"}))
         self.assertEqual([entry.id for entry in self.read_entries()], [b"3-0", b"3-1"])
         self.assertEqual(
             done(self.log.write(self.token, 1, events(2, 3), {}, "down")), WriteResult(4, 1)
@@ -248,7 +248,7 @@ class RedisLogTests(LogCase):
         self.begin_log()
         for n in (1, 2, 3):
             done(self.log.write(self.token, 1, events(n), {}, "up"))
-        done(self.log.trim(self.token, 3, {"trimmed": "3"}))
+        done(self.log.trim(self.token, METADATA["epoch"], 3, {"trimmed": "3"}))
         self.assertEqual(self.redis.execute("XLEN", STREAM_KEY), 0)
         self.assertEqual(
             done(self.log.write(self.token, 1, events(3), {}, "down")), WriteResult(4, 0)

@@ -11,6 +11,7 @@ from tradeproxy.cluster.tailer import NO_LOG
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.journal.metadata import OPEN_SINCE
+from tradeproxy.runtime.dates import CONFIRM_AFTER, Dates
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.position import AfterId, FromTime
 from tradeproxy.wire.proxy_status import GapOutcome
@@ -93,6 +94,60 @@ class ReplacedLogTests(NodesCase):
             self.assertEqual(member.subscriber.seqs, [1, 2, 3, 4, 5])
             self.assertEqual(member.rows, [(5, event(5).payload)])
         self.assertEqual(locate(leader.account, AfterId(event_id_of(4))), 4)
+
+    def test_metadata_saved_during_outage_is_not_written_over_that_of_new_log(self) -> None:
+        """It had the dedup horizon of the lost log, or none: events before the gap came twice.
+
+        The first log has no horizon, the second one that of the first one's loss.
+        """
+        self.advance(20)
+        account = self.leader.account
+        account.mark_upstream_up()
+        for last in (2, 5):
+            account.mark_upstream_down("lost")
+            account.mark_upstream_up()
+            self.leader.publish(last + 1, last + 2)
+            self.cut_all()
+            account.set_metadata("note", str(last))
+            self.redis.flush()
+            self.restore_all()
+            fresh = self.start_follower()
+            self.assertEqual(fresh.journal.dedup_horizon, time_of(last))
+            self.assertEqual(fresh.journal.complete_from, self.leader.journal.complete_from)
+            self.assertEqual(fresh.journal.get_metadata("note"), str(last))
+            account.settle_gap(GapOutcome.RECOVERED)
+            self.leader.publish(last + 3)
+        for member in self.members:
+            member.kill()
+        newcomer = self.start_node()
+        self.advance(LEASE)
+        self.assertTrue(newcomer.is_streaming)
+        newcomer.publish(*[n for n in range(1, 9) if not newcomer.journal.has(event(n))])
+        self.assertEqual(newcomer.subscriber.payloads, [])
+
+    def test_beginning_corrected_during_outage_is_not_written_over_that_of_new_log(self) -> None:
+        """A client that asked for a time before the new log got 200, and not all events."""
+        for member in self.members:
+            member.stop()
+        self.advance(LEASE)
+        self.redis.flush()
+        dates = Dates(self.clock.seconds, lambda: self.clock.seconds() - 3600)
+        leader = self.start_node(dates=dates)
+        self.assertTrue(leader.is_leader)
+        dates.observe(self.clock.seconds())
+        self.advance(CONFIRM_AFTER + 1)
+        leader.cut()
+        dates.observe(self.clock.seconds())
+        before = leader.journal.complete_from
+        leader.account.correct_times()
+        corrected = leader.journal.complete_from
+        self.assertGreater(corrected, before)
+        self.redis.flush()
+        leader.restore()
+        self.advance(1)
+        self.assertGreater(leader.journal.complete_from, corrected)
+        fresh = self.start_follower()
+        self.assertEqual(fresh.journal.complete_from, leader.journal.complete_from)
 
     def test_follower_that_begins_new_log_keeps_open_gap(self) -> None:
         """Leader and Redis were lost together; events after the gap began are known."""
@@ -342,6 +397,7 @@ class ReplacedLogTests(NodesCase):
         self.leader.journal.identify("one")
         self.leader.cut()
         self.leader.publish(7)
+        self.leader.journal.set_metadata("note", "of one")
         self.assertTrue(self.leader.journal.identify("two"))
         self.assertEqual(self.leader.journal.open_orders(), [])
         self.assertIsNone(self.leader.journal.order(order_id_of(1)))
@@ -351,6 +407,7 @@ class ReplacedLogTests(NodesCase):
         self.leader.restore()
         self.advance(1)
         self.assertEqual(self.leader.journal.get_metadata("complete from"), "7")
+        self.assertIsNone(self.start_follower().journal.get_metadata("note"))
         for member in self.members:
             self.assertEqual(member.rows, [(3, event(2).payload), (4, event(8).payload)])
             self.assertFalse(member.subscriber.is_aborted)

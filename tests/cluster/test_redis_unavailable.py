@@ -218,7 +218,7 @@ class FencingTests(NodesCase):
         before = self.redis.dump()
         for write in (
             log.write(token, 1, events(3), {"horizon": "1"}, "{}"),
-            log.trim(token, 1, {"trimmed": "1"}),
+            log.trim(token, leader.journal.epoch, 1, {"trimmed": "1"}),
             log.release(token),
         ):
             self.assertIsNone(done(write))

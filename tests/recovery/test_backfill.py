@@ -33,7 +33,7 @@ class BackfillTestCase(ScriptedCase):
     def setUp(self) -> None:
         super().setUp()
         self.found: list[tuple[Event, Recovered]] = []
-        self.synthetic = SyntheticEvents(self.journal)
+        self.synthetic = SyntheticEvents(self.journal, self.clock)
         self.clock.advance(self.age)
         self.begin = self.now
         self.account.completeness.check_through(self.begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.book.support import make_snapshot
 from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
 from tests.support.ticks import Ticks
 from tradeproxy.book.book import Book
+from tradeproxy.book.seeding import Seed
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.recovery import book_seed
 from tradeproxy.simulator.faults import FaultKind
@@ -153,6 +155,28 @@ class SeedTests(BookCase):
         self.assertIn(
             "they have more than 1 positions", "\n".join(map(str, map(formatEvent, logs)))
         )
+
+    def test_large_orders_are_taken_few_at_a_time(self) -> None:
+        """A turn took 25 of them, whatever their size."""
+        documents = [{"id": f"{n}", "status": "new", "note": "x" * 400_000} for n in range(8)]
+        taken: list[int] = []
+        take = self.book.seeding.take_orders
+
+        def take_orders(seed: Seed, orders: Iterable[bytes]) -> None:
+            found = list(orders)
+            taken.append(len(found))
+            take(seed, found)
+
+        self.patch(self.book.seeding, "take_orders", take_orders)
+        self.override(
+            lambda request: (
+                json.dumps(documents).encode() if request.path == b"/v2/orders" else None
+            )
+        )
+        self.check_again()
+        self.assertEqual(taken[:3], [3, 3, 2])
+        self.assertEqual(max(taken), 3)
+        self.assertEqual(self.open_orders(), [f"{n}" for n in range(8)])
 
     def test_odd_text_in_a_position_does_not_end_the_comparison(self) -> None:
         """Neither has a form in JSON in UTF-8: the answer raised, so the book had no position."""

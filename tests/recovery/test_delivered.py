@@ -6,14 +6,18 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.properties import examples
 from tradeproxy.recovery.delivered import (
     Delivered,
     DeliveredEvent,
     QuantityRange,
     parse_decimal,
     read_delivered_event,
+    subtract_all,
     summarize_delivered,
 )
 from tradeproxy.wire.event import OrderState, format_time
@@ -141,3 +145,29 @@ class DeliveredTests(SynchronousTestCase):
             read = build_event("fill", filled, qty, BEGIN)
             self.assertEqual(read.unreadable, name)
             self.assertEqual(read.fill is None, name is not None or qty is None)
+
+
+RANGES = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(
+    lambda ends: QuantityRange(Decimal(min(ends)), Decimal(max(ends)))
+)
+
+
+def list_units(part: QuantityRange) -> list[int]:
+    """Return the whole numbers at which a unit of this part begins."""
+    return list(range(int(part.start), int(part.end)))
+
+
+class SubtractAllTests(SynchronousTestCase):
+    """A range without others."""
+
+    @examples(200)
+    @given(RANGES, st.lists(RANGES, max_size=6))
+    def test_parts_are_what_no_other_range_has(
+        self, whole: QuantityRange, removed: list[QuantityRange]
+    ) -> None:
+        """The ranges may overlap, touch, be empty, and come in any order."""
+        parts = subtract_all(whole, removed)
+        gone = {unit for each in removed for unit in list_units(each)}
+        rest = [unit for unit in list_units(whole) if unit not in gone]
+        self.assertEqual([unit for part in parts for unit in list_units(part)], rest)
+        self.assertTrue(all(list_units(part) for part in parts))

@@ -11,6 +11,7 @@ from tests.recovery.scripted_case import (
     FILLS,
     HISTORY,
     ScheduleTestCase,
+    build_order,
 )
 from tests.recovery.test_recovery import OrderRecordingJournal
 from tests.upstream.support import never, status
@@ -82,6 +83,19 @@ class GapTests(ScheduleTestCase):
         self.assertEqual(self.gap_state, (GapOutcome.LOST, 0))
         [*_, gap] = self.account.gaps
         self.assertEqual(gap.reason, "an event of the history has more than 1 MiB or 1000 lines")
+
+    def test_order_that_is_too_large_makes_the_gap_lost(self) -> None:
+        """Its event is left out. The others are delivered."""
+        self.history = status(403)
+        self.listed = [
+            build_order(0, "canceled", id="large", note="x" * 1024 * 1024),
+            build_order(0, "canceled", id="small"),
+        ]
+        self.begin_gap()
+        self.wires.advance(5)
+        self.assertEqual(self.gap_state, (GapOutcome.LOST, 1))
+        [*_, gap] = self.account.gaps
+        self.assertIn("an event made of an order is too large", gap.reason)
 
     def test_deadline_counts_what_was_found(self) -> None:
         """Without buffered events too, the gap is open from then on: the next ones are newer."""

@@ -235,6 +235,28 @@ class OpenOrdersTests(ScriptedCase):
         self.assertEqual(set(asked), {"9", "8"})
         self.assertEqual(self.open_orders.read_states().keys(), {"9", "8"})
 
+    def test_order_with_many_legs_costs_few_queries(self) -> None:
+        """The metadata was parsed for each leg: 1,000 orders, for as many legs as 8 MiB have."""
+        asked: list[str] = []
+        find, find_order = self.journal.get_metadata, self.journal.order
+
+        def get_metadata(key: str) -> str | None:
+            asked.append(key)
+            return find(key)
+
+        def order(order_id: str) -> OrderState | None:
+            asked.append(order_id)
+            return find_order(order_id)
+
+        self.remember(build_order(0, "new"))
+        legs = [{"id": f"{number}"} for number in range(100)]
+        self.by_id["O"] = build_order(0, "canceled", legs=legs)
+        self.compare()
+        self.patch(self.account.log, "get_metadata", get_metadata)
+        self.patch(self.account.log, "order", order)
+        self.assertEqual(self.compare(), ["canceled"])
+        self.assertLess(len(asked), 20)
+
     def test_order_that_alpaca_does_not_have_is_forgotten(self) -> None:
         """It is requested once."""
         self.remember(build_order(0, "new"))

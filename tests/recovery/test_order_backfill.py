@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.recovery.scripted_case import (
@@ -18,7 +22,8 @@ from tests.recovery.scripted_case import (
     build_order,
 )
 from tests.upstream.support import KEYS
-from tradeproxy.recovery import order_backfill
+from tradeproxy.recovery import delivered, order_backfill
+from tradeproxy.recovery.delivered import DeliveredEvent
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.runtime.dates import SECOND
@@ -134,6 +139,98 @@ class OrderBackfillTests(ScriptedCase):
             made = [event.order.id for event in self.made if event.order is not None]
             self.assertEqual(made, ["second" if changed == "first" else "first"])
 
+    def count_reads_of_turns(self) -> list[Counter[bytes]]:
+        """Have each turn's parses of events counted, by payload."""
+        turns = [Counter[bytes]()]
+        read, call_later = delivered.read_delivered_event, self.clock.callLater
+
+        def read_delivered_event(payload: bytes) -> DeliveredEvent | None:
+            turns[-1][payload] += 1
+            return read(payload)
+
+        def callLater(when: float, what: Callable[..., object], *a: Any, **kw: Any) -> IDelayedCall:
+            turns.append(Counter())
+            return call_later(when, what, *a, **kw)
+
+        self.patch(order_backfill, "read_delivered_event", read_delivered_event)
+        self.patch(self.clock, "callLater", callLater)
+        return turns
+
+    def test_long_log_is_read_in_parts(self) -> None:
+        """A check read all that 21 minutes had: 100,000 events stopped the process for 5 s."""
+        self.patch(order_backfill, "ROWS_A_TURN", 10)
+        self.log(*(build_event(build_order(0, "canceled", id=f"{number}")) for number in range(95)))
+        self.listed = [build_order(10)]
+        turns = self.count_reads_of_turns()
+        self.find()
+        self.assertEqual(self.list_made(), [("fill", "10")])
+        self.assertLessEqual(max(turn.total() for turn in turns), 10)
+        self.assertEqual(sum(turn.total() for turn in turns), 95)
+
+    def test_events_of_other_orders_are_not_kept(self) -> None:
+        """A check took 100 MB for the 80,000 orders of a day, of which it compared none."""
+        self.log(*(build_event(build_order(0, "canceled", id=f"{number}")) for number in range(95)))
+        self.listed = [build_order(10)]
+        kept: list[int] = []
+
+        def deliver(event: Event) -> None:
+            gc.collect()
+            kept.append(sum(isinstance(each, DeliveredEvent) for each in gc.get_objects()))
+
+        backfill = OrderBackfill(
+            self.account, self.rest, self.clock, self.open_orders, deliver, slack=0
+        )
+        self.run_with(backfill)
+        self.wires.advance(5)
+        self.assertEqual(len(kept), 1)
+        self.assertLess(kept[0], 10)
+
+    def test_event_that_comes_while_the_log_is_read_is_not_made_again(self) -> None:
+        """It is behind the rows that are read in later turns; or in the buffer, until that ends."""
+        for is_buffered in (False, True):
+            self.setUp()
+            self.patch(order_backfill, "ROWS_A_TURN", 1)
+            self.log(
+                *(build_event(build_order(0, "canceled", id=f"{number}")) for number in range(5))
+            )
+            self.listed = [build_order(10, id="first"), build_order(10, id="second")]
+            if is_buffered:
+                self.account.start_buffering()
+                self.account.publish(build_event(build_order(10, id="first"), qty=10))
+            running = self.run_with(self.new_backfill())
+            self.wires.advance(2.5)
+            if is_buffered:
+                self.clock.callLater(0.5, self.account.stop_buffering)
+            else:
+                late = build_event(build_order(10, id="first"), qty=10)
+                self.clock.callLater(0.5, self.log, late)
+            self.wires.advance(0.5)
+            self.successResultOf(running)
+            made = [event.order.id for event in self.made if event.order is not None]
+            self.assertEqual(made, ["second"], is_buffered)
+
+    def test_buffered_event_is_parsed_once(self) -> None:
+        """The whole buffer was parsed again for each part while the stream brought events."""
+        self.patch(order_backfill, "ORDERS_A_TURN", 1)
+        self.patch(order_backfill, "ROWS_A_TURN", 10)
+        self.account.start_buffering()
+        for number in range(25):
+            self.account.publish(build_event(build_order(0, "canceled", id=f"{number}")))
+        self.listed = [build_order(10, id=f"order {number}") for number in range(5)]
+        running = self.run_with(self.new_backfill())
+        self.wires.advance(2.5)
+        more = [build_event(build_order(10, id=f"order {number}"), qty=10) for number in range(5)]
+        turns = self.count_reads_of_turns()
+        for event in more[:2]:
+            self.clock.callLater(0.5, self.account.publish, event)
+        self.wires.advance(0.5)
+        self.successResultOf(running)
+        self.assertEqual(len(self.made), 3)
+        total = sum(turns, Counter[bytes]())
+        self.assertEqual(len(total), 27)
+        self.assertEqual(set(total.values()), {1})
+        self.assertLessEqual(max(turn.total() for turn in turns), 10)
+
     def test_many_events_are_delivered_in_parts(self) -> None:
         """Each costs about 0.2 ms."""
         self.patch(order_backfill, "EVENTS_A_TURN", 2)
@@ -146,6 +243,84 @@ class OrderBackfillTests(ScriptedCase):
         self.assertEqual(counts, [2])
         self.assertEqual(len(self.made), 5)
         self.successResultOf(running)
+
+    def count_made_of_turns(self) -> list[int]:
+        """Run a backfill, and return how many events each turn delivers."""
+        counts = [0]
+        call_later = self.clock.callLater
+
+        def callLater(when: float, what: Callable[..., object], *a: Any, **kw: Any) -> IDelayedCall:
+            counts.append(0)
+            return call_later(when, what, *a, **kw)
+
+        def deliver(event: Event) -> None:
+            counts[-1] += 1
+            self.made.append(event)
+
+        self.patch(self.clock, "callLater", callLater)
+        self.backfill = OrderBackfill(
+            self.account, self.rest, self.clock, self.open_orders, deliver, slack=0
+        )
+        running = self.run_with(self.backfill)
+        self.wires.advance(5)
+        self.successResultOf(running)
+        return [count for count in counts if count]
+
+    def miss_fills(self, *, order_size: int) -> None:
+        """Have ten fills of an order missed, and each event has the whole order."""
+        self.listed = [build_order(10, note="x" * order_size)]
+        self.fills = [build_fill(1, number + 1, START + number) for number in range(10)]
+
+    def test_parts_of_large_events_are_small(self) -> None:
+        """250 fills of an order of 1 MB took 580 MB, and stopped the process for 34 s."""
+        for size, parts in ((400_000, [3, 3, 3, 1]), (1_000_000, [2, 2, 2, 2, 2]), (10, [10])):
+            self.setUp()
+            self.miss_fills(order_size=size)
+            self.assertEqual(self.count_made_of_turns(), parts, size)
+            self.assertFalse(self.backfill.has_left_out)
+
+    def test_order_that_is_too_large_for_an_event_is_left_out(self) -> None:
+        """The stream closes at such an event, and the history's is dropped. The others come.
+
+        The event is built once, not for each fill.
+        """
+        built: list[int] = []
+        dumps = json.dumps
+
+        def count(document: Any, **options: Any) -> str:
+            text = dumps(document, **options)
+            if "event" in document:
+                built.append(len(text))
+            return text
+
+        self.miss_fills(order_size=1_048_576)
+        self.listed.append(build_order(10, id="small"))
+        self.patch(json, "dumps", count)
+        self.assertEqual(self.count_made_of_turns(), [1])
+        self.assertEqual([event.order.id for event in self.made if event.order], ["small"])
+        self.assertTrue(self.backfill.has_left_out)
+        self.assertEqual(sum(size > 1_048_576 for size in built), 1)
+        self.assertEqual(self.account.dropped_frames[order_backfill.UNUSABLE], 1)
+
+    def test_events_of_a_backfill_have_a_maximum_together(self) -> None:
+        """70,000 fills of an order of 1 MB would have filled the disk."""
+        self.patch(order_backfill, "MAX_MADE_SIZE", 4_100_000)
+        self.miss_fills(order_size=1_000_000)
+        self.assertEqual(sum(self.count_made_of_turns()), 4)
+        self.assertTrue(self.backfill.has_left_out)
+        self.assertEqual(self.account.dropped_frames[order_backfill.TOO_MANY], 1)
+
+    def test_check_leaves_events_beyond_the_maximum_to_the_next_one(self) -> None:
+        """No gap declares them, so nothing after them counts as complete."""
+        self.patch(order_backfill, "MAX_MADE_SIZE", 4_100_000)
+        self.miss_fills(order_size=1_000_000)
+        until = START + 100
+        found: list[tuple[int, int]] = []
+        for _ in range(3):
+            running = self.run_with(self.new_logging_backfill(slack=10 * SECOND), until)
+            self.wires.advance(5)
+            found.append((len(self.made), self.successResultOf(running)))
+        self.assertEqual(found, [(4, BEGIN), (8, BEGIN), (10, until)])
 
     def test_event_that_comes_between_parts_is_not_made_again(self) -> None:
         """An order was not compared again once the delivery of many events had begun.
@@ -189,9 +364,9 @@ class OrderBackfillTests(ScriptedCase):
         self.made.append(event)
         self.log(replace(event, payload=with_mark(event.payload, Recovered.ORDERS)))
 
-    def new_logging_backfill(self) -> OrderBackfill:
+    def new_logging_backfill(self, slack: int = 0) -> OrderBackfill:
         return OrderBackfill(
-            self.account, self.rest, self.clock, self.open_orders, self.deliver_and_log, slack=0
+            self.account, self.rest, self.clock, self.open_orders, self.deliver_and_log, slack
         )
 
     def miss_fill_and_cancellation(self) -> None:

@@ -122,6 +122,19 @@ class SnapshotTests(RestClientTestCase):
                 error = self.failureResultOf(started, RestUnavailableError).value
                 self.assertEqual(error.reason, "a list of more than 64 MiB")
 
+    def test_snapshot_named_orders_of_more_than_64_mib_raises_unavailable(self) -> None:
+        """The log may have ten thousand open orders, and an answer may have 8 MiB."""
+        self.orders, self.activities = [], []
+        large = order(0) | {"note": "x" * 8_000_000}
+        names = [f"{number}" for number in range(9)]
+        self.old = {name: large | {"id": name} for name in names}
+        for count, is_read in ((8, True), (9, False)):
+            started = self.start(take_snapshot(self.rest, SINCE, names[:count], set()))
+            if is_read:
+                self.assertEqual(len(self.successResultOf(started).orders), count)
+            else:
+                self.failureResultOf(started, RestUnavailableError)
+
     def test_snapshot_list_of_many_items_raises_unavailable(self) -> None:
         """32 MiB of small items took 570 MB."""
         self.rows_per_order = 166

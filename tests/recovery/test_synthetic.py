@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from tests.recovery.test_parse_once import count_parses
 from tests.support.journals import MemoryCase, event, time_of
+from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
+from tradeproxy.recovery import synthetic as synthetic_events
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.wire.event import Event, format_time
 from tradeproxy.wire.frame import Recovered, frame_event, with_mark
@@ -44,12 +48,18 @@ def fill(start: int, end: int) -> dict[str, Any]:
 class SyntheticEventsTests(MemoryCase):
     """Events of the history of which the log has one that was made of an order."""
 
+    def update(self, synthetic: SyntheticEvents, since: int) -> None:
+        """Update to the end, in as many turns as that takes."""
+        updating = Deferred.fromCoroutine(synthetic.update(since))
+        self.clock.advance(0)
+        self.successResultOf(updating)
+
     def read(self, *rows: Event, since: int = 0) -> SyntheticEvents:
         """Return the synthetic events of a log with these events."""
         self.journal = self.open()
         self.journal.append(rows)
-        synthetic = SyntheticEvents(self.journal)
-        synthetic.update(since)
+        synthetic = SyntheticEvents(self.journal, self.clock)
+        self.update(synthetic, since)
         return synthetic
 
     def test_covers_change_within_a_minute(self) -> None:
@@ -108,20 +118,46 @@ class SyntheticEventsTests(MemoryCase):
         """A log may hold a million events, and a check runs every 15 minutes."""
         synthetic = self.read()
         self.journal.append([event(1), make("held"), event(2)])
-        self.assertEqual(count_parses(lambda: synthetic.update(0)), 1)
-        self.assertEqual(count_parses(lambda: synthetic.update(0)), 0)
+        self.assertEqual(count_parses(lambda: self.update(synthetic, 0)), 1)
+        self.assertEqual(count_parses(lambda: self.update(synthetic, 0)), 0)
         self.journal.append([event(3), make("canceled")])
-        self.assertEqual(count_parses(lambda: synthetic.update(0)), 1)
+        self.assertEqual(count_parses(lambda: self.update(synthetic, 0)), 1)
+
+    def test_update_reads_a_long_log_in_parts(self) -> None:
+        """A check read the events of a whole day in one turn."""
+        self.patch(synthetic_events, "ROWS_A_TURN", 2)
+        synthetic = self.read()
+        self.journal.append([make("held", order_id=f"{number}") for number in range(5)])
+        updating = Deferred.fromCoroutine(synthetic.update(0))
+        covered = [synthetic.covers(build("held", order_id=f"{number}")) for number in range(5)]
+        self.assertEqual(covered, [True, True, False, False, False])
+        self.clock.advance(0)
+        self.successResultOf(updating)
+        self.assertTrue(synthetic.covers(build("held", order_id="4")))
+
+    def test_update_of_log_that_is_replaced_between_parts_is_an_error(self) -> None:
+        """The rest of it has other numbers. The next update reads the new log from its start."""
+        self.patch(synthetic_events, "ROWS_A_TURN", 1)
+        self.journal = self.open()
+        self.journal.identify("one")
+        self.journal.append([make("held"), make("canceled")])
+        synthetic = SyntheticEvents(self.journal, self.clock)
+        updating = Deferred.fromCoroutine(synthetic.update(0))
+        self.journal.identify("another")
+        self.clock.advance(0)
+        self.failureResultOf(updating, UnreadableError)
+        self.update(synthetic, 0)
+        self.assertFalse(synthetic.covers(build("held")))
 
     def test_update_adds_to_what_was_read_from_the_first_time_on(self) -> None:
         """A later start does not drop older events. `clear` does."""
         synthetic = self.read(make("held"), make("canceled", time_of(200)), since=MADE)
-        synthetic.update(time_of(150))
+        self.update(synthetic, time_of(150))
         self.assertTrue(synthetic.covers(build("held")))
         synthetic.clear()
         self.assertFalse(synthetic.covers(build("held")))
         self.assertFalse(synthetic.covers(build("canceled")))
-        synthetic.update(time_of(150))
+        self.update(synthetic, time_of(150))
         self.assertFalse(synthetic.covers(build("held")))
         self.assertTrue(synthetic.covers(build("canceled")))
 
@@ -137,18 +173,18 @@ class SyntheticEventsTests(MemoryCase):
         self.journal.identify("one")
         self.journal.identify("another")
         self.journal.append([make("canceled", time_of(200))])
-        synthetic.update(0)
+        self.update(synthetic, 0)
         self.assertFalse(synthetic.covers(build("held")))
         self.assertTrue(synthetic.covers(build("canceled")))
 
     def test_update_continues_at_first_row_that_is_left(self) -> None:
         """The rows before it were trimmed since the last update."""
         self.journal = self.open(max_events=3)
-        synthetic = SyntheticEvents(self.journal)
-        synthetic.update(0)
+        synthetic = SyntheticEvents(self.journal, self.clock)
+        self.update(synthetic, 0)
         self.journal.append([event(n) for n in range(1, 6)])
         self.journal.append([make("held"), event(201), event(202)])
         self.clock.advance(TRIM_EVERY)
         self.assertEqual(self.journal.first, 6)
-        synthetic.update(0)
+        self.update(synthetic, 0)
         self.assertTrue(synthetic.covers(build("held")))

@@ -95,9 +95,11 @@ class Outbox:
     ) -> None:
         """Begin another epoch after event `last`, before anything else is written.
 
-        `delivered` has the encoded keys of earlier events, which the epoch drops.
+        `epoch_start` has all metadata. `delivered` has the encoded keys of earlier events, which
+        the epoch drops.
         """
         self._epoch_start = last, epoch_start, delivered
+        self._metadata = {}  # of the log before: its bounds would replace the new ones
         self.flush()
 
     def drop_events(self) -> None:

@@ -42,6 +42,7 @@ from tradeproxy.journal.metadata import (
     ASSIGNMENTS,
     FIRST_STREAM,
     OPEN_SINCE,
+    TRIM_KEYS,
     UNKNOWN,
     Metadata,
     read_time,
@@ -437,9 +438,25 @@ class RedisJournal(JournalBase):
         self._begin(metadata, self._random_bytes(8).hex(), self.last + 1, self.replica.read_through)
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
+        self._begin_gap_of_outbox(metadata)
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
-        delivered = self.replica.list_delivered(self.dedup_horizon)
+        delivered = self.replica.list_delivered(metadata.dedup_horizon)
         self.outbox.begin_epoch(self.last, epoch_start, delivered)
+        self._notes.setdefault(OPEN_SINCE, None)  # to be removed
+        self._save()
+
+    def _begin_gap_of_outbox(self, metadata: Metadata) -> None:
+        """Open a gap in the metadata of a new log if events wait, which it does not have yet.
+
+        The metadata that is saved with the last of them replaces this. If this node dies before
+        that, these events are missing.
+        """
+        times = [it.time for it in self.outbox.events.events if it.time is not None]
+        if times and metadata.get_metadata(OPEN_SINCE) is None:
+            begin = min(times) - 1
+            metadata.adopt_text(OPEN_SINCE, str(begin))
+            if metadata.dedup_horizon is not None:
+                metadata.dedup_horizon = min(metadata.dedup_horizon, begin)
 
     # Trimming.
 
@@ -457,7 +474,9 @@ class RedisJournal(JournalBase):
         # before that would overwrite newer values.
         token = self.outbox.token
         if count and token is not None and not self._is_starting_epoch:
-            trimming = self.redis_log.trim(token, self.first - 1, self.encode())
+            # The other metadata waits for the events in the outbox.
+            changed = {key: text for key, text in self.encode().items() if key in TRIM_KEYS}
+            trimming = self.redis_log.trim(token, self.epoch, self.first - 1, changed)
             trimmed = Deferred.fromCoroutine(trimming)
             trimmed.addErrback(lambda failure: failure.trap(RedisUnavailableError))
         return count == TRIM_STEP

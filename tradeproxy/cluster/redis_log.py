@@ -284,9 +284,12 @@ class RedisLog:
         reply = await self._run(scripts.BEGIN_EPOCH, self.owner, token, *start, *delivered)
         return reply is not None
 
-    async def trim(self, token: str, through: int, metadata: Mapping[str, str | None]) -> None:
-        """Delete the events up to number `through`, and save metadata."""
-        await self._run(scripts.TRIM, self.owner, token, through, through + 1, *_flatten(metadata))
+    async def trim(
+        self, token: str, epoch: str, through: int, metadata: Mapping[str, str | None]
+    ) -> None:
+        """Delete the events of this epoch up to number `through`, and save metadata."""
+        bounds = (through, through + 1)
+        await self._run(scripts.TRIM, self.owner, token, epoch, *bounds, *_flatten(metadata))
 
     async def append_imports(self, token: str, count: int, elements: Sequence[bytes]) -> int | None:
         """Append elements to the list of imports if it has `count`; with 0, begin another list.

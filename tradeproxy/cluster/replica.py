@@ -35,7 +35,7 @@ class Replica:
         self.lost_through: int | None = None
         """The highest time of the events that this log has lost; None if it has lost none."""
         # The keys that the log began with, of events of a log that this node has not read.
-        self._delivered: Sequence[bytes] = ()
+        self._delivered: dict[bytes, None] = {}
         self._before: int | None = None  # the highest event time before this epoch
         # The highest time of the rows; `latest_time` may be later, since the leader saves it.
         self._max_time: int | None = None
@@ -50,7 +50,7 @@ class Replica:
         self._store = _empty_store()
         self._is_reset = False
         self.start_epoch(metadata)
-        self._max_time, self._delivered = None, ()
+        self._max_time, self._delivered = None, {}
 
     def start_epoch(self, metadata: Mapping[str, str]) -> None:
         """Continue in another epoch of this account.
@@ -64,7 +64,7 @@ class Replica:
 
     def replace(self, log_state: LogState) -> None:
         """Drop every row for another log, or for this one once it has lost rows."""
-        lost_through, delivered = None, log_state.delivered
+        lost_through, delivered = None, dict.fromkeys(log_state.delivered)
         if log_state.metadata["epoch"] == self._metadata.epoch:
             lost = self.read_through if self._has_lost(log_state) else None
             lost_through, delivered = max_optional(self.lost_through, lost), self._delivered
@@ -177,8 +177,10 @@ class Replica:
         return self._store.next_hole(max(after, self._metadata.first - 1))
 
     def contains(self, event: Event) -> bool:
-        """Whether this event is stored or queued to be stored, by its key."""
-        return not self._is_reset and self._store.has(event)
+        """Whether this event is stored, or was delivered before this log began, by its key."""
+        if self._is_reset:
+            return False
+        return self._store.has(event) or encode_key(event.key) in self._delivered
 
     def list_delivered(self, horizon: int | None) -> list[bytes]:
         """Return the encoded keys of the newest MAX_DELIVERED events after a dedup horizon.

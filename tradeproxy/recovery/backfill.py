@@ -52,7 +52,7 @@ class BackfillResult:
     history_from: int | None = None
     """From when on the history must still be read, as it fails now; None if it need not be."""
     has_oversized: bool = False
-    """Whether the history has an event that is too large to be read."""
+    """Whether an event was left out: it is too large, or made of an order and unusable."""
 
 
 class Backfill:
@@ -171,10 +171,16 @@ class Backfill:
             reason = f"{reason}, the orders are too: {error.reason}"
             return BackfillResult(GapOutcome.LOST, reason, now)
         if failure is None:
-            return BackfillResult(GapOutcome.ORDERS, reason, through)
+            return self._build_result(reason, through)
         if not self._slack and self._failed_for < GIVE_UP_AFTER:
             raise failure
-        return BackfillResult(GapOutcome.ORDERS, reason, through, begin)
+        return self._build_result(reason, through, begin)
+
+    def _build_result(
+        self, reason: str, through: int, history_from: int | None = None
+    ) -> BackfillResult:
+        has_oversized = self._orders.has_left_out
+        return BackfillResult(GapOutcome.ORDERS, reason, through, history_from, has_oversized)
 
     def _is_time_for_orders(self) -> bool:
         """Count a failure of the history, and return whether the orders are used now."""
@@ -198,7 +204,7 @@ class Backfill:
         if self._history is None:
             take, drop = self._deliver_from_history, self._account.drop_frame
             self._history = HistoryReader(self._rest, self._clock, self._since, take, drop)
-        self._find_synthetic()
+        await self._find_synthetic()
         # Once the orders are used, a history that answers slowly gets the time that it needs.
         has_orders = self._mode is not RecoveryMode.EVENTS and not self._has_used_orders
         must_hurry = has_orders and not self._slack
@@ -207,7 +213,7 @@ class Backfill:
             GapOutcome.RECOVERED, "", until, has_oversized=self._history.has_oversized
         )
 
-    def _find_synthetic(self) -> None:
+    async def _find_synthetic(self) -> None:
         synthetic_until = self._account.completeness.synthetic_until
         if synthetic_until is None or synthetic_until < self._since - MARGIN:
             self._synthetic.clear()
@@ -215,7 +221,7 @@ class Backfill:
         try:
             if not self._account.log.is_current:  # the newest events are not in the log yet
                 raise UnreadableError
-            self._synthetic.update(self._since - MARGIN)
+            await self._synthetic.update(self._since - MARGIN)
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
 

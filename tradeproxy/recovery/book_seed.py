@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,6 +22,9 @@ from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailab
 
 CHUNK = 25
 """Orders that the book takes in one turn of the reactor: about a millisecond."""
+
+CHUNK_BYTES = 1024 * 1024
+"""Bytes of these orders. The last one may exceed it."""
 
 POSITIONS_CHUNK = 500
 """Positions that are encoded in one turn: about 4 ms."""
@@ -112,11 +116,16 @@ class BookSeed:
             await deferLater(self._clock, pause)
         return None
 
-    async def _take_orders(self, seed: Seed, orders: Sequence[bytes]) -> None:
-        for begin in range(0, len(orders), CHUNK):
-            if begin:
+    async def _take_orders(self, seed: Seed, orders: Iterable[bytes]) -> None:
+        waiting = deque(orders)
+        while waiting:
+            chunk, size = list[bytes](), 0
+            while waiting and len(chunk) < CHUNK and size < CHUNK_BYTES:
+                chunk.append(waiting.popleft())
+                size += len(chunk[-1])
+            self._seeding.take_orders(seed, chunk)
+            if waiting:
                 await deferLater(self._clock, 0)
-            self._seeding.take_orders(seed, orders[begin : begin + CHUNK])
 
 
 def _encode(document: Document) -> bytes:

@@ -168,10 +168,14 @@ def read_time(text: Any) -> int:
     return events.read_time(text) or 0
 
 
-def subtract(parts: Sequence[QuantityRange], removed: QuantityRange) -> list[QuantityRange]:
-    """Return the parts without `removed`, in order."""
-    rest = []
-    for part in parts:
-        rest.append(QuantityRange(part.start, min(part.end, removed.start)))
-        rest.append(QuantityRange(max(part.start, removed.end), part.end))
-    return [part for part in rest if part.start < part.end]
+def subtract_all(whole: QuantityRange, removed: Iterable[QuantityRange]) -> list[QuantityRange]:
+    """Return the parts of a range that are in none of the others, in order.
+
+    They are sorted and passed once: a hostile server may send thousands of fills of one order.
+    """
+    parts, start = [], whole.start
+    for each in sorted(removed):
+        parts.append(QuantityRange(start, min(each.start, whole.end)))
+        start = max(start, each.end)
+    parts.append(QuantityRange(start, whole.end))
+    return [part for part in parts if part.start < part.end]

@@ -99,10 +99,12 @@ class OpenOrders:
         # An order that turns out to be open is requested again only after two more comparisons.
         self._missing = missing - set(requested)
         events: list[Document] = []
-        for order in await read_named_orders(self._rest, requested, self.unknown):
-            now = read_order_state(order)
-            known = self._read_state(now.id)  # None if its event has arrived meanwhile
-            if known is None or now.is_open:
+        orders = await read_named_orders(self._rest, requested, self.unknown)
+        # Read once: an answer may have thousands of legs. An event may have arrived meanwhile.
+        states = self.read_states()
+        for order in orders:
+            known = states.get(order["id"])
+            if known is None or not known.is_open or (now := read_order_state(order)).is_open:
                 continue
             if self.is_unreadable(order, known):
                 self.unknown.add(now.id)
@@ -121,11 +123,6 @@ class OpenOrders:
         if name is not None:
             self.unreadable.report(order["id"], name)
         return name is not None
-
-    def _read_state(self, order_id: str) -> OrderState | None:
-        """Return the newest known state of an order; None if that is not open or not known."""
-        known = self._account.log.order(order_id) or self._read_remembered().get(order_id)
-        return known if known is not None and known.is_open else None
 
     def _read_remembered(self) -> dict[str, OrderState]:
         """Return the remembered orders that the log still has no event of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import chain
 
 from twisted.internet.interfaces import IReactorTime
@@ -18,11 +18,12 @@ from tradeproxy.recovery.delivered import (
     read_time,
     summarize_delivered,
 )
-from tradeproxy.recovery.log import find_start, read_rows
+from tradeproxy.recovery.log import ROWS_A_TURN, find_start
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.reconcile import (
     Document,
     FillActivity,
+    UnusableError,
     find_missed_events,
     last_change,
     read_synthetic,
@@ -46,6 +47,17 @@ ORDERS_A_TURN = 200
 
 EVENTS_A_TURN = 200
 """Events that are delivered in one turn, and read again in the log: about 50 milliseconds."""
+
+BYTES_A_TURN = 1024 * 1024
+"""Bytes of these events. The last one may exceed it."""
+
+MAX_MADE_SIZE = 128 * 1024 * 1024
+"""Bytes of all events of a backfill. Each has its whole order: a few large orders with many fills
+would fill the disk. The fills of a list that Alpaca's answers may have need 90 MiB, with usual
+orders."""
+
+UNUSABLE = "an event of more than 1 MiB, or nested too deeply, made of an order"
+TOO_MANY = "events of more than 128 MiB made of orders"
 
 CLOCK_STEP = 1.0
 """Seconds: the resolution of Alpaca's Date header. After them, the second that it named is over."""
@@ -79,8 +91,16 @@ class OrderBackfill:
         self._open_orders = open_orders
         self._deliver = deliver
         self._slack = slack
+        # The orders that are left out: no event can be made of them.
+        self._left_out: set[str] = set()
+        self._made = 0  # the bytes of all events
         # Recorded now: once newer events are delivered, the journal has only the newer states.
         self._before = open_orders.read_states()
+
+    @property
+    def has_left_out(self) -> bool:
+        """Whether an event was left out: it is unusable, or all of them would be too large."""
+        return bool(self._left_out) or self._made > MAX_MADE_SIZE
 
     async def run(self, begin: int, since: int, until: int) -> int:
         """Deliver synthetic events for missed changes, and return up to when they are complete.
@@ -99,7 +119,7 @@ class OrderBackfill:
         try:
             await deferLater(self._clock, SETTLE)
             through = await self._deliver_missed(snapshot, begin, since, until)
-            if undelivered := self._list_undelivered(snapshot, since):
+            if undelivered := await self._list_undelivered(snapshot, since):
                 # Each is a request. The events above do not wait for them.
                 others = Snapshot(fills=snapshot.fills)
                 await add_named(self._rest, others, undelivered, unknown)
@@ -109,7 +129,7 @@ class OrderBackfill:
             raise RestUnavailableError("the journal cannot be read") from None
         return through
 
-    def _list_undelivered(self, snapshot: Snapshot, since: int) -> list[str]:
+    async def _list_undelivered(self, snapshot: Snapshot, since: int) -> list[str]:
         """Return the orders that the snapshot lacks, and that have an undelivered fill.
 
         Raises TrimmedError or UnreadableError.
@@ -117,8 +137,8 @@ class OrderBackfill:
         fills = snapshot.group_other_fills()
         if not fills:
             return []
-        delivered = _DeliveredEvents(self._account, since)
-        delivered.update()
+        delivered = _DeliveredEvents(self._account, self._clock, since, fills.keys())
+        await delivered.update()
         return [
             order_id
             for order_id, of_order in fills.items()
@@ -135,8 +155,10 @@ class OrderBackfill:
         Other work has its turn between two parts. An order of which clients get an event meanwhile
         is compared again.
         """
-        delivered = _DeliveredEvents(self._account, since)
-        delivered.update()
+        if not snapshot.orders:
+            return until
+        delivered = _DeliveredEvents(self._account, self._clock, since, snapshot.orders.keys())
+        await delivered.update()
         fills = snapshot.group_fills()
 
         def find(order_id: str) -> list[Document]:
@@ -155,7 +177,7 @@ class OrderBackfill:
                     late.add(order_id)
             if waiting:
                 await deferLater(self._clock, 0)
-            waiting.extend(delivered.update() & found.keys())
+            waiting.extend(await delivered.update() & found.keys())
         is_behind = any(
             read_time(event["timestamp"]) <= until for order_id in late for event in found[order_id]
         )
@@ -163,16 +185,47 @@ class OrderBackfill:
             event for key, events in found.items() if key not in late for event in events
         )
         while missed:
-            part, missed = missed[:EVENTS_A_TURN], missed[EVENTS_A_TURN:]
-            for event in filter(None, map(read_synthetic, part)):
-                self._deliver(event)
+            self._deliver_part(missed)
             if missed:
                 await deferLater(self._clock, 0)
-                changed = delivered.update() & {data["order"]["id"] for data in missed}
+                changed = await delivered.update() & {data["order"]["id"] for data in missed}
                 if changed:
                     kept = [data for data in missed if data["order"]["id"] not in changed]
                     missed = _sort(chain(kept, *map(find, sorted(changed))))
+        if self._slack and self._made > MAX_MADE_SIZE:
+            return begin  # no gap declares what is left out: the next check finds it
         return begin if is_behind else until
+
+    def _deliver_part(self, missed: deque[Document]) -> None:
+        """Take events from the left, EVENTS_A_TURN or about BYTES_A_TURN, and deliver them."""
+        size = 0
+        for _ in range(min(EVENTS_A_TURN, len(missed))):
+            data = missed.popleft()
+            order_id = data["order"]["id"]
+            if order_id in self._left_out:
+                continue  # the order is in each of its events
+            try:
+                event = read_synthetic(data)
+            except UnusableError as error:
+                self._left_out.add(order_id)
+                self._account.drop_frame(UNUSABLE)
+                size += error.size
+            else:
+                size += self._deliver_made(event)
+            if self._made > MAX_MADE_SIZE:
+                missed.clear()
+            if size >= BYTES_A_TURN or not missed:
+                return
+
+    def _deliver_made(self, event: Event) -> int:
+        """Deliver an event unless all would be too large; return its size in bytes."""
+        size = len(event.payload)
+        self._made += size
+        if self._made <= MAX_MADE_SIZE:
+            self._deliver(event)
+        else:
+            self._account.drop_frame(TOO_MANY)
+        return size
 
     def _find_missed(
         self,
@@ -209,49 +262,72 @@ class OrderBackfill:
         return name is not None
 
 
-def _sort(events: Iterable[Document]) -> list[Document]:
-    return sorted(events, key=lambda event: read_time(event["timestamp"]))
+def _sort(events: Iterable[Document]) -> deque[Document]:
+    return deque(sorted(events, key=lambda event: read_time(event["timestamp"])))
 
 
 class _DeliveredEvents:
-    """The events that clients got, or get from the buffer, by order; empty until `update`."""
+    """The events of some orders that clients got, or get from the buffer; empty until `update`."""
 
-    def __init__(self, account: Account, since: int) -> None:
+    def __init__(
+        self, account: Account, clock: IReactorTime, since: int, orders: Container[str]
+    ) -> None:
         self._account = account
+        self._clock = clock
         account.flush()  # the pending batch of this reactor turn counts as delivered
         self._epoch = account.log.epoch
         self._read_to = find_start(account.log, since - MARGIN)
-        self._waiting: tuple[Event, ...] = ()
+        self._orders = orders
+        # What was read of each buffered event, by its payload.
+        self._read: dict[bytes, DeliveredEvent | None] = {}
         self.logged: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
         self.buffered: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
 
-    def update(self) -> set[str]:
+    async def update(self) -> set[str]:
         """Take what is new, and return the orders that Alpaca's events among it are about.
 
-        The others were made of orders, by this delivery. Raises TrimmedError or UnreadableError.
+        The others were made of orders, by this delivery. Other work has its turn between two parts.
+        Nothing is left out in the turn in which this returns: to deliver nothing twice, compare and
+        deliver in that turn. Raises TrimmedError or UnreadableError.
         """
+        changed: set[str] = set()
+        while not (self._take_rows(changed) and self._take_buffered(changed)):
+            await deferLater(self._clock, 0)
+        return changed
+
+    def _take_rows(self, changed: set[str]) -> bool:
+        """Take ROWS_A_TURN rows at most, and return whether these are all."""
         self._account.flush()
         log = self._account.log
         if log.epoch != self._epoch:
             raise UnreadableError  # the numbers are another log's
-        changed = set()
-        for row in read_rows(log, self._read_to):
-            self._read_to = row.seq
-            if row.payload is not None and (event := read_delivered_event(row.payload)) is not None:
+        if (batch := log.read(self._read_to, ROWS_A_TURN)) is None:
+            return True
+        for row in batch.rows:
+            if row.payload is not None and (event := self._read_event(row.payload)) is not None:
                 self.logged[event.state.id].append(event)
                 if not event.is_synthetic:
                     changed.add(event.state.id)
-        if (waiting := self._account.buffered) != self._waiting:
-            self._waiting, before = waiting, self.buffered
-            self.buffered = _group_by_order(event.payload for event in waiting)
-            orders = before.keys() | self.buffered.keys()
-            changed |= {key for key in orders if before.get(key) != self.buffered.get(key)}
-        return changed
+        self._read_to = batch.last
+        return batch.last >= log.last
 
+    def _take_buffered(self, changed: set[str]) -> bool:
+        """Take the buffered events, ROWS_A_TURN new ones at most; return whether these are all."""
+        payloads = [event.payload for event in self._account.buffered]
+        new = [payload for payload in payloads if payload not in self._read]
+        for payload in new[:ROWS_A_TURN]:
+            self._read[payload] = self._read_event(payload)
+        if len(new) > ROWS_A_TURN:
+            return False
+        self._read = {payload: self._read[payload] for payload in payloads}
+        before, self.buffered = self.buffered, defaultdict(list)
+        for event in map(self._read.__getitem__, payloads):
+            if event is not None:
+                self.buffered[event.state.id].append(event)
+        orders = before.keys() | self.buffered.keys()
+        changed |= {key for key in orders if before.get(key) != self.buffered.get(key)}
+        return True
 
-def _group_by_order(payloads: Iterable[bytes]) -> defaultdict[str, list[DeliveredEvent]]:
-    events: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
-    for payload in payloads:
-        if (event := read_delivered_event(payload)) is not None:
-            events[event.state.id].append(event)
-    return events
+    def _read_event(self, payload: bytes) -> DeliveredEvent | None:
+        event = read_delivered_event(payload)
+        return event if event is not None and event.state.id in self._orders else None

@@ -8,6 +8,7 @@ each part of the quantity is reported once. All functions are pure.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,8 +20,9 @@ from tradeproxy.recovery.delivered import (
     QuantityRange,
     parse_decimal,
     read_time,
-    subtract,
+    subtract_all,
 )
+from tradeproxy.recovery.sse_parser import MAX_EVENT_SIZE
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, Event, OrderState
 from tradeproxy.wire.frame import frame_event
 from tradeproxy.wire.messages import TradeUpdate, parse_server
@@ -73,26 +75,41 @@ def read_fill(document: Any) -> FillActivity | None:
 
 
 def expand(documents: Iterable[Any]) -> Iterator[Document]:
-    """Yield the orders in a response and the orders nested in them.
+    """Yield the orders in a response and their legs.
 
     The legs of a multi-leg order are left out: Alpaca's events report them with the whole order.
+    Legs of legs are dropped. Alpaca has none, and each level of them would have all deeper ones.
     """
     for document in documents:
-        if isinstance(document, dict) and is_id(document.get("id")):
-            yield document
-            if document.get("order_class") != MULTI_LEG:
-                yield from expand(_legs(document))
+        if _is_order(document):
+            order = _drop_deeper_legs(document)
+            yield order
+            if order.get("order_class") != MULTI_LEG:
+                yield from filter(_is_order, _legs(order))
 
 
 def leg_ids(orders: Iterable[Document]) -> set[str]:
     """Return the ids of the legs of multi-leg orders, which `expand` leaves out."""
     parents = (order for order in orders if order.get("order_class") == MULTI_LEG)
-    return {leg["id"] for parent in parents for leg in expand(_legs(parent))}
+    return {leg["id"] for parent in parents for leg in filter(_is_order, _legs(parent))}
+
+
+def _is_order(document: Any) -> bool:
+    return isinstance(document, dict) and is_id(document.get("id"))
 
 
 def _legs(order: Document) -> list[Any]:
     legs = order.get("legs")
     return legs if isinstance(legs, list) else []
+
+
+def _drop_deeper_legs(order: Document) -> Document:
+    legs = _legs(order)
+    if not any(isinstance(leg, dict) and leg.get("legs") for leg in legs):
+        return order
+    return order | {
+        "legs": [leg | {"legs": None} if isinstance(leg, dict) else leg for leg in legs]
+    }
 
 
 def read_order_state(order: Document) -> OrderState:
@@ -136,12 +153,31 @@ def find_missed_events(
     return events
 
 
-def read_synthetic(data: Document) -> Event | None:
-    """Return the event with this `data`; None if an answer of Alpaca's makes it unusable."""
-    payload = json.dumps(data, separators=(",", ":")).encode()
+class UnusableError(Exception):
+    """No event can be made: it would be too large, or is nested too deeply. It has `size`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"an event of {size} bytes")
+        self.size = size
+
+
+def read_synthetic(data: Document) -> Event:
+    """Return the event with this `data`.
+
+    Raises UnusableError for more than MAX_EVENT_SIZE bytes: no event of the stream or of the
+    history is larger. Alpaca's order may also be nested so deeply that only its parser read it.
+    """
+    try:
+        payload = json.dumps(data, separators=(",", ":")).encode()
+    except RecursionError:
+        raise UnusableError(MAX_EVENT_SIZE) from None
+    if len(payload) > MAX_EVENT_SIZE:
+        raise UnusableError(len(payload))
     # The parser is what makes an Event: it keeps numbers as texts, which the digest needs.
     message = parse_server(frame_event(payload))
-    return message.event if isinstance(message, TradeUpdate) else None
+    if not isinstance(message, TradeUpdate):
+        raise UnusableError(len(payload))
+    return message.event
 
 
 def _missed_fills(
@@ -155,18 +191,24 @@ def _missed_fills(
     # the digests differ of two fills with the same time, price and quantity.
     total = Decimal(now.filled_qty)
     floor = _find_floor(order, delivered, fills, since)
-    missing = [QuantityRange(floor, total)] if floor < total else []
-    for span in delivered.spans:
-        missing = subtract(missing, span)
-    is_whole = missing == [QuantityRange(ZERO, total)]
+    missing = deque(subtract_all(QuantityRange(floor, total), delivered.spans))
+    is_whole = list(missing) == [QuantityRange(ZERO, total)]
+    without_fill: list[QuantityRange] = []
     for fill in sorted(fills, key=lambda fill: fill.span.end):
-        if any(part.start <= fill.span.start and fill.span.end <= part.end for part in missing):
-            missing = subtract(missing, fill.span)
+        # No later fill can be in a part that ends before this one does.
+        while missing and missing[0].end < fill.span.end:
+            without_fill.append(missing.popleft())
+        if missing and missing[0].start <= fill.span.start:
+            part = missing.popleft()
+            if part.start < fill.span.start:
+                without_fill.append(QuantityRange(part.start, fill.span.start))
+            if fill.span.end < part.end:
+                missing.appendleft(QuantityRange(fill.span.end, part.end))
             is_whole = False
             qty = fill.span.end - fill.span.start
             event = _build_event(fill.event, fill.time, order, qty, fill.price)
             yield event | {"cum_qty": f"{fill.span.end:f}"}
-    for part in missing:
+    for part in (*without_fill, *missing):
         # The average price is the price of this event only if the event covers the whole quantity.
         price = order.get("filled_avg_price") if is_whole else None
         is_complete = now.status == "filled" and part.end == total

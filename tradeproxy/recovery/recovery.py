@@ -24,9 +24,9 @@ from tradeproxy.recovery.found import FoundEvents
 from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.mute import MuteDetector
 from tradeproxy.recovery.open_orders import COMPARE_EVERY, OpenOrders
-from tradeproxy.recovery.order_backfill import OrderBackfill
+from tradeproxy.recovery.order_backfill import UNUSABLE, OrderBackfill
 from tradeproxy.recovery.outage import Outage
-from tradeproxy.recovery.reconcile import read_synthetic
+from tradeproxy.recovery.reconcile import UnusableError, read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import SECOND
@@ -49,7 +49,12 @@ RECONCILE_SLACK = 10 * SECOND
 """A check leaves out this long before now: the stream may still deliver those events."""
 
 _TRIMMED = "the journal was trimmed beyond the gap's begin"
-_OVERSIZED = "an event of the history has more than 1 MiB or 1000 lines"
+_OVERSIZED = {
+    GapOutcome.RECOVERED: "an event of the history has more than 1 MiB or 1000 lines",
+    GapOutcome.ORDERS: (
+        "an event made of an order is too large or nested too deeply, or all of them are too large"
+    ),
+}
 _UNKNOWN_BEGIN = (
     "the journal was replaced, or its clock was wrong: the time of its last event is unknown"
 )
@@ -111,7 +116,7 @@ class Recovery(StreamListener):
         self._outage = Outage(clock)
         self._mute = MuteDetector(account)
         self._open_orders = OpenOrders(account, rest)
-        self._synthetic = SyntheticEvents(account.log)
+        self._synthetic = SyntheticEvents(account.log, clock)
         self._book_seed = None if book is None else BookSeed(book, rest, clock)
         account.on_buffer_full = self._release_full_buffer
 
@@ -211,7 +216,8 @@ class Recovery(StreamListener):
         elif dedup_horizon is not None and dedup_horizon > gap.begin:
             result = replace(result, outcome=GapOutcome.LOST, reason=_TRIMMED)
         elif result.has_oversized:
-            result = replace(result, outcome=GapOutcome.LOST, reason=_OVERSIZED)
+            reason = _OVERSIZED[result.outcome]
+            result = replace(result, outcome=GapOutcome.LOST, reason=reason)
         self._account.settle_gap(result.outcome, result.reason)
         self._log.info(
             "recovery ended: {outcome}, "
@@ -293,8 +299,13 @@ class Recovery(StreamListener):
             closed = await self._open_orders.find_closed(checked)
         except (RestRefusedError, RestUnavailableError):
             return
-        for event in filter(None, map(read_synthetic, closed)):
-            self._found.deliver(event, Recovered.ORDERS)
+        for data in closed:
+            try:
+                event = read_synthetic(data)
+            except UnusableError:
+                self._account.drop_frame(UNUSABLE)
+            else:
+                self._found.deliver(event, Recovered.ORDERS)
         self._found.count()
 
     async def _seed_book(self) -> None:

@@ -121,18 +121,31 @@ async def read_named_orders(
     RestUnavailableError.
     """
     found: list[Document] = []
+    size = 0
     for order_id in order_ids:
-        try:
-            answer = await rest.get(f"/v2/orders/{quote(order_id, safe='')}", {"nested": "true"})
-        except RestRefusedError as error:
-            if error.status != 404:
-                raise
-            unknown.add(order_id)
-        else:
-            if not (orders := list(expand([answer.document]))):
-                raise RestUnavailableError(SHAPE)
-            found += orders
+        orders, size = await _read_named_order(rest, order_id, unknown, size)
+        found += orders
     return found
+
+
+async def _read_named_order(
+    rest: RestClient, order_id: str, unknown: set[str], size: int
+) -> tuple[list[Document], int]:
+    """Return an order and those nested in it, and the size of a list with them added.
+
+    Raises RestRefusedError or RestUnavailableError.
+    """
+    try:
+        answer = await rest.get(f"/v2/orders/{quote(order_id, safe='')}", {"nested": "true"})
+    except RestRefusedError as error:
+        if error.status != 404:
+            raise
+        unknown.add(order_id)
+        return [], size
+    size = _add_size(size, answer)
+    if not (orders := list(expand([answer.document]))):
+        raise RestUnavailableError(SHAPE)
+    return orders, size
 
 
 def _keep_all(order: Document) -> Document:
@@ -182,10 +195,11 @@ async def add_named(
 
     Raises RestRefusedError or RestUnavailableError.
     """
+    size = 0
     # One by one: an order may be nested in one that was requested before it.
     for order_id in order_ids:
         if order_id not in snapshot.orders and order_id not in unknown:
-            orders = await read_named_orders(rest, [order_id], unknown)
+            orders, size = await _read_named_order(rest, order_id, unknown, size)
             snapshot.orders.update((order["id"], order) for order in orders)
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tradeproxy.journal.base import Log
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from tradeproxy.journal.base import Log, UnreadableError
 from tradeproxy.recovery.delivered import (
     ZERO,
     DeliveredEvent,
     QuantityRange,
     read_delivered_event,
-    subtract,
+    subtract_all,
 )
-from tradeproxy.recovery.log import find_start, read_rows
+from tradeproxy.recovery.log import ROWS_A_TURN, find_start
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.event import CLOSED_STATUSES, EXECUTION_KINDS, Event
 from tradeproxy.wire.frame import Recovered, build_mark
@@ -40,8 +43,9 @@ class _MadeOfOrder:
 class SyntheticEvents:
     """The synthetic events of the log from some time on, by order."""
 
-    def __init__(self, journal: Log) -> None:
+    def __init__(self, journal: Log, clock: IReactorTime) -> None:
         self._journal = journal
+        self._clock = clock
         self._orders: dict[str, _MadeOfOrder] = {}
         # The epoch, and the number of the last row that was read.
         self._read_to: tuple[str, int] | None = None
@@ -51,21 +55,28 @@ class SyntheticEvents:
         self._orders.clear()
         self._read_to = None
 
-    def update(self, since: int) -> None:
+    async def update(self, since: int) -> None:
         """Read the rows that are new, at first from a time on (microseconds since 1970).
 
-        Raises TrimmedError or UnreadableError; call it again then.
+        Other work has its turn between two parts. Raises TrimmedError or UnreadableError; call it
+        again then.
         """
         journal = self._journal
         if self._read_to is None or self._read_to[0] != journal.epoch:
             self._orders.clear()
             self._read_to = journal.epoch, find_start(journal, since)
         epoch, after = self._read_to
-        for row in read_rows(journal, max(after, journal.first - 1)):
-            # Searching for the mark saves parsing most of the rows.
-            if row.payload is not None and _MARK in row.payload:
-                self._add(read_delivered_event(row.payload))
-            self._read_to = epoch, row.seq
+        while (batch := journal.read(max(after, journal.first - 1), ROWS_A_TURN)) is not None:
+            for row in batch.rows:
+                # Searching for the mark saves parsing most of the rows.
+                if row.payload is not None and _MARK in row.payload:
+                    self._add(read_delivered_event(row.payload))
+            after = batch.last
+            self._read_to = epoch, after
+            if after < journal.last:
+                await deferLater(self._clock, 0)
+            if journal.epoch != epoch:
+                raise UnreadableError  # the numbers are another log's
 
     def covers(self, event: Event) -> bool:
         """Whether this event of the history reports what was already made of its order."""
@@ -75,10 +86,10 @@ class SyntheticEvents:
             return False
         if read.fill is not None:
             # A busted quantity may be filled again, later.
-            parts = [read.fill]
-            for part, time in made.fills:
-                parts = subtract(parts, part) if read.time <= time + LATER else parts
-            return not parts
+            start, end = read.fill
+            parts = [part for part, time in made.fills if read.time <= time + LATER]
+            near = [part for part in parts if part.start < end and start < part.end]
+            return bool(parts) and not subtract_all(read.fill, near)
         return any(
             kind == read.kind and (kind in CLOSED_STATUSES or abs(read.time - time) <= LATER)
             for kind, time in made.changes
