@@ -382,6 +382,11 @@ class RedisJournal(JournalBase):
 
     # Reading: the replica, with the events in the outbox, which are newer.
 
+    @property
+    def unread(self) -> Sequence[Event]:
+        """The events of the outbox: clients get them once they are read back."""
+        return tuple(self.outbox.events.events)
+
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""
         return self.replica.contains(event) or self.outbox.events.has(event)
