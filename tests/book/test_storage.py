@@ -19,8 +19,10 @@ from tradeproxy.book.book import Book
 from tradeproxy.book.builder import WRITE_EVERY
 from tradeproxy.book.executions import OrderLinks
 from tradeproxy.book.positions import Position
-from tradeproxy.book.store import load_positions
+from tradeproxy.book.store import load_meta, load_positions, save_meta
 from tradeproxy.book.views import EventQuery, OrderQuery, OrderScope
+from tradeproxy.hub.account import Account
+from tradeproxy.journal.base import Tables
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import APPLICATION_ID, BOOK_TABLES, MIGRATIONS
 
@@ -174,6 +176,13 @@ class FailureTests(BookCase):
     def open(self, **options: Any) -> Any:
         return super().open(**{"connect": self.connections, **options})
 
+    @property
+    def tables(self) -> Tables:
+        """The tables of the journal."""
+        tables = self.journal.tables
+        assert tables is not None
+        return tables
+
     def test_snapshot_works_while_the_disk_fails(self) -> None:
         """What the disk does not have is in memory, for a search too."""
         self.live(20)
@@ -185,6 +194,25 @@ class FailureTests(BookCase):
         self.connections.fail("BEGIN", None)
         self.clock.pump([1.0, 1.0, 1.0])
         self.assert_is_account()
+
+    def test_start_that_cannot_read_one_row_is_repeated(self) -> None:
+        """The strategies' cursor was read last. If that failed, nothing was written any more."""
+        self.live(60)
+        self.settle()
+        cursor = self.account.cursor_at(30) or ""  # as a kill leaves it during a build
+        self.tables.run(lambda sql: save_meta(sql, {"strategies": cursor}), writes=True)
+        self.stop()
+        self.journal = self.open()
+        self.account = Account("paper", self.journal, self.clock)
+        self.connections.fail("SELECT seq, payload", sqlite3.SQLITE_IOERR, 29, 1)
+        self.book = Book(self.account, self.clock, self.ticks)
+        self.book.start()
+        self.clock.advance(0)
+        self.connections.fail("SELECT seq, payload", None, 29, 1)
+        self.build()
+        self.live(60)
+        self.settle()
+        self.assertEqual(self.tables.run(load_meta)["cursor"], self.account.cursor_at(120))
 
     def test_damaged_row_begins_a_new_log(self) -> None:
         """The book finds the damage as it parses: the journal does not look at its rows before."""

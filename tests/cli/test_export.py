@@ -17,19 +17,16 @@ from unittest.mock import patch
 
 from pyarrow import parquet
 
-from tests.support.journals import FIRST_AT, NOW, JournalCase, event, event_id_of, events, time_of
+from tests.support.journals import FIRST_AT, JournalCase, event, event_id_of, time_of
 from tradeproxy.cli import export, export_formats
 from tradeproxy.cli.order_strategies import apply_rule
 from tradeproxy.cli.times import find_zone_name, format_moment, from_microseconds, get_day_bounds
 from tradeproxy.config.command import name_command
 from tradeproxy.journal import file_reader
-from tradeproxy.journal.connection import DamageError
-from tradeproxy.journal.retention import TRIM_EVERY
-from tradeproxy.journal.schema import SchemaError
 from tradeproxy.tradelog.columns import LoggedEvent, read_logged_event
 from tradeproxy.tradelog.csv_text import format_cell
 from tradeproxy.wire.event import format_time
-from tradeproxy.wire.frame import Recovered, extract_data, frame_event, with_mark
+from tradeproxy.wire.frame import Recovered, frame_event, with_mark
 from tradeproxy.wire.messages import TradeUpdate, parse_server
 from tradeproxy.wire.strategy_rule import parse_rule
 
@@ -44,114 +41,6 @@ def read_events(
 ) -> Iterator[LoggedEvent]:
     """Return the events as export reads them."""
     return map(read_logged_event, file_reader.read_payloads(connection, path, begin, end))
-
-
-class ReadEventsTests(JournalCase):
-    """read_payloads, while the proxy has the journal open."""
-
-    def read(self, begin: int = 0, end: int = FAR_FUTURE) -> list[bytes]:
-        connection = file_reader.open_read_only(self.path)
-        self.addCleanup(connection.close)
-        return [exported.raw for exported in read_events(connection, self.path, begin, end)]
-
-    def test_period_includes_begin_and_excludes_end(self) -> None:
-        """The events are in the order of the journal, byte for byte."""
-        journal = self.open()
-        journal.append(events(*range(2000)))
-        expected = [extract_data(each.payload)[0] for each in events(*range(300, 1700))]
-        self.assertEqual(self.read(time_of(300), time_of(1700)), expected)
-
-    def test_late_event_is_in_period_of_its_time(self) -> None:
-        """An event that a backfill found late belongs to the day on which it happened."""
-        journal = self.open()
-        journal.append(events(1, 9, 2))
-        found = self.read(time_of(2), time_of(5))
-        self.assertEqual(found, [extract_data(event(2).payload)[0]])
-
-    def test_event_without_time_is_included(self) -> None:
-        """It counts at the highest time before it, or else at its time of arrival."""
-        journal = self.open()
-        timeless = [event(n, at=None) for n in (0, 2)]
-        journal.append([timeless[0], event(1), timeless[1], event(3)])
-        arrived_at = round(NOW * 1_000_000)
-        self.assertEqual(
-            self.read(arrived_at, arrived_at + 1), [extract_data(timeless[0].payload)[0]]
-        )
-        expected = [extract_data(each.payload)[0] for each in (event(1), timeless[1])]
-        self.assertEqual(self.read(time_of(1), time_of(2)), expected)
-
-    def test_period_without_events_is_empty(self) -> None:
-        """Either the journal is empty, or the period begins after the last event."""
-        journal = self.open()
-        self.assertEqual(self.read(), [])
-        journal.append(events(1))
-        self.assertEqual(self.read(time_of(2)), [])
-
-    def test_reader_does_not_block_proxy(self) -> None:
-        """Between two queries of the reader, the proxy can truncate its write-ahead log."""
-        journal = self.open()
-        journal.append(events(*range(1200)))
-        reading = read_events(file_reader.open_read_only(self.path), self.path, 0, FAR_FUTURE)
-        next(reading)
-        journal.append(events(*range(1200, 1300)))
-        self.assertTrue(journal.status.durable)
-        writer = sqlite3.connect(self.path, timeout=0)
-        [busy, _, _] = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        writer.close()
-        self.assertEqual(busy, 0)
-        self.assertEqual(len(list(reading)), 1299)
-
-    def test_rows_that_move_to_the_database_meanwhile_are_written_once(self) -> None:
-        """The reader of standard output may be slow, and the proxy moves rows every ten seconds."""
-        journal = self.open()
-        journal.append(events(*range(20)))
-        for n in (20, 21):
-            journal.append(events(n))
-        connection = file_reader.open_read_only(self.path)
-        self.addCleanup(connection.close)
-        reading = read_events(connection, self.path, 0, FAR_FUTURE)
-        found = [next(reading).raw]
-        self.clock.advance(TRIM_EVERY)
-        found += [exported.raw for exported in reading]
-        self.assertEqual(found, [extract_data(each.payload)[0] for each in events(*range(22))])
-
-    def test_connection_is_read_only(self) -> None:
-        """SQLite rejects a write."""
-        self.open()
-        connection = file_reader.open_read_only(self.path)
-        self.addCleanup(connection.close)
-        error = self.assertRaises(
-            sqlite3.OperationalError, connection.execute, "DELETE FROM events"
-        )
-        self.assertIn("readonly", str(error))
-
-    def test_other_schema_version_is_rejected_unchanged(self) -> None:
-        """A newer schema is unknown, and only the proxy upgrades an older one."""
-        self.open().close()
-        for version, word in ((99, "newer"), (0, "older")):
-            with sqlite3.connect(self.path) as connection:
-                connection.execute(f"PRAGMA user_version = {version}")
-            connection.close()
-            before = self.path.read_bytes()
-            error = self.assertRaises(SchemaError, file_reader.open_read_only, self.path)
-            self.assertIn(word, str(error))
-            self.assertEqual(self.path.read_bytes(), before)
-
-    def test_foreign_schema_is_rejected(self) -> None:
-        """The rules are the proxy's: no code, no missing table, and no trust in the schema."""
-        self.open().close()
-        connection = file_reader.open_read_only(self.path)
-        self.addCleanup(connection.close)
-        self.assertEqual(connection.execute("PRAGMA trusted_schema").fetchone(), (0,))
-        for statement, error in (
-            ("CREATE VIEW v AS SELECT 1", SchemaError),
-            ("DROP TABLE late", DamageError),
-        ):
-            with sqlite3.connect(self.path) as other:
-                other.execute(statement)
-            self.assertRaises(error, file_reader.open_read_only, self.path)
-            with sqlite3.connect(self.path) as other:
-                other.execute("DROP VIEW IF EXISTS v")
 
 
 class WriteCsvTests(JournalCase):

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 
 from tests.support.journals import event, events
 from tests.support.logcase import METADATA, LogCase
@@ -42,6 +42,19 @@ class NarrowRedis:
 
     def refuse_reply(self) -> RedisUnavailableError:
         return self._client.refuse_reply()
+
+
+class FixedRedis:
+    """Answers every command with one reply."""
+
+    def __init__(self, reply: Any) -> None:
+        self._reply = reply
+
+    def call(self, *command: str | bytes | int, timeout: float = 1.5) -> Deferred[Any]:
+        return succeed(self._reply)
+
+    def refuse_reply(self) -> RedisUnavailableError:
+        return RedisUnavailableError("refused")
 
 
 class RedisLogTests(LogCase):
@@ -158,6 +171,13 @@ class RedisLogTests(LogCase):
         self.redis.execute("HSET", STATE_KEY, "begun", NESTED)
         state = Deferred.fromCoroutine(self.log.read_state(0))
         self.failureResultOf(state, RedisUnavailableError)
+
+    def test_number_in_place_of_a_key_is_an_error_of_the_log(self) -> None:
+        """`bytes` of a number has that many zeros: a MemoryError, or gigabytes."""
+        for key in (1 << 62, 3, None):
+            log = RedisLog("paper", "a", FixedRedis([[], [None] * 4, [], [key]]))
+            state = Deferred.fromCoroutine(log.read_state(0))
+            self.failureResultOf(state, RedisUnavailableError)
 
     def test_write_drops_known_events(self) -> None:
         """The same identity with another digest is another event."""

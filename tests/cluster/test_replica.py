@@ -41,6 +41,20 @@ class ReplicaCase(NodesCase):
         self.advance(RENEW_AFTER + 2 * CHECK_INTERVAL)
 
 
+class DeliveredKeysTests(ReplicaCase):
+    """What a new log takes over of the events that clients have."""
+
+    def test_newest_ten_thousand_are_taken_over(self) -> None:
+        """Redis keeps each one, and every node reads all of them."""
+        leader = self.start_node()
+        for first in (1, 5_001):
+            leader.publish(*range(first, first + 5_001))
+            self.advance(5)
+        keys = leader.journal.replica.list_delivered(time_of(0))
+        newest = [b" " + event_id_of(n).encode() for n in (10_001, 2)]
+        self.assertEqual((len(keys), [keys[0], keys[-1]]), (10_000, newest))
+
+
 class InitialReadTests(ReplicaCase):
     """A node that reads the log from its start dates each row by the rows before it."""
 

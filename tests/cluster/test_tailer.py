@@ -116,20 +116,37 @@ class MissingEntryTests(NodesCase):
         self.assertEqual(member.subscriber.seqs, [6])
         self.assertTrue(member.journal.status.durable)
 
+    def start_again(self) -> None:
+        """Have a new log with the same events."""
+        self.redis.flush()
+        for member in self.members:
+            member.kill()
+        self.leader = self.start_node()
+        self.leader.publish(1, 2, 3, 4, 5)
+
+    def add_far_entry(self, seq: int) -> None:
+        """Add an entry that is no event, with a number that does not follow."""
+        self.redis.execute("XADD", STREAM_KEY, f"{seq}-0", "x", "y")
+        self.redis.execute("HSET", STATE_KEY, "last", seq, "sub", 0)
+        self.redis.execute("ZADD", IDS_KEY, seq, "key")
+
     def test_removed_entries_become_holes(self) -> None:
         """From the middle, the begin or the end; the log of the proxy has a line."""
         for missing in (3,), (1, 2), (5,), (2, 4), (1, 2, 3, 4, 5):
-            self.redis.flush()
-            for member in self.members:
-                member.kill()
-            self.leader = self.start_node()
-            self.leader.publish(1, 2, 3, 4, 5)
+            self.start_again()
             self.redis.execute("XDEL", STREAM_KEY, *(f"{n}-0" for n in missing))
             self.starts = 0
             with capturedLogs() as logs:
                 self.check(self.start_follower(), *missing)
             found = [line for each in logs if "are missing in" in (line := formatEvent(each) or "")]
             self.assertEqual(len(found), 1, (missing, found))
+
+    def test_events_that_follow_each_other_are_compared_once(self) -> None:
+        """Each comparison is a request to Redis, and nothing is missing between them."""
+        commands: list[object] = []
+        self.redis.on_command = lambda command: commands.append(command[0])
+        self.assertEqual(self.start_follower().rows, self.rows(1, 2, 3, 4, 5))
+        self.assertEqual(commands.count("EVALSHA"), 1)
 
     def test_leader_is_followed_by_another_if_the_newest_entry_is_removed(self) -> None:
         """No node that had not read it led any more."""
@@ -203,15 +220,23 @@ class MissingEntryTests(NodesCase):
         self.advance(2)
         self.assertLess(reads, 50)
 
+    def test_a_hundred_thousand_missing_entries_are_replaced(self) -> None:
+        """One more is too many: docs/security.md has the limit."""
+        for last, is_replaced in ((100_006, True), (100_007, False)):
+            self.start_again()
+            self.add_far_entry(last)
+            self.leader.kill()
+            node = self.start_follower()
+            self.advance(1)
+            self.assertEqual(node.journal.last > 5, is_replaced)
+
     def test_very_many_missing_entries_are_not_replaced(self) -> None:
         """Anyone with the password can write a number; the holes of all before it fill no memory.
 
         The node reads the log again a minute later: an operator may have deleted it meanwhile.
         """
         self.patch(tailer, "MAX_MISSING", 1000)
-        self.redis.execute("XADD", STREAM_KEY, f"{10**15}-0", "x", "y")
-        self.redis.execute("HSET", STATE_KEY, "last", 10**15, "sub", 0)
-        self.redis.execute("ZADD", IDS_KEY, 10**15, "key")
+        self.add_far_entry(10**15)
         self.leader.kill()
         node = self.start_follower()
         self.advance(30)

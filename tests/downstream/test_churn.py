@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.tcp import Server
@@ -16,6 +17,7 @@ from tradeproxy.book.book import Book
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
+from tradeproxy.downstream.feed import INSERT_RETRY
 from tradeproxy.web.site import build_site
 
 CLIENTS = 10
@@ -42,9 +44,9 @@ class ChurnTests(SendGroupTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        books = {"paper": Book(self.account, self.kernel)}
-        books["paper"].start()
-        self.factory = DownstreamFactory(Limits(), self.kernel, limit_sockets(), books)
+        self.books = {"paper": Book(self.account, self.kernel)}
+        self.books["paper"].start()
+        self.factory = DownstreamFactory(Limits(), self.kernel, limit_sockets(), self.books)
         self.site = build_site(
             {"paper": self.account},
             self.factory,
@@ -54,8 +56,14 @@ class ChurnTests(SendGroupTestCase):
         )
         self.publish(20)
 
-    def churn(self, *reads: bytes, room: int | None = None, turns: int = 3) -> None:
-        """Connect CLIENTS clients that send these bytes, run turns, then reset them.
+    def churn(
+        self,
+        *reads: bytes,
+        room: int | None = None,
+        turns: int = 3,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Connect CLIENTS clients that send these bytes, run turns, call `then`, and reset them.
 
         Each of them reads `room` bytes, or everything.
         """
@@ -72,14 +80,15 @@ class ChurnTests(SendGroupTestCase):
             for sock in sockets:
                 sock.unread += data
             self.kernel.turn(turns)
+        then()
         for sock in sockets:
             sock.is_reset = True
         self.kernel.settle()
         assert all(sock.is_closed for sock in sockets)
 
-    def assert_no_garbage(self, *reads: bytes, room: int | None = None, turns: int = 3) -> None:
+    def assert_no_garbage(self, *reads: bytes, **options: Any) -> None:
         """Assert that no reference cycle is left of each client that does the same."""
-        found = count_garbage(self, lambda: self.churn(*reads, room=room, turns=turns), CLIENTS)
+        found = count_garbage(self, lambda: self.churn(*reads, **options), CLIENTS)
         self.assertEqual(found, {})
         self.assertEqual(len(self.factory.clients.sockets), 0)
 
@@ -103,6 +112,19 @@ class ChurnTests(SendGroupTestCase):
     def test_client_with_a_snapshot_leaves_no_garbage(self) -> None:
         """It leaves before the last part."""
         self.assert_no_garbage(HANDSHAKE % b"/paper?snapshot=1", LOG_IN, room=300)
+
+    def test_client_that_has_waited_for_a_snapshot_leaves_no_garbage(self) -> None:
+        """The book was not built when it first looked."""
+
+        def build() -> None:
+            self.books["paper"].start()
+            for _ in range(3):
+                self.kernel.advance(INSERT_RETRY)
+                self.kernel.turn(3)
+            self.books["paper"].stop()
+
+        self.books["paper"].stop()
+        self.assert_no_garbage(HANDSHAKE % b"/paper?snapshot=1", LOG_IN, then=build)
 
     def test_client_that_does_not_log_in_leaves_no_garbage(self) -> None:
         """It has a deadline."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import StringTransport
 from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.python.failure import Failure
 
+from tests.support.frames import AUTH
 from tests.support.memory import CLIENT
+from tests.support.plain import HANDSHAKE, TEXT
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.handshake_limits import MAX_HEADER
 
@@ -43,6 +47,18 @@ class ProxyHeaderTests(ProxyTestCase):
                 self.clock.advance(0)
                 self.assertIn(b"HTTP/1.1 200", self.transport.value(), (header, step))
                 self.assertEqual(self.protocol.getPeer().host, "192.0.2.7")
+
+    def test_websocket_behind_a_header_ends_with_its_connection(self) -> None:
+        """Otherwise it would count as a client for ever, and hold what it has not read."""
+        self.receive(V1 + HANDSHAKE % b"/trade-updates-paper", 1000)
+        self.clock.advance(0)
+        self.assertIn(b"HTTP/1.1 101", self.transport.value())
+        self.receive(bytes([0x80 | TEXT, 0x80 | len(AUTH), 0, 0, 0, 0]) + AUTH, 1000)
+        self.clock.advance(0)
+        self.assertEqual(len(self.factory.clients), 1)
+        self.protocol.connectionLost(Failure(connectionDone.value))
+        self.clock.advance(0)
+        self.assertEqual(len(self.factory.clients), 0)
 
     def test_header_without_addresses_leaves_those_of_the_connection(self) -> None:
         """HAProxy's health checks have one. `PROXY UNKNOWN` without more closed the connection.

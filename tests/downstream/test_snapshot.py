@@ -6,14 +6,22 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.book.support import make_snapshot
 from tests.support.frames import AUTH, AUTHENTICATE, LISTEN, LISTENING, UNLISTEN
 from tests.support.proxy import NarrowTransport
 from tests.support.sse import SseReader
 from tests.support.state import StateTestCase, kinds, order_event, order_ids, parts
 from tradeproxy.downstream import log_reader, snapshot
 from tradeproxy.downstream.log_reader import MIN_STEP_BYTES, STEP_BYTES
-from tradeproxy.downstream.snapshot import BUILD_TIMEOUT, SEND_TIMEOUT, SnapshotInsert
+from tradeproxy.downstream.snapshot import (
+    BUILD_TIMEOUT,
+    PARSED_PER_STEP,
+    SEND_TIMEOUT,
+    SnapshotInsert,
+    split,
+)
 from tradeproxy.downstream.subscription import NOT_KEPT, TRIMMED
+from tradeproxy.query.filters import Filter
 from tradeproxy.wire.close_codes import CloseCode
 
 if TYPE_CHECKING:
@@ -207,6 +215,19 @@ class SnapshotTests(StateTestCase):
         self.assertEqual(messages[:2], [first, second])
         self.assertEqual(order_ids(parts(messages)[0]), ["1", "2"])
 
+    def test_filter_parses_a_few_objects_in_a_step(self) -> None:
+        """Those that it leaves out make no part, and 50,000 of them took a second."""
+        for number in range(2 * PARSED_PER_STEP):
+            self.trade(str(number))
+        self.books["paper"].catch_up()
+        found = split(
+            make_snapshot(self.books["paper"]),
+            "paper",
+            Filter(frozenset(("QQQ",))),
+            lambda: MIN_STEP_BYTES,
+        )
+        self.assertEqual([part is None for part in found], [True, True, False])
+
     def test_books_are_off_is_404(self) -> None:
         """The answer names the variable."""
         self.books.clear()
@@ -376,6 +397,18 @@ class SseSnapshotTests(StateTestCase):
         reader = self.get("snapshot=1", Last_Event_ID=str(cursor))
         names = [line for line in reader.taken().splitlines() if line[:5] in ("data:", "event")]
         self.assertEqual([name[:6] for name in names], ["data: ", "event:", "data: "])
+
+    def test_waiting_client_with_position_gets_events_then_the_snapshot(self) -> None:
+        """The book was built meanwhile, from an event that the client did not have yet."""
+        self.trade("1")
+        cursor = self.paper.cursor_at(0)
+        self.books["paper"].stop()
+        reader = self.get("snapshot=1", Last_Event_ID=str(cursor))
+        self.trade("2")
+        self.start_book()
+        self.wires.advance(1)
+        names = [line for line in reader.taken().splitlines() if line[:5] in ("data:", "event")]
+        self.assertEqual([name[:6] for name in names], ["data: ", "data: ", "event:", "data: "])
 
     def test_long_snapshot_has_the_id_in_its_last_part(self) -> None:
         """A client that is cut off before it resumes at its old position."""

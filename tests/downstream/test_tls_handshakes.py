@@ -27,7 +27,6 @@ from tradeproxy.downstream.handshake_limits import (
     HELLOS_PER_TURN,
     MAX_HANDSHAKE,
     PER_TURN,
-    ROOM_RETRY,
 )
 from tradeproxy.runtime import socket_limit
 from tradeproxy.web.site import build_site
@@ -228,12 +227,34 @@ class TlsHandshakesTests(SynchronousTestCase):
         self.kernel.turn(6)
         self.assertEqual(self.count_answers(clients), len(clients))
         for client in clients:
-            client.has_answer = False
-            end = client.go_on()
-            client.tls.send(REQUEST)
-            client.send(end + client.tls.bio_read(MAX_HANDSHAKE))
+            self.send_end(client)
         self.kernel.turn(2)
         self.assertEqual(self.count_answers(clients), len(clients))
+
+    def send_end(self, client: TlsClient) -> None:
+        """Send the end of the handshake, and a request behind it."""
+        client.has_answer = False
+        end = client.go_on()
+        client.tls.send(REQUEST)
+        client.send(end + client.tls.bio_read(MAX_HANDSHAKE))
+
+    def test_ends_of_aborted_handshakes_use_up_no_turn(self) -> None:
+        """A limit aborts connections whose ends wait. The next client waited for them."""
+        *clients, late = self.connect(4 * PER_TURN + 1)
+        for client in (*clients, late):
+            client.send_hello()
+        self.kernel.turn(4 * PER_TURN // HELLOS_PER_TURN + 2)
+        self.assertEqual(self.count_answers(clients), len(clients))
+        for client in clients:
+            self.send_end(client)
+        self.kernel.turn()
+        waiting = [client for client in clients if not client.has_answer]
+        self.assertEqual(len(waiting), 3 * PER_TURN)
+        for client in waiting:
+            client.transport.abortConnection()
+        self.send_end(late)
+        self.kernel.turn(2)
+        self.assertTrue(late.has_answer)
 
     def test_byte_by_byte_handshake_succeeds(self) -> None:
         """Each byte waits for its turn, in order; what follows the handshake does not."""
@@ -294,7 +315,7 @@ class TlsHandshakesTests(SynchronousTestCase):
         self.kernel.turn(2)
         for client in self.connect(30):
             client.send(client.make_hello()[:1])
-        self.kernel.advance(ROOM_RETRY)
+        self.kernel.advance(0.05)
         self.finish(newcomer)
         newcomer.tls.send(REQUEST)
         newcomer.send(newcomer.tls.bio_read(MAX_HANDSHAKE))

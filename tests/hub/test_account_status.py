@@ -28,6 +28,7 @@ class UpstreamStatusTests(SynchronousTestCase):
         account = Account("paper", memory_journal(clock), clock)
         up, down = account.mark_upstream_up, account.mark_upstream_down
         self.assertEqual(account.upstream, UpstreamStatus(False, "not connected yet", 1000.0))
+        self.assertIsNone(account.next_attempt)
         steps: list[tuple[str, Callable[[], None], UpstreamStatus]] = [
             (
                 "the first attempt fails",
@@ -74,6 +75,24 @@ class StateObserverTests(AccountTestCase):
         self.assertEqual(len(seen), 4)
 
 
+class AccountNoteTests(AccountTestCase):
+    """Texts that others keep with the log."""
+
+    def test_note_is_saved_with_the_log(self) -> None:
+        """Who has to know that it survives a crash waits for that."""
+        self.account.set_metadata("note", "7")
+        self.assertEqual(self.journal.get_metadata("note"), "7")
+        self.assertTrue(self.successResultOf(self.account.when_saved()))
+        self.journal.status = JournalStatus(False, "disk full", self.clock.seconds())
+        self.assertFalse(self.successResultOf(self.account.when_saved()))
+        self.account.set_metadata("note", None)
+        self.assertIsNone(self.journal.get_metadata("note"))
+
+    def test_log_of_one_node_has_no_imports_of_others(self) -> None:
+        """The import then goes to the journal's own file."""
+        self.assertIsNone(self.account.import_log)
+
+
 class AccountGapTests(AccountTestCase):
     """An outage is a gap: from the last event to the return of the stream."""
 
@@ -85,7 +104,7 @@ class AccountGapTests(AccountTestCase):
     def test_upstream_up_with_new_journal_begins_no_gap(self) -> None:
         """Before the first stream of a new journal no event can have been missed."""
         self.account.mark_upstream_up()
-        self.assertIsNone(self.account.gaps.current)
+        self.assertIsNone(self.account.open_gap)
 
     def test_outage_begins_gap_at_last_event(self) -> None:
         """The gap lasts from the newest event to the return of the stream."""
@@ -93,7 +112,7 @@ class AccountGapTests(AccountTestCase):
         self.publish(1)
         self.clock.advance(0)
         self.outage()
-        gap = self.account.gaps.current
+        gap = self.account.open_gap
         assert gap is not None
         self.assertEqual(gap.begin, event(1).time)
         self.assertEqual(gap.end, (BEGIN + 10) * 1_000_000)
@@ -102,9 +121,9 @@ class AccountGapTests(AccountTestCase):
         """Events while no proxy ran were missed too. A failed attempt begins no gap."""
         self.journal.append([event(1)])
         self.account.mark_upstream_down("refused")
-        self.assertIsNone(self.account.gaps.current)
+        self.assertIsNone(self.account.open_gap)
         self.account.mark_upstream_up()
-        gap = self.account.gaps.current
+        gap = self.account.open_gap
         assert gap is not None
         self.assertEqual(gap.begin, event(1).time)
 
@@ -115,8 +134,8 @@ class AccountGapTests(AccountTestCase):
         self.clock.advance(0)
         self.subscriber.statuses.clear()
         self.outage()
-        self.account.gaps.count_found(3)
-        self.account.gaps.settle(GapOutcome.RECOVERED)
+        self.account.count_found(3)
+        self.account.settle_gap(GapOutcome.RECOVERED)
         announced = [
             (status["event"], status.get("outcome", status.get("state")))
             for status in self.subscriber.statuses

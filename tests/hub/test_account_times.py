@@ -10,8 +10,9 @@ from tests.support.accounts import BEGIN, AccountTestCase
 from tests.support.journals import DAY, event, time_of
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.buffer import MAX_BUFFERED, MAX_BUFFERED_BYTES
-from tradeproxy.runtime.dates import Dates
+from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.runtime.stats import SERIES_STEP
+from tradeproxy.wire.event import format_time
 
 if TYPE_CHECKING:
     from tradeproxy.journal.base import Journal
@@ -49,6 +50,40 @@ class BufferingTests(AccountTestCase):
         self.clock.advance(0)
         self.assert_delivered([1])
         self.assertTrue(self.account.is_settled)
+
+    def test_release_before_recovered_event_keeps_the_streams_order(self) -> None:
+        """An event of a future time is in no history, and would follow the recovered one."""
+        self.assertEqual(self.account.release_buffered_before(event(3)), ())
+        future = event(1, at=format_time(time_of(2 * 86_400)))
+        self.account.start_buffering()
+        for each in (future, event(3), event(4)):
+            self.account.publish(each)
+        found = [self.account.has_buffered(each) for each in (event(3), event(5))]
+        self.assertEqual(found, [True, False])
+        self.assertEqual(self.account.release_buffered_before(event(3)), (future,))
+        self.account.publish_recovered(event(3))
+        self.assertEqual(self.account.release_buffered_before(event(3)), ())
+        self.account.stop_buffering()
+        self.assertFalse(self.account.has_buffered(event(3)))
+        self.clock.advance(0)
+        payloads = [future.payload, event(3).payload, event(4).payload]
+        self.assertEqual(self.subscriber.batches, [payloads])
+
+    def test_event_may_precede_stream_until_it_brings_one_of_its_time(self) -> None:
+        """The stream did not omit what was before it. Its begin is known to two seconds."""
+        self.assertFalse(self.account.may_precede_stream(0))
+        self.journal.dates.observe(self.clock.seconds())
+        self.account.mark_upstream_up()
+        began = round(self.clock.seconds() * SECOND)
+        found = [self.account.may_precede_stream(began + n * SECOND) for n in (-9, 1, 2)]
+        self.assertEqual(found, [True, True, False])
+        first = event(1, at=format_time(began + SECOND))
+        self.account.publish(first)
+        found = [self.account.may_precede_stream(began + SECOND + n) for n in (-1, 0)]
+        self.assertEqual(found, [True, False])
+        self.account.mark_upstream_down("lost")
+        self.account.mark_upstream_up()
+        self.assertFalse(self.account.may_precede_stream(began))
 
     def test_full_buffer_is_released(self) -> None:
         """Alpaca can send events for 15 s without a login: they took 140 MB. None is lost."""

@@ -7,7 +7,7 @@ from tests.support.journals import event
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
-from tradeproxy.journal.base import TrimmedError
+from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.wire.position import AfterId, LastEvents
 
@@ -88,6 +88,14 @@ class LogTailTests(AccountTestCase):
         self.account.identify("another")
         with self.assertRaises(ReplacedLogError):
             self.tail.read()
+
+    def test_row_that_cannot_be_read_is_looked_at(self) -> None:
+        """If the log has it, the bytes are an event's; else the log is another one by now."""
+        self.tail.start(LastEvents(0))
+        self.publish_now(1)
+        self.tail.find_damage(1)
+        with self.assertRaises(UnreadableError):
+            self.tail.find_damage(2)
 
     def test_a_replaced_log_has_no_cursor_of_the_tail(self) -> None:
         """The number of the last row means another row there, or none."""

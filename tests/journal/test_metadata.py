@@ -5,7 +5,6 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.journal.metadata import (
-    MAX_NOTE,
     MAX_NOTES,
     OPEN_SINCE,
     UNKNOWN,
@@ -21,6 +20,9 @@ SAVED = {
     "latest": "9",
     "horizon": "6",
 }
+
+MIB = 1_048_576
+"""Characters that a note may have. An older version may have stored as many."""
 
 TRIMMED = '[4, "x", 6]'
 """The saved form of the newest trimmed event of SAVED."""
@@ -111,10 +113,10 @@ class LoadTests(SynchronousTestCase):
         """Kept for ever, they would be read and saved with every change."""
         notes = {f"remembered {n}": "1" for n in range(2 * MAX_NOTES)}
         self.assertEqual(len(load(**notes).encode_present()) - len(SAVED), MAX_NOTES)
-        for key, value in (("n", "1" * (MAX_NOTE + 1)), ("n", "é"), ("\ud800", "1"), ("é", "1")):
+        for key, value in (("n", "1" * (MIB + 1)), ("n", "é"), ("\ud800", "1"), ("é", "1")):
             self.assertIsNone(load(**{f"remembered {key}": value}).get_metadata(key))
-        self.assertEqual(load(**{"remembered n": "1" * MAX_NOTE}).get_metadata("n"), "1" * MAX_NOTE)
-        unreadable = load(**{f"remembered {OPEN_SINCE}": "1" * (MAX_NOTE + 1)})
+        self.assertEqual(load(**{"remembered n": "1" * MIB}).get_metadata("n"), "1" * MIB)
+        unreadable = load(**{f"remembered {OPEN_SINCE}": "1" * (MIB + 1)})
         self.assertEqual(unreadable.get_metadata(OPEN_SINCE), UNKNOWN)
 
     def test_epoch_that_is_no_hexadecimal_number_is_refused(self) -> None:

@@ -212,6 +212,17 @@ class SpooledJournalTests(SpooledCase):
         journal.append(events(1))
         self.assert_has(journal, 1)
 
+    def test_spool_behind_one_lost_row_is_left_out(self) -> None:
+        """A reader would take the row that is missing for damage."""
+        saved = Path(self.mktemp())
+        shutil.copytree(self.path.parent, saved)
+        self.journal.append(events(1))
+        self.clock.advance(TRIM_EVERY)
+        self.journal.append(events(2))
+        shutil.copy(find_spool(self.path), saved)
+        self.path = saved / self.path.name
+        self.assertEqual(self.open_spooled().last, 0)
+
     def test_clean_close_leaves_everything_in_the_database(self) -> None:
         """A copy of that one file is a whole backup."""
         self.journal.append(events(1, 2, 3))

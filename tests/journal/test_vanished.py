@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 
 from tests.support.journals import DiskCase, dates_of, event, events, journal_at, row, time_of
-from tradeproxy.journal.base import Batch, JournalError, TrimmedError
+from tradeproxy.journal.base import Batch, JournalError, TrimmedError, UnreadableError
 from tradeproxy.journal.bookmark import WRITE_EVERY
 from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
 from tradeproxy.journal.file import JournalFile
@@ -103,6 +103,10 @@ class LostDatabaseTests(VanishedCase):
         self.assertEqual(status.durable, False)
         self.assertEqual(status.reason, f"{self.path}: {self.directory} is not a directory")
         self.journal.append(events(3))
+        assert self.journal.tables is not None
+        self.assertFalse(self.journal.tables.is_busy)
+        with self.assertRaises(UnreadableError):  # the book asks again
+            self.journal.tables.run(lambda sql: sql.execute("SELECT 1"))
         with capturedLogs() as logs:
             self.clock.pump([RETRY_EVERY] * 5)
         self.assertEqual(logs, [])

@@ -12,9 +12,18 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.disks import list_descriptors
-from tests.support.journals import Connections, DiskCase, SqliteCase, entries, event, memory_journal
+from tests.support.journals import (
+    NOW,
+    Connections,
+    DiskCase,
+    SqliteCase,
+    entries,
+    event,
+    memory_journal,
+)
 from tests.support.threads import Threads
 from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
+from tradeproxy.journal.retention import TRIM_AGAIN, TRIM_EVERY
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.journal.store import Store
 from tradeproxy.journal.wal_checkpoints import CHANGES, MAX_PAGES, WalCheckpoints
@@ -128,6 +137,24 @@ class WhenDueTests(ThreadedCase):
         self.journal.tables.run(change, writes=True)
         self.assertEqual(len(self.threads.waiting), 1)
 
+    def test_changes_of_trimming_count(self) -> None:
+        """The next event may come hours later. Until then the log stayed as large as it was."""
+        self.append(3 * DUE)
+        self.threads.run()
+        self.reopen(self.journal, in_thread=self.threads, max_events=1)
+        while not self.threads.waiting:
+            self.clock.advance(TRIM_AGAIN)
+            self.assertLess(self.clock.seconds(), NOW + 2 * TRIM_EVERY)
+
+    def test_book_is_told_while_one_runs(self) -> None:
+        """Its build then reads on, and leaves the disk to the checkpoint."""
+        assert self.journal.tables is not None
+        self.assertFalse(self.journal.tables.is_busy)
+        self.append()
+        self.assertTrue(self.journal.tables.is_busy)
+        self.threads.run()
+        self.assertFalse(self.journal.tables.is_busy)
+
     def test_log_begins_again_after_checkpoint(self) -> None:
         """Its size stays what one round of changes needs."""
         self.append()
@@ -140,6 +167,10 @@ class WhenDueTests(ThreadedCase):
 
     def test_thread_that_never_comes_bounds_log(self) -> None:
         """All threads may wait for a network file system. Then COMMIT does it, as before."""
+        assert self.journal.tables is not None
+        query = "PRAGMA wal_autocheckpoint"
+        pages = self.journal.tables.run(lambda sql: sql.execute(query).fetchone())
+        self.assertEqual(pages, (8000,))
         for _ in range(3 * MAX_PAGES // 1000):
             self.append(1000)
         self.assertLess(self.log_size(), 1.25 * MAX_PAGES * 4096)

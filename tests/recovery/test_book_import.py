@@ -84,12 +84,12 @@ class BookImportTests(OrdersTestCase):
         self.importer = BookImport(self.book, rest, self.clock)
         self.advance(1)
 
-    def complete(self, seconds: int = 600) -> None:
-        """Let the import run until it ends."""
-        for _ in range(seconds):
+    def complete(self) -> int:
+        """Let the import run until it ends; return how many seconds it took at most."""
+        for seconds in range(1, 600):
             self.advance(1)
             if self.importer.progress.state is not ImportState.RUNNING:
-                return
+                return seconds
         raise AssertionError(self.importer.progress)
 
     def quantities(self) -> dict[str, str]:
@@ -105,7 +105,7 @@ class BookImportTests(OrdersTestCase):
         self.assertGreater(self.fills, 12)
         self.importer.start()
         self.importer.start()
-        self.complete()
+        self.assertLess(self.complete(), 13)
         progress = self.importer.progress
         self.assertEqual(progress.state, ImportState.DONE, progress)
         self.assertEqual(
@@ -203,7 +203,8 @@ class BookImportTests(OrdersTestCase):
         self.complete()
         progress = self.importer.progress
         self.assertEqual(progress.state, ImportState.FAILED)
-        self.assertLess(next(requests), 20)
+        self.requests = next(requests) - 1
+        self.assertLess(self.requests, 20)
         return progress.reason
 
     def test_more_orders_of_one_time_than_a_page_fail_the_import(self) -> None:
@@ -224,6 +225,7 @@ class BookImportTests(OrdersTestCase):
 
         reason = self.fail_with("/v2/account/activities/FILL", make_page)
         self.assertEqual(reason, "the times on its pages do not advance")
+        self.assertEqual(self.requests, 1 + 11)
 
     def test_id_that_is_no_page_token_fails_the_import(self) -> None:
         """A lone surrogate has no place in a URL or a table: the import ended with a traceback."""

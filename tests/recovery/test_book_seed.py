@@ -99,6 +99,27 @@ class SeedTests(BookCase):
         self.check_again()
         self.assertTrue(self.book.is_complete)
 
+    def test_book_that_is_built_soon_is_compared_then(self) -> None:
+        """A build takes some seconds, and the next check comes a quarter of an hour later."""
+        self.outage(self.book.stop)
+        self.advance(5)
+        self.shift("TSLA", "7")
+        self.book.start()
+        self.advance(5)
+        self.assertEqual(self.positions(), {"TSLA": "7"})
+
+    def test_book_that_is_not_built_in_time_is_compared_with_the_next_check(self) -> None:
+        """Before, Alpaca is not asked: nothing could take the answers."""
+        asked: list[Any] = []
+        self.override(lambda request: asked.append(request.path))
+        self.book.stop()
+        self.advance(2000)
+        self.assertNotIn(b"/v2/positions", asked)
+        self.shift("TSLA", "7")
+        self.book.start()
+        self.advance(2000)
+        self.assertEqual(self.positions(), {"TSLA": "7"})
+
     def test_entry_of_another_shape_leaves_the_others_and_the_book_incomplete(self) -> None:
         """It rejected the whole list, so the book had none of the orders and positions."""
 

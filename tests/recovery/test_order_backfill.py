@@ -343,6 +343,22 @@ class OrderBackfillTests(ScriptedCase):
         self.assertEqual([data["order"]["id"][-1] for data in made], ["0", "1", "2", "4", "5"])
         self.assertEqual([data["qty"] for data in made], ["10", "10", "10", "6", "10"])
 
+    def test_event_that_is_buffered_between_parts_is_not_made_again(self) -> None:
+        """Clients get it once the backfill has ended."""
+        self.patch(order_backfill, "EVENTS_A_TURN", 2)
+        self.listed = [
+            build_order(10, id=f"order {number}", time=START + number) for number in range(4)
+        ]
+        self.account.start_buffering()
+        running = self.run_with(self.new_backfill())
+        self.wires.advance(2.5)
+        whole = build_event(build_order(10, id="order 2", time=START + 2), qty=10)
+        self.clock.callLater(0.5, self.account.publish, whole)
+        self.wires.advance(0.5)
+        self.successResultOf(running)
+        made = [event.order.id for event in self.made if event.order is not None]
+        self.assertEqual(made, ["order 0", "order 1", "order 3"])
+
     def deliver_and_log(self, event: Event) -> None:
         """Deliver an event as the recovery does."""
         self.made.append(event)

@@ -147,6 +147,15 @@ class SnapshotTests(RestClientTestCase):
             else:
                 self.failureResultOf(started, RestUnavailableError)
 
+    def test_snapshot_answer_of_too_many_orders_raises_unavailable(self) -> None:
+        """They are read in one turn: 60,000 small legs stopped all clients for a second."""
+        many = order(0) | {"legs": [{"id": f"leg/{number}"} for number in range(10_000)]}
+        for self.orders, name in (([many], "order/0"), ([], "order/old")):
+            self.old = {"order/old": many}
+            started = self.start(take_snapshot(self.rest, SINCE, [name], set()))
+            error = self.failureResultOf(started, RestUnavailableError).value
+            self.assertEqual(error.reason, "an answer of more than 10,000 orders")
+
     def test_snapshot_endless_fills_raises_unavailable(self) -> None:
         """Two pages that name each other were requested in turn, without an end."""
         pages = [[{"id": name, "note": "x" * 50_000}] * 100 for name in "ab"]

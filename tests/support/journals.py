@@ -151,13 +151,13 @@ class JournalListener:
 
 
 class FaultyConnection(sqlite3.Connection):
-    """A connection on which the statements with these beginnings fail with these result codes."""
+    """A connection on which some statements fail: see Connections.fail."""
 
-    faults: Mapping[str, int] = MappingProxyType({})
+    faults: Mapping[tuple[str, tuple[Any, ...]], int] = MappingProxyType({})
 
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        for beginning, code in self.faults.items():
-            if sql.lstrip().startswith(beginning):
+        for (beginning, only), code in self.faults.items():
+            if sql.lstrip().startswith(beginning) and only in ((), *values):
                 error = sqlite3.OperationalError("a fault of the test")
                 error.sqlite_errorcode = code
                 raise error
@@ -172,7 +172,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._connections: list[sqlite3.Connection] = []
-        self._faults: dict[str, int] = {}
+        self._faults: dict[tuple[str, tuple[Any, ...]], int] = {}
 
     def __call__(self, path: str, **options: Any) -> sqlite3.Connection:
         connection = sqlite3.connect(path, factory=FaultyConnection, **options)
@@ -180,15 +180,15 @@ class Connections:
         self._connections.append(connection)
         return connection
 
-    def fail(self, statement: str, code: int | None) -> None:
+    def fail(self, statement: str, code: int | None, *values: Any) -> None:
         """Make statements that begin so fail with SQLite's result code, on every connection.
 
-        None undoes that.
+        With values, only those with these fail. None undoes that.
         """
         if code is None:
-            del self._faults[statement]
+            del self._faults[statement, values]
         else:
-            self._faults[statement] = code
+            self._faults[statement, values] = code
 
     def query_value(self, statement: str) -> Any:
         """Return the first value of the first row that a statement yields."""

@@ -7,8 +7,10 @@ from typing import Any
 
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
+from tests.support.journals import event
 from tests.support.memory import LingeringTransport
 from tests.upstream.client_case import EVENT, KEYS, UpstreamTestCase
+from tradeproxy.hub import buffer
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.simulator.faults import Fault, FaultKind
 from tradeproxy.upstream.client import CLOSE_TIMEOUT
@@ -306,6 +308,24 @@ class ListenerTests(UpstreamTestCase):
         self.listener.failing = ""
         self.advance(2)
         self.assertTrue(self.account.upstream.streaming)
+
+    def test_error_of_an_event_closes_stream(self) -> None:
+        """Nobody knows whether it is delivered. After another login the recovery asks for it."""
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        self.patch(buffer, "MAX_BUFFERED", 1)
+        self.account.on_buffer_full = fail
+        self.account.start_buffering()
+        for number, payload in enumerate((event(1).payload, event(2, qty=1).payload), 1):
+            self.alpaca.send_payload(payload)
+            self.advance(0)
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            self.assertFalse(self.account.upstream.streaming)
+            self.advance(5)
+            self.assertTrue(self.account.upstream.streaming)
+            self.assertEqual(self.account.reconnects, number)
 
     def test_error_of_listener_at_end_does_not_stop_attempts(self) -> None:
         """The reason of the disconnect is lost by it."""

@@ -67,6 +67,13 @@ class RestGetTests(RestClientTestCase):
         self.assertEqual(request.getHeader("APCA-API-SECRET-KEY"), "upstream-secret")
         self.assertEqual(request.getHeader("User-Agent"), "tradeproxy")
 
+    def test_text_of_alpaca_is_quoted_without_credentials(self) -> None:
+        """It goes to the log. A hostile server may send them back, with words around them."""
+        echo = "order PKUPSTREAM of upstream-secret is unknown"
+        self.assertEqual(self.rest.quote(echo), "order ... of ... is unknown")
+        self.assertEqual(self.rest.quote(f"id {'x' * 40}", 40), f"id {'x' * 40}")
+        self.assertEqual(self.rest.quote(f"id {'x' * 41}", 40), "id ...")
+
     def test_get_compressed_answer_raises_unavailable(self) -> None:
         """19 KB of gzip in one answer stopped every account for 11 s."""
         body = gzip.compress(b"[]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.wire.credentials import Secret
-from tradeproxy.wire.quote import MAX_QUOTE, quote_text
+from tradeproxy.wire.quote import MAX_QUOTE, hide_keys, quote_text
 
 
 class QuoteTests(SynchronousTestCase):
@@ -20,3 +20,28 @@ class QuoteTests(SynchronousTestCase):
         """Except words with a part of a secret."""
         for word, quote in (("x" * 36, "x" * 36), ("x" * 37, "..."), ("xxSECRxx", "...")):
             self.assertEqual(quote_text(word, [Secret("SECRET")], 36), quote)
+
+
+class KeyTests(SynchronousTestCase):
+    """A value of a setting, in the line about its error."""
+
+    def test_what_may_be_a_key_is_hidden(self) -> None:
+        """A user may put a key into the wrong variable. Case does not matter."""
+        key = "PKABCDEFGHIJ0123"
+        for given in (key, f"http://{key}@host", f"a,{key},b", f"{key}+/-_"):
+            shown = hide_keys(f"'{given.lower()}' is not a number", given)
+            self.assertNotIn(key.lower(), shown)
+            self.assertIn("...", shown)
+            self.assertTrue(shown.endswith("is not a number"))
+
+    def test_words_and_numbers_stay(self) -> None:
+        """They say what is wrong. So does a part of the line that is not of the value."""
+        for given in ("PKABCDEFGHIJ012", "a-very-long-name_of/a-path", "1234567890123456"):
+            self.assertEqual(hide_keys(f"{given} is wrong", given), f"{given} is wrong")
+        line = "ALPACA_API_SECRET_KEY2 is wrong"
+        self.assertEqual(hide_keys(line, "x"), line)
+
+    def test_key_within_another_is_hidden_with_it(self) -> None:
+        """The longer one first: its rest would show a part of it."""
+        short, long = "PKABCDEFGHIJ0123", "PKABCDEFGHIJ0123XYZ9"
+        self.assertEqual(hide_keys(f"{long} {short}", f"{short} {long}"), "... ...")

@@ -50,6 +50,12 @@ class RefusalTests(SynchronousTestCase):
         ):
             self.assertRegex(refuse(text) or "", "^contains an address that is ", text)
 
+    def test_neighbour_of_a_metadata_service_within_ipv6_is_allowed(self) -> None:
+        """Every bit of the address counts: it may be a receiver."""
+        for last, is_allowed in (("c800", False), ("c900", True)):
+            refusal = refuse(f"64:ff9b:1:6464:64:{last}:808:808")
+            self.assertEqual(refusal is None, is_allowed, last)
+
     def test_refusal_never_shows_the_address(self) -> None:
         """It is a part of the URL, which is a secret, and the page of /readyz is public."""
         for text in ("169.254.1.2", "::ffff:169.254.1.2", "fe80::7"):

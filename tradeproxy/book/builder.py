@@ -271,13 +271,14 @@ class BookBuilder:
             next_num = int(meta.get("next_num", "1"))
             self.state = BookState(self._load_family, self.tail.position, next_num)
             self.state.high = int(meta.get("high", "0"))
-            self._after, self.phase = 0, Phase.LOADING
             self._strategies_seq = self._find_row(meta.get("strategies", cursor or ""))
+            self._after, phase = 0, Phase.LOADING
         else:
             self._strategies_seq = 0
             self.state = BookState(self._load_family, self.tail.position)
-            self.phase = Phase.CLEARING
+            phase = Phase.CLEARING
         self.writer.begin(self.tables, self.state, self.strategies)
+        self.phase = phase  # last: a read above may fail, and all of this is done again then
 
     def _find_row(self, cursor: str) -> int:
         """Return the number of the row before a stored cursor; 0 if the log does not have it."""

@@ -43,8 +43,8 @@ KEEP_EVERY = 32
 """Fills of a strategy and symbol after which a copy of their holding is kept. If a fill is undone,
 only those behind the last copy before it are applied again, which takes a millisecond or two."""
 
-MAX_KEPT = 1000
-"""Strategies and symbols that have copies: some 10 KB each."""
+MAX_KEPT = 100
+"""Strategies and symbols that have copies: 10 to 300 KB each, by their open lots and days."""
 
 _ALL = 1 << 62
 _NO_FILL = FillKey(OPENING, "", "", "")

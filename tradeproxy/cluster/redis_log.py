@@ -330,7 +330,7 @@ class RedisLog:
                 "" if owner is None else owner.decode(),
                 None if epoch_start is None else EpochStart.parse(epoch_start),
                 _pair(entries[0][1]).get(b"p") if entries else None,
-                [bytes(key) for key in delivered],
+                [memoryview(key).tobytes() for key in delivered],
             )
 
     async def call_roll(self, report: str, milliseconds: int) -> dict[str, str]:

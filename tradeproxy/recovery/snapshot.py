@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -20,6 +21,9 @@ from tradeproxy.wire.event import MAX_WORD_LENGTH, format_time
 
 ORDERS_A_PAGE = 500
 FILLS_A_PAGE = 100
+
+MAX_ORDERS_A_PAGE = 10_000
+"""Orders and legs of one answer. They are read in one turn; Alpaca sends 500, and their legs."""
 
 MAX_LIST_SIZE = 64 * 1024 * 1024
 """Bytes of all pages of a list in memory, estimated by RestClient. An order has about 5,000."""
@@ -143,9 +147,16 @@ async def _read_named_order(
         unknown.add(order_id)
         return [], size
     size = _add_size(size, answer)
-    if not (orders := list(expand([answer.document]))):
+    if not (orders := _expand([answer.document])):
         raise RestUnavailableError(SHAPE)
     return orders, size
+
+
+def _expand(answer: list[Any]) -> list[Document]:
+    orders = list(islice(expand(answer), MAX_ORDERS_A_PAGE + 1))
+    if len(orders) > MAX_ORDERS_A_PAGE:
+        raise RestUnavailableError("an answer of more than 10,000 orders")
+    return orders
 
 
 def _keep_all(order: Document) -> Document:
@@ -176,7 +187,7 @@ async def _read_orders(
             page = read_objects(answer.document)
         else:
             page = _select(answer.document, "id", unreadable)
-        orders = list(expand(page))
+        orders = _expand(page)
         new = {order["id"] for order in orders} - found.keys()
         found.update((order["id"], keep(order)) for order in orders)
         # A page is the last one if it has no new order. Its length does not show that: Alpaca may
