@@ -86,7 +86,7 @@ class Content:
             owns: whether they are of this answer alone. If not, they are in memory anyway.
         """
         self.pieces = pieces
-        self.held = getsizeof(pieces) + sum(map(getsizeof, pieces)) if owns else 0
+        self.held = getsizeof(pieces) + (sum(map(getsizeof, pieces)) if owns else 0)
         """Bytes of memory that are freed with it."""
         self.tag = b""
         """For the header ETag, once `hash_some` has returned True."""
