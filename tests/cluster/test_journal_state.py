@@ -89,6 +89,7 @@ class CountTests(NodesCase):
         """The leader has trimmed it, and could not trim Redis. It does not stay in the outbox."""
         leader = self.start_node(max_events=10)
         leader.publish(*range(1, 21))
+        self.advance(TRIM_EVERY - 3)  # the next trim comes in two seconds
         leader.command_client.cut()
         self.advance(3)
         leader.command_client.restore()
@@ -174,7 +175,7 @@ class TrimmedLogTests(NodesCase):
         leader = self.start_node(max_events=10)
         leader.publish(*range(1, 21))
         self.redis.execute("SCRIPT", "LOAD", scripts.TRIM.source)
-        self.advance(1)
+        self.advance(TRIM_EVERY - 2)  # the next trim comes in a second
         ReplyDelay(leader.command_client)
         leader.publish(21)
         leader.publish(22)
@@ -193,12 +194,12 @@ class TrimmedLogTests(NodesCase):
         leader.account.mark_upstream_up()
         leader.publish(*range(1, 21))
         self.redis.execute("SCRIPT", "LOAD", scripts.TRIM.source)
-        self.advance(31)
+        self.advance(4 * TRIM_EVERY - 2)  # the next trim comes in a second
         delay = ReplyDelay(leader.command_client)
         leader.publish(21)
         leader.publish(22)
         leader.account.completeness.supersede_history(time_of(25))
-        trims = self.count_trims(1.5)
+        trims = self.count_trims(2)
         node = self.start_follower()
         self.assertEqual((node.journal.last, node.journal.has(event(22))), (21, False))
         self.assertEqual(trims, 0)

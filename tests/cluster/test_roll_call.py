@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import event, time_of
-from tests.support.nodes import NodesCase
+from tests.support.nodes import Member, NodesCase
+from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
 from tradeproxy.cluster.roll_call import CALL_TIME, REPORT_TIME, RollCall
@@ -16,11 +17,12 @@ class RollCallTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.call = RollCall("b")
+        self.own = "5 0"  # in Redis, when its first report here comes
 
     def report(self, now: float, **others: str) -> bool:
         """Report number 5 beside other nodes; return whether this node may begin a log."""
-        reports = {"b": self.call.report(5, now), **others}
-        self.call.record_reports(reports, now)
+        reports, self.own = {"b": self.own, **others}, self.call.report(5)
+        self.call.record_reports(self.own, reports, now)
         return self.call.may_begin(now)
 
     def test_call_takes_its_time(self) -> None:
@@ -41,8 +43,9 @@ class RollCallTests(SynchronousTestCase):
     def test_node_that_has_read_no_log_comes_last(self) -> None:
         """Even behind a node whose log had no event."""
         call = RollCall("x")
-        for now, others, may in ((0.0, {}, False), (7.0, {"a": "0 1"}, False), (9.0, {}, True)):
-            call.record_reports({"x": call.report(None, now), **others}, now)
+        for now, others, may in ((0.0, {}, False), (10.0, {"a": "0 1"}, False), (12.0, {}, True)):
+            reports = {"x": call.reported, **others}
+            call.record_reports(call.report(None), reports, now)
             self.assertEqual(call.may_begin(now), may, now)
 
     def test_end_of_call_forgets_reports(self) -> None:
@@ -59,10 +62,19 @@ class RollCallTests(SynchronousTestCase):
         self.assertTrue(self.report(CALL_TIME, c="x", d="9", e="9 9 9", a="4 1"))
         self.assertFalse(self.report(CALL_TIME, c="x", d="6 1"))
 
-    def test_call_takes_seven_seconds(self) -> None:
-        """Each node reports in that time, and a leader without Redis has ended its term."""
-        for now, may in ((100.0, False), (106.9, False), (107.0, True)):
+    def test_call_takes_as_long_as_lease(self) -> None:
+        """Each node reports in that time, and the lease that was lost would have expired."""
+        self.assertEqual(CALL_TIME, LEASE)
+        for now, may in ((100.0, False), (109.9, False), (110.0, True)):
             self.assertEqual(self.report(now), may, now)
+
+    def test_call_restarts_if_last_report_is_lost(self) -> None:
+        """There may have been a log, whose leader is still connected."""
+        for lost in ({}, {"b": "5 1"}):
+            self.report(0.0)
+            self.assertTrue(self.report(CALL_TIME))
+            self.call.record_reports(self.call.report(5), lost, CALL_TIME + 0.5)
+            self.assertFalse(self.call.may_begin(CALL_TIME + 0.5))
 
     def test_report_counts_for_less_than_two_seconds(self) -> None:
         """A node that lives makes two in a second; a repeated one is not newer."""
@@ -73,7 +85,7 @@ class RollCallTests(SynchronousTestCase):
 
     def test_report_has_last_number_and_count(self) -> None:
         """Nodes of other versions read it, so the format must not change."""
-        reports = [self.call.report(last, 0.0) for last in (None, 0, 5)]
+        reports = [self.call.report(last) for last in (None, 0, 5)]
         self.assertEqual(reports, ["-1 1", "0 2", "5 3"])
 
 
@@ -172,7 +184,7 @@ class NewLogTests(NodesCase):
         leader.stop()  # the node lags behind, so it cannot lead
         self.advance(2 * CHECK_INTERVAL)
         self.redis.flush()
-        self.advance(6)
+        self.advance(CALL_TIME - 1)
         self.assertFalse(node.is_leader)
         self.advance(2)
         self.assertTrue(node.is_leader)
@@ -190,7 +202,112 @@ class NewLogTests(NodesCase):
         assert node.account.role is not None
         self.assertEqual((node.is_leader, node.account.role.terms), (False, 1))
         self.redis.on_command = lambda _: None
-        self.advance(6)
+        self.advance(CALL_TIME - 1)
         self.assertFalse(node.is_leader)
         self.advance(3)
         self.assertTrue(node.is_streaming)
+
+
+class LostLeaseTests(NodesCase):
+    """An emptied Redis forgets the lease too, and its leader may be connected for ten seconds."""
+
+    def lose_all(self, leader: Member) -> None:
+        """Redis loses all data, and the leader, which has just renewed its lease, does not return.
+
+        Its connection to Alpaca takes long to close.
+        """
+        self.assertTrue(leader.is_streaming)
+        leader.upstreams[-1].is_slow = True
+        leader.cut()
+        self.redis.flush()
+
+    def assert_waits(self, node: Member) -> None:
+        """Assert that a node leads, but not before the lost lease would have expired."""
+        began = self.clock.seconds()
+        while not node.is_leader:
+            self.clock.advance(0.1)
+        self.assertTrue(9.9 < self.clock.seconds() - began < 11, self.clock.seconds() - began)
+
+    def test_log_that_only_tailer_has_read_ends_roll_call(self) -> None:
+        """It lived for 70 ms, less than a check takes: two nodes were connected at once."""
+        nodes = self.make_node(), self.make_node()
+        for node in nodes:
+            node.start()
+            self.advance(0.2)
+        while not any(node.is_leader for node in nodes):
+            self.clock.advance(0.1)
+        leader, other = sorted(nodes, key=lambda node: not node.is_leader)
+        self.clock.advance(0.1)
+        self.assertEqual(other.journal.epoch, leader.journal.epoch)
+        self.lose_all(leader)
+        self.assert_waits(other)
+
+    def test_loss_during_roll_call_restarts_it(self) -> None:
+        """There may have been a log between two checks; only the loss of the reports shows that."""
+        node = self.make_node()
+        node.start()
+        self.advance(CALL_TIME - 1)
+        self.redis.flush()
+        self.assert_waits(node)
+
+    def test_log_of_time_without_redis_ends_roll_call(self) -> None:
+        """The node had called the roll before it lost Redis, and led half a second after it."""
+        away = self.make_node()
+        away.start()
+        self.advance(CALL_TIME - 1)
+        away.cut()
+        leader = self.start_node()
+        self.advance(LEASE)
+        self.lose_all(leader)
+        away.restore()
+        self.assert_waits(away)
+
+    def test_reports_in_older_data_of_redis_do_not_continue_roll_call(self) -> None:
+        """A failover lost the log, and had the node's last report."""
+        away = self.make_node()
+        away.start()
+        self.advance(CALL_TIME - 1)
+        away.cut()
+        dump = self.redis.dump()
+        leader = self.start_node()
+        self.lose_all(leader)
+        self.redis.roll_back(dump)
+        away.restore()
+        self.assert_waits(away)
+
+    def test_lease_renewed_since_last_check_is_waited_for(self) -> None:
+        """The remaining time that a node saw was that of the renewal before; or it saw none."""
+        for has_seen_lease in (True, False):
+            leader, other = self.start_node(), self.make_node()
+            if has_seen_lease:
+                other.start()
+                self.advance(1)
+            leader.command_client.cut()
+            leader.command_client.restore()  # which renews the lease
+            self.lose_all(leader)
+            if not has_seen_lease:
+                other.start()
+            self.assert_waits(other)
+            for node in (leader, other):
+                node.stop()
+            self.redis.flush()
+
+    def test_loss_just_before_acquisition_prevents_it(self) -> None:
+        """The lease was free at the check before, with a log or without; another node led since."""
+        for has_log in (False, True):
+            if has_log:
+                self.start_node().stop()
+            node = self.make_node()
+            self.redis.on_command = self.lose_all_before_acquisition
+            node.start()
+            while self.redis.on_command == self.lose_all_before_acquisition:
+                self.clock.advance(0.1)
+            self.assert_waits(node)
+            node.stop()
+            self.redis.flush()
+
+    def lose_all_before_acquisition(self, command: Command) -> None:
+        """Lose all data before a node acquires the lease, as if it had been another's meanwhile."""
+        if command[1] == scripts.LEASE.sha and command[6 + len(scripts.KEYS)] == 1:
+            self.redis.on_command = lambda _: None
+            self.redis.flush()

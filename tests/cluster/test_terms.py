@@ -296,7 +296,9 @@ class FirstTermTests(NodesCase):
     def test_metadata_set_before_log_is_read_back_is_kept(self) -> None:
         """Redis returned older metadata; without the newer one the next outage made no gap."""
         node = self.make_node()
-        node.start()
+        node.follow()
+        self.clock.advance(0.05)  # so the tailer does not read at the moment of a check
+        node.leadership.startService()
         while not node.is_leader:
             self.clock.advance(0.01)
         self.assertEqual(node.journal.epoch, "")

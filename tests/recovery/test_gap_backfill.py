@@ -97,6 +97,24 @@ class GapTests(ScheduleTestCase):
         [*_, gap] = self.account.gaps
         self.assertIn("an event made of an order is too large", gap.reason)
 
+    def test_order_that_is_too_large_is_found_again_after_a_reconnect(self) -> None:
+        """The second backfill of the gap began behind it, and the gap was not `lost`."""
+        self.history = status(500)
+        self.come_up()
+        self.wires.advance(1)
+        self.lose()
+        self.clock.advance(10)
+        note = "x" * 1024 * 1024
+        self.listed = [build_order(0, "canceled", time=self.now, id="large", note=note)]
+        self.clock.advance(1000)
+        self.come_up()
+        self.wires.advance(60)
+        self.lose()
+        self.clock.advance(2)
+        self.come_up()
+        self.wires.advance(500)
+        self.assertEqual(self.gap_state, (GapOutcome.LOST, 0))
+
     def test_deadline_counts_what_was_found(self) -> None:
         """Without buffered events too, the gap is open from then on: the next ones are newer."""
         self.history = self.hang_after(self.build(1), self.build(2))

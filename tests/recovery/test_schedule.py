@@ -90,6 +90,19 @@ class CheckTests(ScheduleTestCase):
             else:
                 self.assertEqual([line.endswith(reason) for line in lines], [True])
 
+    def test_check_that_leaves_an_order_out_is_logged(self) -> None:
+        """No gap declares it, and the stream looked complete."""
+        self.history = status(403)
+        self.come_up()
+        self.wires.advance(40)
+        note = "x" * 1024 * 1024
+        self.listed = [build_order(0, "canceled", time=self.now, id="large", note=note)]
+        with capturedLogs() as logs:
+            self.wires.advance(200)
+        lines = [formatEvent(each) or "" for each in logs]
+        (line,) = [line for line in lines if "cannot check" in line]
+        self.assertIn("an event made of an order is too large", line)
+
 
 class EventsModeCheckTests(ScheduleTestCase):
     """PROXY_RECOVERY=events."""

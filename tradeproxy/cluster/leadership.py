@@ -153,12 +153,13 @@ class Leadership(Service):
         while self.running:
             try:
                 acquire = self._may_acquire()
-                lease = await self._query_lease(acquire=acquire)
+                lease = await self._query_lease(acquire=acquire, report=self._roll_call.reported)
                 if acquire and self._is_ours(lease):
                     return lease
                 await self._call_roll(lease)
             except RedisUnavailableError:
                 self._lease_state = None
+                self._roll_call.end()  # it may return without its newest data
                 # Until then the last known leader may still be connected.
                 if self._clock.seconds() >= self._held_elsewhere_until:
                     self._mark_down(LEADER_UNKNOWN)
@@ -179,18 +180,23 @@ class Leadership(Service):
 
     async def _call_roll(self, lease: LeaseState) -> None:
         """Report to the other nodes while there is no log, unless this node cannot begin one."""
-        journal, now = self._journal, self._clock.seconds()
+        journal = self._journal
         if lease.epoch is None and journal.is_connected and not self._account.has_failed:
-            report = self._roll_call.report(journal.last if journal.epoch else None, now)
-            self._roll_call.record_reports(await journal.redis_log.call_roll(report, KEPT), now)
+            report = self._roll_call.report(journal.last if journal.epoch else None)
+            reports = await journal.redis_log.call_roll(report, KEPT)
+            self._roll_call.record_reports(report, reports, self._clock.seconds())
 
-    async def _query_lease(self, *, acquire: bool) -> LeaseState:
+    async def _query_lease(self, *, acquire: bool, report: str = "") -> LeaseState:
         # All three are taken before the request: its reply is true of a later moment.
         journal = self._journal
         sent, asked, read = self._clock.seconds(), journal.replica.missing.asked, journal.last
         lost = journal.replica.lost_through
         lease = await journal.redis_log.query_lease(
-            round(LEASE * 1000), acquire=acquire, epoch=journal.epoch, lost_through=lost
+            round(LEASE * 1000),
+            acquire=acquire,
+            epoch=journal.epoch,
+            lost_through=lost,
+            report=report,
         )
         self._lease_state = lease
         if lease.epoch is not None:

@@ -192,7 +192,13 @@ class RedisLog:
     # The lease.
 
     async def query_lease(
-        self, milliseconds: int, *, acquire: bool, epoch: str = "", lost_through: int | None = None
+        self,
+        milliseconds: int,
+        *,
+        acquire: bool,
+        epoch: str = "",
+        lost_through: int | None = None,
+        report: str = "",
     ) -> LeaseState:
         """Return the lease's state; with `acquire`, first acquire it if free, renew it if ours.
 
@@ -202,10 +208,12 @@ class RedisLog:
             epoch: of the log that this node has read.
             lost_through: the highest time of the events that this log has lost (microseconds since
                 1970), for the metadata; None if it has lost none.
+            report: this node's last one to the roll call; "" if it leads. Without the log of the
+                epoch, a free lease is acquired only if Redis still has the report.
         """
         arguments = (self.owner, next(self._tokens), milliseconds, int(acquire), epoch)
         lost = "" if lost_through is None else lost_through
-        reply = await self._run(scripts.LEASE, *arguments, lost, *CHECKED_KEYS)
+        reply = await self._run(scripts.LEASE, *arguments, lost, report, *CHECKED_KEYS)
         with self._reading():
             imports = int(reply.pop(7))
             fields = (None if each is None else each.decode() for each in reply)
@@ -326,7 +334,7 @@ class RedisLog:
             )
 
     async def call_roll(self, report: str, milliseconds: int) -> dict[str, str]:
-        """Report to the roll call, and return the reports of all nodes, by their names.
+        """Report to the roll call; return the reports of all nodes before this one, by their names.
 
         All of them are deleted `milliseconds` after the last one, and when an epoch begins.
         """

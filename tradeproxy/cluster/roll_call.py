@@ -7,12 +7,15 @@ last number that it has read, with each check of the lease, and reads the report
 | state    | event                                  | next                          |
 |----------|----------------------------------------|-------------------------------|
 | idle     | a check finds no log                   | calling, since now            |
+| any      | Redis lost this node's last report     | calling, since now            |
 | calling  | CALL_TIME has passed                   | complete                      |
 | complete | no other node reports more             | this node may begin a log     |
-| any      | a check finds a log                    | idle                          |
+| any      | a check finds a log, or no Redis       | idle                          |
 
-A first start waits for CALL_TIME too: an empty Redis does not show that there was a log. A leader
-whose term goes on does not wait: it has read all that others wrote, and has what it wrote itself.
+A first start waits for CALL_TIME too: an empty Redis does not show that there was a log. A log that
+begins deletes the reports, and so does the loss of all data. So while Redis has this node's last
+report, no log was there that no check has found. A leader whose term goes on does not wait: it has
+read all that others wrote, and has what it wrote itself.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-CALL_TIME = 7.0
+CALL_TIME = 10.0
 """Seconds in which every node reports that can: it reconnects, and reads the log's absence.
 
-A leader that cannot reach Redis has ended its term by then.
+As long as a lease: an emptied Redis has lost the lease too, and its leader may not know.
 """
 
 REPORT_TIME = 2.0
@@ -31,6 +34,9 @@ REPORT_TIME = 2.0
 
 KEPT = 10_000
 """Milliseconds after the last report until Redis deletes all of them."""
+
+NOT_CALLING = "none"
+"""Stands for the report of a node that has made none since there was a log."""
 
 _NOTHING_READ = -1
 
@@ -49,27 +55,37 @@ class RollCall:
 
     def __init__(self, owner: str) -> None:
         """`owner` is this node's name."""
+        self.reported = NOT_CALLING
+        """This node's last report that Redis has confirmed, or NOT_CALLING."""
         self._owner = owner
         self._since: float | None = None
         self._count = 0
         self._reports: dict[str, _Report] = {}
 
     def end(self) -> None:
-        """Record that there is a log."""
-        self._since = None
+        """Record that there is a log, or that there may have been one."""
+        self.reported, self._since = NOT_CALLING, None
         self._reports.clear()
 
-    def report(self, last: int | None, now: float) -> str:
-        """Record that there is no log, and return this node's report.
+    def report(self, last: int | None) -> str:
+        """Return this node's next report.
 
         `last` is the last number that it has read; None if it has read no log.
         """
-        self._since = now if self._since is None else self._since
         self._count += 1
         return f"{_NOTHING_READ if last is None else last} {self._count}"
 
-    def record_reports(self, reports: Mapping[str, str], now: float) -> None:
-        """Record the reports of all nodes, by their names."""
+    def record_reports(self, report: str, reports: Mapping[str, str], now: float) -> None:
+        """Record that there is no log.
+
+        Args:
+            report: this node's, which Redis has confirmed.
+            reports: those of all nodes before it, by their names.
+            now: after the reply.
+        """
+        if self._since is None or reports.get(self._owner) != self.reported:
+            self._since = now
+        self.reported = report
         for owner, text in reports.items():
             try:
                 last, count = map(int, text.split())

@@ -259,6 +259,7 @@ class Recovery(StreamListener):
             problem = "" if is_checked and result.history_from is None else result.reason
             if is_checked:
                 self._record_completeness(result)
+                problem = _OVERSIZED[result.outcome] if result.has_oversized else problem
         # A mute stream is opened again first: every request after this one is a delay.
         newest = self._found.newest
         if is_mute := newest is not None and self._mute.is_mute(newest):
