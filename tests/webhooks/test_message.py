@@ -47,6 +47,11 @@ class EventMessageTests(SynchronousTestCase):
             " 2026-09-21 14:13:21 UTC",
         )
 
+    def test_webhooks_share_what_is_read_of_a_frame(self) -> None:
+        """Twenty of them read a frame of 1 MiB for seven seconds, and had twenty copies of it."""
+        fill = event(1, event="fill", order=ORDER)
+        self.assertIs(build(fill.payload).data, build(fill.payload).data)
+
     def test_id_is_alpacas(self) -> None:
         """Each attempt has it, and so has another proxy's message about the same event."""
         self.assertEqual(build(event(1).payload).id, event_id_of(1))

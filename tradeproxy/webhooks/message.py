@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tradeproxy.wire.event import AMENDMENT_KINDS, Number, format_time, read_time
@@ -102,13 +103,7 @@ def build_event_message(
         time: the event's time, or None.
         now: the time; both are microseconds since 1970.
     """
-    try:
-        data, mark = extract_data(payload)
-        fields = json.loads(data, parse_int=Number, parse_float=Number)
-    except (ValueError, RecursionError, IndexError):
-        data, mark, fields = b"null", None, None
-    if not isinstance(fields, dict):
-        fields = {}
+    data, mark, fields, order = _read_event(payload)
     kind, event_id = fields.get("event"), fields.get("event_id")
     kind = kind if isinstance(kind, str) and _WORD.fullmatch(kind) else "other"
     is_marked = mark in {each.value for each in Recovered}
@@ -123,10 +118,31 @@ def build_event_message(
         account=account,
         time=time,
         data=data,
-        text=_describe_event(kind, fields, time),
+        text=_describe_event(kind, fields, order, time),
         recovered=mark if is_marked else None,
         is_late=is_marked and time is not None and now - time > LATE,
     )
+
+
+@lru_cache(maxsize=1)
+def _read_event(payload: bytes) -> tuple[bytes, str | None, dict[str, Any], dict[str, Any]]:
+    """Return the data of a frame, its mark, and the words of the event and of its order.
+
+    The webhooks of an account ask for the same frame in turn, and one of 1 MiB takes long.
+    """
+    try:
+        data, mark = extract_data(payload)
+        fields = json.loads(data, parse_int=Number, parse_float=Number)
+    except (ValueError, RecursionError, IndexError):
+        return b"null", None, {}, {}
+    order = fields.get("order") if isinstance(fields, dict) else None
+    return data, mark, _read_words(fields), _read_words(order)
+
+
+def _read_words(document: object) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        return {}
+    return {name: each for name, each in document.items() if isinstance(each, str | Number)}
 
 
 def build_proxy_message(
@@ -154,9 +170,9 @@ def clean(value: object, limit: int = MAX_FIELD) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def _describe_event(kind: str, fields: dict[str, Any], time: int | None) -> str:
-    found = fields.get("order")
-    order: dict[str, Any] = found if isinstance(found, dict) else {}
+def _describe_event(
+    kind: str, fields: dict[str, Any], order: dict[str, Any], time: int | None
+) -> str:
     price = clean(fields.get("price")) or clean(order.get("limit_price"))
     words = [
         clean(order.get("side")),

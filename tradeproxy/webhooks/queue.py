@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from tradeproxy.config.webhooks import WebhookSettings
 from tradeproxy.hub.account import Account
@@ -30,6 +31,9 @@ ROWS = 32
 
 UNWANTED_ROWS = 1000
 """After so many events that are not wanted, the position is stored nevertheless."""
+
+_read_traits = lru_cache(maxsize=1)(read_traits)
+"""The webhooks of an account ask for the same frame in turn, and one of 1 MiB takes long."""
 
 
 class MessageQueue:
@@ -163,7 +167,7 @@ class MessageQueue:
         if row.payload is None:  # its events were delivered, but could not be stored
             self.skip(1, row.time, row.time)
             return None
-        if not self._filter.matches(read_traits(row.payload)):
+        if not self._filter.matches(_read_traits(row.payload)):
             return None
         # A log that has lost its end reuses numbers: see Cursor.
         check = compute_check(row.payload)
