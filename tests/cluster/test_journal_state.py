@@ -188,6 +188,26 @@ class TrimmedLogTests(NodesCase):
         [gap] = node.account.gaps
         self.assertEqual(gap.begin, time_of(21))
 
+    def test_trim_waits_for_unwritten_events_before_the_horizon(self) -> None:
+        """It saved the horizon: after a crash these events counted as delivered, and were lost."""
+        leader = self.start_node(max_events=10)
+        leader.account.mark_upstream_up()
+        leader.publish(*range(1, 21))
+        self.redis.execute("SCRIPT", "LOAD", scripts.TRIM.source)
+        self.advance(4 * TRIM_EVERY - 2)  # the next trim comes in a second
+        delay = ReplyDelay(leader.command_client)
+        leader.publish(21)
+        leader.publish(22)
+        leader.account.completeness.supersede_history(time_of(25))
+        trims = self.count_trims(2)
+        node = self.start_follower()
+        self.assertEqual((node.journal.last, node.journal.has(event(22))), (21, False))
+        self.assertEqual(trims, 0)
+        delay.end()
+        self.assertEqual(self.count_trims(TRIM_EVERY), 1)
+        self.assertEqual(node.journal.last, 22)
+        self.assertEqual(int(self.redis.execute("HGET", METADATA_KEY, "horizon")), time_of(25))
+
     def test_trim_of_an_earlier_epoch_changes_nothing(self) -> None:
         """Redis may have lost the script, so the command is sent again: then it comes late."""
         leader = self.start_node(max_events=10)

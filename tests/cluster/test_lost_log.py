@@ -12,7 +12,7 @@ from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
 from tradeproxy.cluster.redis_log import EventEntry
 from tradeproxy.cluster.roll_call import CALL_TIME
-from tradeproxy.journal.metadata import OPEN_SINCE, REMEMBERED
+from tradeproxy.journal.metadata import OPEN_SINCE, REMEMBERED, UNKNOWN
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.wire.event import format_time
 from tradeproxy.wire.proxy_status import Gap, GapOutcome
@@ -96,6 +96,51 @@ class LogWithoutEventTests(LostLogCase):
 
     def test_unwritten_events_are_missing_if_leader_dies_as_new_log_begins(self) -> None:
         """The new log said that it was complete, and the events waited behind its beginning."""
+        self.recover_without_redis()
+        newcomer, gap = self.die_as_new_log_begins()
+        self.assertEqual(gap.begin, time_of(2) - 1)
+        self.assertFalse(newcomer.journal.has(event(2)))
+
+    def test_gap_that_is_open_begins_with_older_unwritten_events(self) -> None:
+        """It began behind them, and the next leader asked for nothing from before it."""
+        self.recover_without_redis()
+        self.leader.account.mark_upstream_down("lost again")
+        newcomer, gap = self.die_as_new_log_begins()
+        self.assertEqual(gap.begin, time_of(2) - 1)
+        self.assertFalse(newcomer.journal.has(event(2)))
+
+    def test_gap_that_is_older_than_unwritten_events_keeps_its_begin(self) -> None:
+        """Its own events are still to be found."""
+        account = self.leader.account
+        account.mark_upstream_up()
+        self.leader.publish(1)
+        account.mark_upstream_down("lost")
+        self.advance(600)
+        account.mark_upstream_up()
+        self.leader.cut()
+        self.leader.publish(601)
+        _, gap = self.die_as_new_log_begins()
+        self.assertEqual(gap.begin, time_of(1))
+
+    def test_begin_of_gap_stays_unknown_if_events_are_unwritten(self) -> None:
+        """A log from before them is lost."""
+        self.leader.journal.set_metadata(OPEN_SINCE, UNKNOWN)
+        self.leader.cut()
+        self.leader.account.mark_upstream_up()
+        self.leader.publish(601)
+        _, gap = self.die_as_new_log_begins()
+        self.assertIsNone(gap.begin)
+
+    def test_orders_are_compared_from_begin_of_gap_with_unwritten_events_on(self) -> None:
+        """The next leader compared what is after them: those made of orders were lost."""
+        self.recover_without_redis()
+        self.leader.account.completeness.check_orders_through(time_of(600))
+        newcomer, gap = self.die_as_new_log_begins()
+        self.assertEqual(gap.begin, time_of(2) - 1)
+        self.assertIsNone(newcomer.account.completeness.orders_through)
+
+    def recover_without_redis(self) -> None:
+        """Have the leader recover a gap of ten minutes while it cannot reach Redis."""
         account = self.leader.account
         account.mark_upstream_up()
         self.leader.publish(1)
@@ -107,6 +152,12 @@ class LogWithoutEventTests(LostLogCase):
         account.completeness.check_through(time_of(600))
         account.settle_gap(GapOutcome.RECOVERED)
         self.leader.publish(601)
+
+    def die_as_new_log_begins(self) -> tuple[Member, Gap]:
+        """Lose the log, and the leader behind the beginning of its new one.
+
+        Return a new node, which leads, and its gap.
+        """
         self.redis.flush()
         self.redis.on_command = self.lose_reply_to_beginning
         self.leader.restore()
@@ -115,8 +166,7 @@ class LogWithoutEventTests(LostLogCase):
         newcomer = self.start_node()
         gap = self.await_stream(newcomer)
         assert gap is not None
-        self.assertEqual(gap.begin, time_of(2) - 1)
-        self.assertFalse(newcomer.journal.has(event(2)))
+        return newcomer, gap
 
     def lose_reply_to_beginning(self, command: Command) -> None:
         """Lose the leader's connection once a log has begun."""
@@ -131,6 +181,7 @@ class LogWithoutEventTests(LostLogCase):
         self.leader.cut()
         self.leader.publish(2)
         self.leader.account.completeness.supersede_history(time_of(5))
+        self.leader.account.completeness.check_orders_through(time_of(5))
         self.redis.flush()
         self.leader.restore()
         self.advance(1)
@@ -139,6 +190,7 @@ class LogWithoutEventTests(LostLogCase):
         self.assertIsNone(self.redis.execute("HGET", METADATA_KEY, REMEMBERED + OPEN_SINCE))
         for member in (self.leader, self.start_follower()):
             self.assertEqual(member.journal.dedup_horizon, time_of(5))
+            self.assertEqual(member.account.completeness.orders_through, time_of(5))
 
     def test_leader_that_goes_on_has_no_gap(self) -> None:
         """It has missed nothing."""

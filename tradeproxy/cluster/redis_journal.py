@@ -42,6 +42,7 @@ from tradeproxy.journal.metadata import (
     ASSIGNMENTS,
     FIRST_STREAM,
     OPEN_SINCE,
+    ORDERS_THROUGH,
     TRIM_KEYS,
     UNKNOWN,
     Metadata,
@@ -382,6 +383,15 @@ class RedisJournal(JournalBase):
 
     # Reading: the replica, with the events in the outbox, which are newer.
 
+    @property
+    def unread(self) -> Sequence[Event]:
+        """The events of the outbox: clients get them once they are read back."""
+        return tuple(self.outbox.events.events)
+
+    @property
+    def _unread_times(self) -> Sequence[int]:
+        return [event.time for event in self.unread if event.time is not None]
+
     def contains(self, event: Event) -> bool:
         """Whether this event is stored or queued to be stored, by its key."""
         return self.replica.contains(event) or self.outbox.events.has(event)
@@ -449,12 +459,16 @@ class RedisJournal(JournalBase):
         """Open a gap in the metadata of a new log if events wait, which it does not have yet.
 
         The metadata that is saved with the last of them replaces this. If this node dies before
-        that, these events are missing.
+        that, these events are missing. An open gap may be newer than they are. They may be made of
+        orders, which the next leader then must compare from the begin of the gap on.
         """
-        times = [it.time for it in self.outbox.events.events if it.time is not None]
-        if times and metadata.get_metadata(OPEN_SINCE) is None:
-            begin = min(times) - 1
+        times = self._unread_times
+        known = metadata.get_metadata(OPEN_SINCE)
+        if times and known != UNKNOWN:
+            begin, since = min(times) - 1, read_time(known)
+            begin = begin if since is None else min(begin, since)
             metadata.adopt_text(OPEN_SINCE, str(begin))
+            metadata.adopt_text(ORDERS_THROUGH, None)
             if metadata.dedup_horizon is not None:
                 metadata.dedup_horizon = min(metadata.dedup_horizon, begin)
 
@@ -467,6 +481,11 @@ class RedisJournal(JournalBase):
         """
         epoch, bounds = self._bounds
         if self.outbox.is_leading:
+            horizon = self.dedup_horizon
+            if horizon is not None and any(time <= horizon for time in self._unread_times):
+                # A trim saves the horizon before these events: after a crash they would count as
+                # delivered.
+                return False
             count = self.replica.trim(self._retention.get_due(self.last, self.dates))
         else:
             count = self.replica.follow_trim(bounds) if epoch == self.epoch else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tradeproxy.journal.base import Journal
-from tradeproxy.journal.metadata import FIRST_STREAM, OPEN_SINCE, UNKNOWN, read_time
+from tradeproxy.journal.metadata import FIRST_STREAM, OPEN_SINCE, ORDERS_THROUGH, UNKNOWN, read_time
 from tradeproxy.runtime.dates import SECOND
 
 SYNTHETIC_AHEAD = 60 * SECOND
@@ -24,8 +24,6 @@ A Date header is truncated to a second, and the answer is on its way for some ti
 # Metadata keys in the journal. The values are microseconds since 1970.
 
 _CHECKED_THROUGH = "checked through"
-
-_ORDERS_THROUGH = "orders through"
 
 _SYNTHETIC_UNTIL = "synthetic until"
 
@@ -100,7 +98,7 @@ class Completeness:
     @property
     def orders_through(self) -> int | None:
         """The time, by Alpaca's clock, up to which the log was compared with Alpaca's orders."""
-        return self._read_time(_ORDERS_THROUGH)
+        return self._read_time(ORDERS_THROUGH)
 
     @property
     def synthetic_until(self) -> int | None:
@@ -127,7 +125,7 @@ class Completeness:
         """Record that the log was compared with Alpaca's orders up to `time`."""
         self._flush()
         if (known := self.orders_through) is None or time > known:
-            self._journal.set_metadata(_ORDERS_THROUGH, str(time))
+            self._journal.set_metadata(ORDERS_THROUGH, str(time))
 
     def record_synthetic(self, time: int) -> None:
         """Record, before it is delivered, that an event is made of an order at `time`.

@@ -183,6 +183,10 @@ class Log(Protocol):
         """The highest time of all events, without times that lie in the future."""
 
     @property
+    def unread(self) -> Sequence[Event]:
+        """The events that were appended and cannot be read yet, oldest first."""
+
+    @property
     def is_current(self) -> bool:
         """Whether every row of the log has been passed on, as far as this process can see."""
 

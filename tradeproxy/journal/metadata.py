@@ -34,6 +34,9 @@ FIRST_STREAM = "complete from"
 Alpaca's clock is not known then. The key is older than the name.
 """
 
+ORDERS_THROUGH = "orders through"
+"""The key for up to when the log was compared with Alpaca's orders (microseconds since 1970)."""
+
 ASSIGNMENTS = "strategy assignments"
 """The key for the orders that are assigned to strategies by hand: a JSON object, order to strategy.
 All nodes get it while they run."""

@@ -49,6 +49,7 @@ class SqliteJournal(JournalBase):
     """
 
     is_loaded = is_current = True
+    unread: Sequence[Event] = ()
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from itertools import chain
 
 from twisted.internet.interfaces import IReactorTime
@@ -143,7 +143,7 @@ class OrderBackfill:
             order_id
             for order_id, of_order in fills.items()
             if not {fill.span for fill in of_order}
-            <= {event.fill for event in delivered.logged[order_id]}
+            <= {event.fill for event in delivered.list_logged(order_id)}
         ]
 
     async def _deliver_missed(self, snapshot: Snapshot, begin: int, since: int, until: int) -> int:
@@ -237,7 +237,7 @@ class OrderBackfill:
     ) -> list[Document]:
         """Return the `data` of the events of an order that clients did not get."""
         order_id: str = order["id"]
-        logged = delivered.logged.get(order_id, [])
+        logged = delivered.list_logged(order_id)
         buffered = delivered.buffered.get(order_id, [])
         before = self._before.get(order_id)
         known = self._account.log.order(order_id) or before
@@ -267,7 +267,7 @@ def _sort(events: Iterable[Document]) -> deque[Document]:
 
 
 class _DeliveredEvents:
-    """The events of some orders that clients got, or get from the buffer; empty until `update`."""
+    """The events of some orders that clients got, or will get; empty until `update`."""
 
     def __init__(
         self, account: Account, clock: IReactorTime, since: int, orders: Container[str]
@@ -278,10 +278,15 @@ class _DeliveredEvents:
         self._epoch = account.log.epoch
         self._read_to = find_start(account.log, since - MARGIN)
         self._orders = orders
-        # What was read of each buffered event, by its payload.
+        # What was read of each event that waits, by its payload.
         self._read: dict[bytes, DeliveredEvent | None] = {}
-        self.logged: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
-        self.buffered: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
+        self._rows: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
+        self._unread: Mapping[str, list[DeliveredEvent]] = {}
+        self.buffered: Mapping[str, list[DeliveredEvent]] = {}
+
+    def list_logged(self, order_id: str) -> list[DeliveredEvent]:
+        """Return the events of an order that were appended to the log."""
+        return [*self._rows.get(order_id, []), *self._unread.get(order_id, [])]
 
     async def update(self) -> set[str]:
         """Take what is new, and return the orders that Alpaca's events among it are about.
@@ -291,7 +296,7 @@ class _DeliveredEvents:
         deliver in that turn. Raises TrimmedError or UnreadableError.
         """
         changed: set[str] = set()
-        while not (self._take_rows(changed) and self._take_buffered(changed)):
+        while not (self._take_rows(changed) and self._take_waiting(changed)):
             await deferLater(self._clock, 0)
         return changed
 
@@ -305,28 +310,41 @@ class _DeliveredEvents:
             return True
         for row in batch.rows:
             if row.payload is not None and (event := self._read_event(row.payload)) is not None:
-                self.logged[event.state.id].append(event)
+                self._rows[event.state.id].append(event)
                 if not event.is_synthetic:
                     changed.add(event.state.id)
         self._read_to = batch.last
         return batch.last >= log.last
 
-    def _take_buffered(self, changed: set[str]) -> bool:
-        """Take the buffered events, ROWS_A_TURN new ones at most; return whether these are all."""
-        payloads = [event.payload for event in self._account.buffered]
+    def _take_waiting(self, changed: set[str]) -> bool:
+        """Take the events that are no rows yet, and return whether these are all.
+
+        They are ROWS_A_TURN new ones at most. When the buffer is released, its events are appended.
+        With Redis, they can be read some time later: until then they are in neither.
+        """
+        unread = [event.payload for event in self._account.log.unread]
+        buffered = [event.payload for event in self._account.buffered]
+        payloads = [*unread, *buffered]
         new = [payload for payload in payloads if payload not in self._read]
         for payload in new[:ROWS_A_TURN]:
-            self._read[payload] = self._read_event(payload)
+            self._read[payload] = event = self._read_event(payload)
+            if event is not None and not event.is_synthetic:
+                changed.add(event.state.id)
         if len(new) > ROWS_A_TURN:
             return False
         self._read = {payload: self._read[payload] for payload in payloads}
-        before, self.buffered = self.buffered, defaultdict(list)
-        for event in map(self._read.__getitem__, payloads):
-            if event is not None:
-                self.buffered[event.state.id].append(event)
+        self._unread = self._group(unread)
+        before, self.buffered = self.buffered, self._group(buffered)
         orders = before.keys() | self.buffered.keys()
         changed |= {key for key in orders if before.get(key) != self.buffered.get(key)}
         return True
+
+    def _group(self, payloads: Iterable[bytes]) -> Mapping[str, list[DeliveredEvent]]:
+        events: defaultdict[str, list[DeliveredEvent]] = defaultdict(list)
+        for event in map(self._read.__getitem__, payloads):
+            if event is not None:
+                events[event.state.id].append(event)
+        return events
 
     def _read_event(self, payload: bytes) -> DeliveredEvent | None:
         event = read_delivered_event(payload)

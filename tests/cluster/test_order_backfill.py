@@ -1,0 +1,87 @@
+"""Tests for tradeproxy.recovery.order_backfill, while events are on their way through Redis."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from tests.recovery.scripted_case import ScriptedCase, build_event, build_order
+from tests.support.nodes import Member
+from tests.support.redislog import SyncRedis
+from tradeproxy.cluster.roll_call import CALL_TIME
+from tradeproxy.recovery import order_backfill
+from tradeproxy.recovery.found import FoundEvents
+from tradeproxy.recovery.open_orders import OpenOrders
+from tradeproxy.recovery.order_backfill import OrderBackfill
+from tradeproxy.runtime.dates import SECOND
+from tradeproxy.wire.event import Event
+from tradeproxy.wire.frame import Recovered
+
+ORDERS = ("one", "two", "three")
+
+
+class UnreadEventTests(ScriptedCase):
+    """The leader has missed the fills of three orders, and reads nothing of Redis meanwhile."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.leader = Member(SyncRedis(self.clock))
+        self.addCleanup(self.leader.kill)
+        self.account = self.leader.account
+        self.leader.start()
+        self.wires.advance(CALL_TIME + 1)
+        self.began = self.now
+        self.log(*(build_event(build_order(0, "new", self.began, id=name)) for name in ORDERS))
+        self.found = FoundEvents(self.account)
+        self.found.begin_search()
+        self.wires.advance(5)
+        self.filled = self.now
+        self.listed = [build_order(10, time=self.filled, id=name) for name in ORDERS]
+
+    def build_fill(self, name: str) -> Event:
+        """Return the event of the stream for a fill."""
+        return build_event(build_order(10, time=self.filled, id=name), "fill", 10)
+
+    def begin_backfill(self) -> Deferred[int]:
+        """Begin a backfill; half a second later it has its answers, and begins to compare."""
+        backfill = OrderBackfill(
+            self.account,
+            self.rest,
+            self.clock,
+            OpenOrders(self.account, self.rest),
+            lambda event: self.found.deliver(event, Recovered.ORDERS),
+            slack=0,
+        )
+        since = self.began - 300 * SECOND
+        running: Deferred[int] = self.start(backfill.run(self.began, since, self.now + SECOND))
+        self.wires.advance(2.5)
+        return running
+
+    def count_fills(self) -> dict[str, int]:
+        """Return how many fills of each order clients got once the leader has read everything."""
+        self.leader.read_client.resume_reads()
+        self.wires.advance(1)
+        payloads = [payload or b"" for payload in self.leader.subscriber.payloads]
+        fills = [payload for payload in payloads if b'"fill"' in payload]
+        return {name: sum(f'"{name}"'.encode() in each for each in fills) for name in ORDERS}
+
+    def test_fill_that_is_released_between_parts_is_not_made_again(self) -> None:
+        """It was neither in the buffer nor among the rows, and clients got it twice."""
+        self.patch(order_backfill, "ORDERS_A_TURN", 1)
+        self.account.start_buffering()
+        running = self.begin_backfill()
+        self.account.publish(self.build_fill("two"))
+        self.leader.read_client.pause_reads()
+        self.clock.callLater(0.5, self.account.stop_buffering)
+        self.wires.advance(1)
+        self.successResultOf(running)
+        self.assertEqual(self.count_fills(), dict.fromkeys(ORDERS, 1))
+
+    def test_fill_that_comes_between_parts_is_not_made_again(self) -> None:
+        """The order was not compared again before the fill was read back."""
+        self.patch(order_backfill, "EVENTS_A_TURN", 1)
+        running = self.begin_backfill()
+        self.leader.read_client.pause_reads()
+        self.clock.callLater(0.5, self.log, self.build_fill("three"))
+        self.wires.advance(1)
+        self.successResultOf(running)
+        self.assertEqual(self.count_fills(), dict.fromkeys(ORDERS, 1))
