@@ -324,6 +324,8 @@ class BookBuilder:
             self.state.orders.forget_seen()
             if self.strategies is not None:
                 self.strategies.records.forget_seen()
+            self.plan()  # that took milliseconds
+            return
         # Not before: each correction of a fill makes a holding stale again.
         has_worked = self.strategies is not None and self.strategies.work()
         wait = 0.0 if self.writer.is_due else self._write_at - self._clock.seconds()
