@@ -111,13 +111,7 @@ class LogWithoutEventTests(LostLogCase):
 
     def test_gap_that_is_older_than_unwritten_events_keeps_its_begin(self) -> None:
         """Its own events are still to be found."""
-        account = self.leader.account
-        account.mark_upstream_up()
-        self.leader.publish(1)
-        account.mark_upstream_down("lost")
-        self.advance(600)
-        account.mark_upstream_up()
-        self.leader.cut()
+        self.reconnect_without_redis()
         self.leader.publish(601)
         _, gap = self.die_as_new_log_begins()
         self.assertEqual(gap.begin, time_of(1))
@@ -141,6 +135,15 @@ class LogWithoutEventTests(LostLogCase):
 
     def recover_without_redis(self) -> None:
         """Have the leader recover a gap of ten minutes while it cannot reach Redis."""
+        self.reconnect_without_redis()
+        account = self.leader.account
+        account.publish_recovered(event(2))
+        account.completeness.check_through(time_of(600))
+        account.settle_gap(GapOutcome.RECOVERED)
+        self.leader.publish(601)
+
+    def reconnect_without_redis(self) -> None:
+        """Have the leader's stream return after ten minutes, and cut the leader off from Redis."""
         account = self.leader.account
         account.mark_upstream_up()
         self.leader.publish(1)
@@ -148,10 +151,6 @@ class LogWithoutEventTests(LostLogCase):
         self.advance(600)
         account.mark_upstream_up()
         self.leader.cut()
-        account.publish_recovered(event(2))
-        account.completeness.check_through(time_of(600))
-        account.settle_gap(GapOutcome.RECOVERED)
-        self.leader.publish(601)
 
     def die_as_new_log_begins(self) -> tuple[Member, Gap]:
         """Lose the log, and the leader behind the beginning of its new one.
