@@ -198,8 +198,9 @@ class OrderBackfill:
 
     def _deliver_part(self, missed: deque[Document]) -> None:
         """Take events from the left, EVENTS_A_TURN or about BYTES_A_TURN, and deliver them."""
-        size = 0
-        for _ in range(min(EVENTS_A_TURN, len(missed))):
+        count = size = 0
+        while missed and count < EVENTS_A_TURN and size < BYTES_A_TURN:
+            count += 1
             data = missed.popleft()
             order_id = data["order"]["id"]
             if order_id in self._left_out:
@@ -214,8 +215,6 @@ class OrderBackfill:
                 size += self._deliver_made(event)
             if self._made > MAX_MADE_SIZE:
                 missed.clear()
-            if size >= BYTES_A_TURN or not missed:
-                return
 
     def _deliver_made(self, event: Event) -> int:
         """Deliver an event unless all would be too large; return its size in bytes."""
