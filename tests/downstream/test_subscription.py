@@ -69,7 +69,7 @@ class SubscriptionTestCase(SynchronousTestCase):
 
         log_reader = LogReader(self.clock, 30)
         encoders = SharedEncoders(frame, FrameEncoder(frame), cursor_encoder(frame), log_reader)
-        options = SubscribeOptions(position, status, wanted)
+        options = SubscribeOptions(position, wanted, status=status)
         self.subscription = Subscription(self.account, options, self.transport, encoders)
         self.account.broadcaster.register(self.subscription)
         if status:
