@@ -19,7 +19,7 @@ from tradeproxy.downstream.admission import Grant, Rejection, WrongTokens
 from tradeproxy.downstream.client_log import ClientLog, read_client_info
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
-from tradeproxy.downstream.encoder import FrameEncoder, cursor_encoder, encode_text
+from tradeproxy.downstream.encoder import FrameEncoder, add_cursor, encode_text
 from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle, TlsHandshakes
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
@@ -103,7 +103,7 @@ class DownstreamFactory(WebSocketServerFactory):
             encoders=SharedEncoders(
                 encode_text,
                 plain,
-                cursor_encoder(encode_text),
+                FrameEncoder(encode_text, add_cursor),
                 LogReader(reactor, limits.stall_timeout),
             ),
             encode_reply=cache(_encode_reply),  # about a dozen different replies exist

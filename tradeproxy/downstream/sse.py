@@ -17,7 +17,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_log import DROPPED, LOST, read_client_info
 from tradeproxy.downstream.clients import Clients, ClientStats
-from tradeproxy.downstream.encoder import sse_encoder
+from tradeproxy.downstream.encoder import FrameEncoder, convert_to_sse
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_range import LogRange
 from tradeproxy.downstream.log_reader import LogReader
@@ -50,7 +50,7 @@ class SseContext:
     def __init__(self, clients: Clients, limits: Limits, clock: IReactorTime) -> None:
         self.clients = clients
         self.clock = clock
-        self.encoder = sse_encoder()
+        self.encoder = FrameEncoder(bytes, convert_to_sse)  # `bytes` returns the same object
         self.log_reader = LogReader(clock, limits.stall_timeout)
 
 
