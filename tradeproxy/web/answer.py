@@ -79,12 +79,7 @@ class Content:
     """The bytes of an answer, in pieces. Answers may share it: then it is hashed once."""
 
     def __init__(self, pieces: Sequence[bytes], *, owns: bool = True) -> None:
-        """Take the pieces.
-
-        Args:
-            pieces: all of them.
-            owns: whether they are of this answer alone. If not, they are in memory anyway.
-        """
+        """Take all pieces. Those that it does not own are in memory anyway."""
         self.pieces = pieces
         self.held = getsizeof(pieces) + (sum(map(getsizeof, pieces)) if owns else 0)
         """Bytes of memory that are freed with it."""
