@@ -203,7 +203,7 @@ class SseResponse:
             self._snapshot = None
         if self._range.last is not None and self._feed.position >= self._range.last:
             self._finish()
-        elif self._range.until is not None and not _is_active(self._time_limit):
+        elif self._range.until is not None and self._time_limit is None:
             self._end_if_complete()
 
     def on_hole(self, row: Row) -> None:
@@ -259,6 +259,7 @@ class SseResponse:
         self._request.write(b": heartbeat\n%s\n" % line)
 
     def _end_if_complete(self) -> None:
+        self._time_limit = None
         if not self._feed.is_current:
             return  # `on_caught_up` follows, and calls this again
         if self._is_complete():
@@ -323,10 +324,6 @@ class SseResponse:
 def _encode_part(part: Part) -> bytes:
     position = b"" if part.cursor is None else b"id: %b\n" % part.cursor.encode()
     return b"event: snapshot\n%bdata: %b\n\n" % (position, part.data)
-
-
-def _is_active(call: IDelayedCall | None) -> bool:
-    return call is not None and bool(call.active())
 
 
 def free_head(request: Request) -> None:
