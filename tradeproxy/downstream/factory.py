@@ -146,12 +146,7 @@ class DownstreamFactory(WebSocketServerFactory):
             return key
         session = ClientSession(mode, grant.admit, status=options.status)
         info = read_client_info(
-            request,
-            _DIALECTS[mode],
-            options.position,
-            account.dates,
-            name=options.client_name,
-            is_dashboard=options.is_dashboard,
+            request, _DIALECTS[mode], options, account.dates, is_dashboard=options.is_dashboard
         )
         book = self.books.get(account.name)
         client = self._client(self._context, account, session, options, info, grant, book)

@@ -87,9 +87,7 @@ class SseResponse:
         self._account = account
         self._range = log_range
         self.grant = grant
-        self._info = read_client_info(
-            request, "server-sent events", query.position, account.dates, name=query.client_name
-        )
+        self._info = read_client_info(request, "server-sent events", query, account.dates)
         self._is_filtered = query.filter is not None or log_range.until is not None
         self._end_reason = ""
         wanted = query.filter
