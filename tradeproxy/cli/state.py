@@ -127,13 +127,9 @@ def watch(
 ) -> None:
     """Write a text now, and again whenever it has changed, without end.
 
-    A failed request is a line below the text on a terminal; elsewhere nothing is written for it.
-
-    Args:
-        make: makes the text. Raises AskError.
-        text: the first one.
-        out: on a terminal, the text replaces what is on the screen.
-        sleep: waits for some seconds.
+    `make` makes the text, or raises AskError; `text` is the first one. On a terminal the text
+    replaces what is on the screen, and a failed request is a line below it. Elsewhere nothing is
+    written for a failed request.
     """
     shown = ""
     while True:

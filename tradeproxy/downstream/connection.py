@@ -111,14 +111,8 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     ) -> None:
         """Create a connection; the factory must set `factory` before the handshake.
 
-        Args:
-            context: what all connections share.
-            account: the account whose events the client gets.
-            session: the client's session, in its first state.
-            options: the client's position, filter and status, from the query.
-            info: what the operator sees of the client.
-            grant: the tokens by which the client is accepted.
-            book: the state of the account, for a snapshot.
+        The session is in its first state. The options are from the query. The grant has the tokens
+        by which the client is accepted, and the book is for a snapshot.
         """
         autobahn_slim.init_connection(self)
         self._context = context

@@ -131,12 +131,8 @@ class DownstreamFactory(WebSocketServerFactory):
     ) -> bytes | int | Rejection:
         """Turn an admitted request into a client, and return a result for Resource.render.
 
-        Args:
-            request: the request. It has been admitted, and asks for an upgrade.
-            account: the account whose events the client gets.
-            mode: the behaviour of the path: the original proxy's, or Alpaca's.
-            options: the client's position, filter and status, from the query.
-            grant: the tokens by which the client is accepted; it checks the auth message.
+        The request asks for an upgrade. The mode is the behaviour of its path, and the options are
+        from its query. The grant checks the auth message.
 
         Returns:
             A rejection if the handshake is invalid. Then `request` is unchanged.

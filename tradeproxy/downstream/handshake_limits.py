@@ -103,7 +103,6 @@ class HandshakeThrottle:
         Args:
             transport: the connection that `data` came from. It is paused while it waits.
             work: handles the data. It is not called if the connection is lost while it waits.
-            data: the received bytes.
 
         Raises:
             Exception: what `work` raises when it is called now. In a later turn the exception is
