@@ -38,6 +38,7 @@ from tradeproxy.config.env import Environment, Findings
 from tradeproxy.config.logging import Level, LogFormat, LogSettings
 from tradeproxy.config.setting import read_fields
 from tradeproxy.runtime.repeated_lines import is_logged
+from tradeproxy.wire.printable import make_one_line
 
 LONGEST = 1000
 """Characters of a message or of one of its values. Our own messages are shorter."""
@@ -146,9 +147,7 @@ def _traceback(event: LogEvent) -> str:
 
 def _one_line(text: str) -> str:
     # A terminal executes control characters, and a line break would forge a log line.
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in _cut(text)
-    )
+    return make_one_line(_cut(text))
 
 
 def _cut(text: str, longest: int = LONGEST) -> str:
