@@ -10,7 +10,7 @@ from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
-from tradeproxy.cluster.redis_log import EventEntry
+from tradeproxy.cluster.log_entries import EventEntry
 from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.journal.metadata import OPEN_SINCE, REMEMBERED, UNKNOWN
 from tradeproxy.runtime.dates import Dates
@@ -305,6 +305,17 @@ class PartlyReadLogTests(LostLogCase):
         node.account.flush()
         self.assertEqual(node.subscriber.payloads, [missed.payload])
 
+    def test_orders_are_compared_from_last_event_read_on(self) -> None:
+        """The metadata said that they had been compared: what was made of them was lost."""
+        self.publish(502)
+        self.leader.account.completeness.check_orders_through(time_of(2))
+        node = self.start_paused()
+        self.assertEqual(node.account.completeness.orders_through, time_of(2))
+        self.lose_leader_and_log()
+        node.read_client.resume_reads()
+        self.assert_gap(node, time_of(1) + node.journal.last * 1000)
+        self.assertIsNone(node.account.completeness.orders_through)
+
     def test_gap_is_unknown_if_no_event_was_read(self) -> None:
         """The node knew only the metadata."""
         self.publish(3)
@@ -376,6 +387,27 @@ class LaggingNodeTests(LostLogCase):
         self.lose_leader_and_log()
         self.assert_gap(node, time_of(1))
         self.assertFalse(node.journal.has(event(5)))
+
+    def test_events_that_it_dropped_are_not_recorded_as_known(self) -> None:
+        """It led, and had made them of orders. The next leader is lost before it finds them."""
+        node = self.start_node()
+        self.leader.account.mark_upstream_up()
+        self.leader.publish(1)
+        self.leader.cut()
+        self.leader.publish(2)
+        self.leader.account.completeness.check_orders_through(time_of(5))
+        self.advance(LEASE + 2)
+        self.assertTrue(node.is_leader)
+        self.leader.restore()
+        self.advance(CHECK_INTERVAL)
+        self.assertEqual(self.leader.journal.latest_time, time_of(1))
+        node.kill()
+        self.redis.flush()
+        gap = self.await_stream(self.leader)
+        assert gap is not None
+        self.assertEqual(gap.begin, time_of(1))
+        self.assertIsNone(self.leader.account.completeness.orders_through)
+        self.assertFalse(self.leader.journal.has(event(2)))
 
     def test_node_that_was_cut_off_begins_gap_at_its_last_event(self) -> None:
         """It is the only one that is left of those that knew the log."""

@@ -215,6 +215,20 @@ class Metadata:
                 delivered_to if open_since is None else min(delivered_to, open_since)
             )
 
+    def begin_gap(self, begin: int | None) -> int | None:
+        """Open a gap, None if its begin is unknown; return the begin, which an older gap may have.
+
+        Events that were made of orders may be missing too, so orders are compared from there on.
+        """
+        known = self.get_metadata(OPEN_SINCE)
+        if known == UNKNOWN:
+            begin = None
+        elif begin is not None and (since := read_time(known)) is not None:
+            begin = min(begin, since)
+        self.adopt_text(OPEN_SINCE, UNKNOWN if begin is None else str(begin))
+        self.adopt_text(ORDERS_THROUGH, None)
+        return begin
+
     def reset_account(self, base_url: str) -> None:
         """Reset everything but the numbers: what follows is of another account at `base_url`."""
         self.latest_time = self.dedup_horizon = self.account_id = None
