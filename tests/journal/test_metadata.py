@@ -282,9 +282,16 @@ class EpochTests(SynchronousTestCase):
             (UNKNOWN, 5, None),
         ):
             metadata = load(**{f"remembered {OPEN_SINCE}": known, "remembered orders through": "9"})
-            self.assertEqual(metadata.begin_gap(begin), expected)
+            metadata.begin_gap(begin)
             found = [metadata.get_metadata(key) for key in (OPEN_SINCE, ORDERS_THROUGH)]
             self.assertEqual(found, [UNKNOWN if expected is None else str(expected), None])
+            self.assertEqual(metadata.dedup_horizon, 6 if expected is None else min(expected, 6))
+
+    def test_gap_of_log_without_horizon_sets_none(self) -> None:
+        """No event is known to be delivered."""
+        metadata = load(horizon=None)
+        metadata.begin_gap(5)
+        self.assertIsNone(metadata.dedup_horizon)
 
     def test_reset_account_keeps_numbers_only(self) -> None:
         """The times, the identity and the notes are another account's."""

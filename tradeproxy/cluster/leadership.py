@@ -328,10 +328,7 @@ class Leadership(Service):
     def _is_current(self, lease: LeaseState) -> bool:
         """Whether the lease is still this term's, and the outbox writes to a log with its token."""
         can_write = lease.epoch is not None and self._journal.outbox.token == lease.token
-        return self._is_granted(lease) and (self._upstream is None or can_write)
-
-    def _is_granted(self, lease: LeaseState) -> bool:
-        return (lease.owner, lease.token) == (self._grant.owner, self._grant.token)
+        return lease.grant == self._grant.grant and (self._upstream is None or can_write)
 
     async def _continue_leading(self, lease: LeaseState) -> None:
         """Continue the term after Redis lost the lease, the log, or a part of the log.
@@ -339,7 +336,7 @@ class Leadership(Service):
         Ends the term if another node led meanwhile.
         """
         own = self._journal.redis_log.owner
-        if self._is_granted(lease):  # only the log was lost: no other node led since
+        if lease.grant == self._grant.grant:  # only the log was lost: no other node led since
             lease = replace(lease, previous=own)
         if self._upstream is None or not self._is_ours(lease) or lease.previous not in ("", own):
             self._end_term("the lease was lost")

@@ -437,23 +437,15 @@ class RedisJournal(JournalBase):
         self._begin(metadata, self._random_bytes(8).hex(), self.last + 1, self.replica.read_through)
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
-        self._begin_gap_of_outbox(metadata)
+        if times := self._unread_times:
+            # The metadata that is saved with the last of these events replaces this. If this node
+            # dies before that, they are missing.
+            metadata.begin_gap(min(times) - 1)
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
         delivered = self.replica.list_delivered(metadata.dedup_horizon)
         self.outbox.begin_epoch(self.last, epoch_start, delivered)
         self._notes.setdefault(OPEN_SINCE, None)  # to be removed
         self._save()
-
-    def _begin_gap_of_outbox(self, metadata: Metadata) -> None:
-        """Open a gap in the metadata of a new log if events wait, which it does not have yet.
-
-        The metadata that is saved with the last of them replaces this. If this node dies before
-        that, these events are missing.
-        """
-        if times := self._unread_times:
-            begin = metadata.begin_gap(min(times) - 1)
-            if begin is not None and metadata.dedup_horizon is not None:
-                metadata.dedup_horizon = min(metadata.dedup_horizon, begin)
 
     # Trimming.
 
