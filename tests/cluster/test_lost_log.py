@@ -7,9 +7,9 @@ from typing import Any
 
 from tests.support.journals import DAY, event, time_of
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
-from tests.support.redislog import Command
+from tests.support.redislog import Command, ReplyDelay
 from tradeproxy.cluster import scripts
-from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
+from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
 from tradeproxy.cluster.log_entries import EventEntry
 from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.journal.metadata import OPEN_SINCE, REMEMBERED, UNKNOWN
@@ -132,6 +132,29 @@ class LogWithoutEventTests(LostLogCase):
         newcomer, gap = self.die_as_new_log_begins()
         self.assertEqual(gap.begin, time_of(2) - 1)
         self.assertIsNone(newcomer.account.completeness.orders_through)
+
+    def test_event_that_is_read_of_lost_log_as_new_one_begins_is_not_lost(self) -> None:
+        """It counted as written, so the new log said that it was complete, and did not have it."""
+        self.leader.account.mark_upstream_up()
+        delay = ReplyDelay(self.leader.read_client)
+        self.leader.publish(601)  # found by the read that has begun
+        self.leader.publish(2)
+        self.redis.flush()
+
+        def deliver_before_beginning(command: Command) -> None:
+            if command[1] == scripts.BEGIN_EPOCH.source:
+                delay.end()
+
+        self.redis.on_command = deliver_before_beginning
+        self.advance(RENEW_AFTER + 1)
+        self.leader.kill()
+        self.assertEqual(self.leader.subscriber.seqs[:2], [1, 2])
+        newcomer = self.start_node()
+        gap = self.await_stream(newcomer)
+        assert gap is not None
+        assert gap.begin is not None
+        is_in_log = event(2).payload in [payload for _, payload in newcomer.rows]
+        self.assertTrue(is_in_log or gap.begin < time_of(2))
 
     def recover_without_redis(self) -> None:
         """Have the leader recover a gap of ten minutes while it cannot reach Redis."""

@@ -249,6 +249,7 @@ class RedisJournal(JournalBase):
         assert lease.token is not None
         if lease.previous not in ("", self.redis_log.owner):
             self._drop_unwritten()  # the node that led since may have written it
+        self._is_starting_epoch = False
         self.outbox.start(lease.token, self.last)
 
     def _drop_unwritten(self) -> None:
@@ -333,7 +334,8 @@ class RedisJournal(JournalBase):
         events = [each.event for each in entries if each.event is not None]
         if self.outbox.is_leading:
             self.event_counts.update([event.kind for event in events])
-        self.outbox.confirm(self.last, events)
+        if not self._is_starting_epoch:  # the new log does not have what is read of a lost one
+            self.outbox.confirm(self.last, events)
         if self.is_loaded:
             # On other nodes the leader's clock may differ: there it counts from now.
             age = self.dates.own() - entries[0].received / SECOND
