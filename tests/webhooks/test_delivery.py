@@ -21,6 +21,7 @@ from tradeproxy.journal.base import Row, UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.webhooks.delivery import REST
+from tradeproxy.webhooks.message import _read_event, build_event_message
 from tradeproxy.webhooks.positions import read_positions
 from tradeproxy.webhooks.queue import UNWANTED_ROWS
 from tradeproxy.webhooks.sender import ReceiverAnswer
@@ -241,6 +242,42 @@ class RetryTests(WebhookTestCase):
         self.assertIn("not sent: connection refused; next attempt in 1 s (1 so far)", lines[0])
         self.assertIn("sent after 5 failed attempts", lines[1])
         self.assertNotIn("hush", " ".join(map(str, lines)))
+
+
+class SharedReadingTests(WebhookTestCase):
+    """Several webhooks of several accounts."""
+
+    def test_look_reads_each_event_once(self) -> None:
+        """One frame of 1 MiB can take 0.2 s: 20 webhooks of two accounts stopped all for 8 s."""
+        accounts = {f"a{n}": Account(f"a{n}", self.open(), self.clock) for n in range(6)}
+        webhooks = Webhooks(
+            [replace(self.settings[0], name=f"W{n}") for n in range(3)],
+            accounts,
+            lambda _: self.receiver,
+            "one",
+            self.clock,
+            lambda: 1.0,
+        )
+        webhooks.startService()
+        self.addCleanup(webhooks.stopService)
+        for n in (1, 2):  # the second one comes right after a message, and waits for the look
+            for k, account in enumerate(accounts.values()):
+                account.publish(event(10 * n + k))
+            before = _read_event.cache_info().misses
+            self.advance(0.01)
+        self.assertEqual(len(self.receiver.requests), 18)
+        self.clock.advance(LOOK_INTERVAL)
+        self.assertEqual(_read_event.cache_info().misses - before, 6)
+        self.advance(0.01)
+        self.assertEqual(len(self.receiver.requests), 36)
+
+    def test_accounts_in_turn_read_each_event_once(self) -> None:
+        """The answers of their receivers come in any order."""
+        frames = [event(n).payload for n in range(100, 104)]
+        before = _read_event.cache_info().misses
+        for payload in frames * 3:
+            build_event_message("paper", payload, "row", None, 0)
+        self.assertEqual(_read_event.cache_info().misses - before, 4)
 
 
 class LargeEventTests(WebhookTestCase):

@@ -144,11 +144,12 @@ def build_event_message(
     )
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _read_event(payload: bytes) -> tuple[bytes, str | None, dict[str, Any], dict[str, Any]]:
     """Return the data of a frame, its mark, and the words of the event and of its order.
 
-    The webhooks of an account ask for the same frame in turn, and one of 1 MiB takes long.
+    The webhooks of an account ask for the same frame, and one of 1 MiB takes long. A few accounts
+    may have such frames at once.
     """
     try:
         data, mark = extract_data(payload)

@@ -38,8 +38,9 @@ KEPT_DATA = 32 * 1024
 UNWANTED_ROWS = 1000
 """After so many events that are not wanted, the position is stored nevertheless."""
 
-_read_traits = lru_cache(maxsize=1)(read_traits)
-"""The webhooks of an account ask for the same frame in turn, and one of 1 MiB takes long."""
+_read_traits = lru_cache(maxsize=4)(read_traits)
+"""The webhooks of an account ask for the same frame, and one of 1 MiB takes long. A few accounts
+may have such frames at once."""
 
 
 class MessageQueue:
