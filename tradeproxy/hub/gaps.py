@@ -11,6 +11,7 @@ A gap is a period in which events may have been missed:
     PENDING, OPEN  all missed events are found          RECOVERED (closed)
     PENDING, OPEN  only final order states are found    ORDERS (closed)
     PENDING, OPEN  nothing more can be found            LOST (closed)
+    none           a check leaves an event out          LOST (closed)
 
 After a journal that is lost with its bookmark, or in Redis before this node has read it, the first
 gap has no known beginning; nor has it after a stream without an event that an earlier process had

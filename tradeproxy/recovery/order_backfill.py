@@ -130,11 +130,12 @@ class OrderBackfill:
             through = await self._deliver_missed(snapshot, begin, since, until)
             if undelivered := await self._list_undelivered(snapshot, since):
                 # Each is a request. The events above do not wait for them.
-                snapshot = Snapshot(fills=snapshot.fills, left_out=snapshot.left_out)
+                snapshot.forget_orders()
                 await add_named(self._rest, snapshot, undelivered, unknown)
                 await deferLater(self._clock, SETTLE)
                 through = min(through, await self._deliver_missed(snapshot, begin, since, until))
-            self._left_out.update([""] if snapshot.left_out else [])
+            if snapshot.left_out:
+                self._left_out.add("")  # what could not be read has no id
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
         return through

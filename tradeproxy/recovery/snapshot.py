@@ -84,6 +84,13 @@ class Snapshot:
         self.orders[order["id"]] = document
         return size + OVERHEAD * len(legs)
 
+    def forget_orders(self) -> None:
+        """Forget the orders, to add others that only the fills show."""
+        self.orders.clear()
+        self.legs.clear()
+        self.budget = Budget()
+        self.budget.spend(FILL_SIZE * len(self.fills))
+
     def read(self, order_id: str) -> Document:
         """Return an order."""
         order: Document = json.loads(self.orders[order_id])

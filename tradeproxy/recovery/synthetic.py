@@ -15,7 +15,6 @@ from twisted.internet.task import deferLater
 from tradeproxy.journal.base import Log, UnreadableError
 from tradeproxy.recovery.delivered import (
     ZERO,
-    DeliveredEvent,
     QuantityRange,
     read_delivered_event,
     subtract_all,
@@ -84,13 +83,12 @@ class SyntheticEvents:
 
     def covers(self, event: Event) -> bool:
         """Whether this event of the history reports what was already made of its order."""
-        if not (self._orders or self._unread):
+        sources = [orders for orders in (self._orders, self._unread) if orders]
+        if not sources or (read := read_delivered_event(event.payload)) is None:
             return False
-        if (read := read_delivered_event(event.payload)) is None:
-            return False
-        found = [orders.get(read.state.id) for orders in (self._orders, self._unread)]
-        fills = [fill for made in found if made is not None for fill in made.fills]
-        changes = [change for made in found if made is not None for change in made.changes]
+        found = [orders[read.state.id] for orders in sources if read.state.id in orders]
+        fills = [fill for made in found for fill in made.fills]
+        changes = [change for made in found for change in made.changes]
         if read.fill is not None:
             # A busted quantity may be filled again, later.
             start, end = read.fill
@@ -107,15 +105,12 @@ def _add_all(orders: dict[str, _MadeOfOrder], payloads: Iterable[bytes | None]) 
     for payload in payloads:
         # Searching for the mark saves parsing most of them.
         if payload is not None and _MARK in payload:
-            _add(orders, read_delivered_event(payload))
-
-
-def _add(orders: dict[str, _MadeOfOrder], event: DeliveredEvent | None) -> None:
-    if event is None or not event.is_synthetic:
-        return
-    made = orders.setdefault(event.state.id, _MadeOfOrder())
-    if event.kind not in EXECUTION_KINDS:
-        made.changes.append((event.kind, event.time))
-    elif event.fill is not None:
-        part = QuantityRange(ZERO, event.filled) if event.covers_all else event.fill
-        made.fills.append((part, event.time))
+            event = read_delivered_event(payload)
+            if event is None or not event.is_synthetic:
+                continue
+            made = orders.setdefault(event.state.id, _MadeOfOrder())
+            if event.kind not in EXECUTION_KINDS:
+                made.changes.append((event.kind, event.time))
+            elif event.fill is not None:
+                part = QuantityRange(ZERO, event.filled) if event.covers_all else event.fill
+                made.fills.append((part, event.time))
