@@ -31,7 +31,7 @@ MIN_A_PAGE = 6
 MAX_ORDERS_A_PAGE = 10_000
 """Orders and legs of one answer. They are read in one turn; Alpaca sends 500, and their legs."""
 
-MAX_LIST_SIZE = 32 * 1024 * 1024
+MAX_LIST_SIZE = 40 * 1024 * 1024
 """Bytes in memory of what is kept of all pages of a list, or of all answers for a snapshot."""
 
 OVERHEAD = 500
