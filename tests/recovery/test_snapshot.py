@@ -9,7 +9,7 @@ from twisted.web.server import Request
 
 from tests.upstream.support import RestClientTestCase
 from tradeproxy.recovery import snapshot as snapshot_module
-from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
+from tradeproxy.recovery.snapshot import add_named, take_snapshot
 from tradeproxy.upstream.rest import RestOversizedError, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time, parse_time
 
@@ -154,15 +154,6 @@ class SnapshotTests(RestClientTestCase):
         snapshot = self.outcome(take_snapshot(self.rest, SINCE, ["order/old"], set()))
         self.assertEqual((list(snapshot.orders), len(snapshot.fills)), (["order/2"], 1))
         self.assertEqual(len(snapshot.left_out), 5)
-
-    def test_snapshot_of_an_order_that_only_a_parser_reads_leaves_it_out(self) -> None:
-        """Python parses deeper levels than it encodes."""
-        deep: dict[str, Any] = {}
-        for _ in range(2000):
-            deep = {"a": deep}
-        snapshot = Snapshot()
-        snapshot.add(order(0) | {"deep": deep})
-        self.assertEqual((snapshot.orders, len(snapshot.left_out)), ({}, 1))
 
     def test_snapshot_answer_of_too_many_orders_raises_oversized(self) -> None:
         """They are read in one turn: 60,000 small legs stopped all clients for a second."""

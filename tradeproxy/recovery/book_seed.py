@@ -93,13 +93,10 @@ class BookSeed:
         listed: dict[str, bytes] = {}
 
         def keep(order: Document) -> int:
-            if (document := encode(order)) is None:
-                unreadable.append(None)
-                return 0
             before = len(legs)
             legs.update(leg_ids([order]))
-            listed[order["id"]] = document
-            return len(document) + OVERHEAD * (len(legs) - before)
+            listed[order["id"]] = encode(order)
+            return len(listed[order["id"]]) + OVERHEAD * (len(legs) - before)
 
         await read_open_orders(self._rest, keep, unreadable)
         answer: list[tuple[str, bytes]] = []
@@ -107,11 +104,10 @@ class BookSeed:
         for number, each in enumerate(islice(positions, MAX_POSITIONS)):
             if number % POSITIONS_CHUNK == 0:
                 await deferLater(self._clock, 0)
-            document = encode(each) if is_named(each, "symbol") else None
-            if document is None:
-                unreadable.append(None)
+            if is_named(each, "symbol"):
+                answer.append((each["symbol"], encode(each)))
             else:
-                answer.append((each["symbol"], document))
+                unreadable.append(None)
         problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
         if len(positions) > MAX_POSITIONS:
             problem = f"they have more than {MAX_POSITIONS} positions"
@@ -134,7 +130,7 @@ class BookSeed:
                 self._oversized.add(order_id)
                 self._seeding.record_gap()
             else:
-                await self._take_orders(seed, filter(None, map(encode, orders)))
+                await self._take_orders(seed, map(encode, orders))
         return problem or ("an order is too large" if self._oversized else "")
 
     async def _repeat(self, attempt: Callable[[], _T | None], pause: float) -> _T | None:

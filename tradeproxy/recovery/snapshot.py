@@ -75,9 +75,7 @@ class Snapshot:
 
     def add(self, order: Document) -> int:
         """Add an order or replace it; return the bytes that it takes."""
-        if (document := encode(order)) is None:
-            self.left_out.append(None)
-            return 0
+        document = encode(order)
         legs = leg_ids([order])
         self.legs |= legs
         size = len(document) - len(self.orders.get(order["id"], b""))
@@ -112,14 +110,10 @@ class Snapshot:
         return {key: fills for key, fills in self.group_fills().items() if key not in known}
 
 
-def encode(document: Document) -> bytes | None:
-    """Return the JSON of a document; None if it is nested so deeply that only a parser reads it."""
-    try:
-        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    except RecursionError:
-        return None
+def encode(document: Document) -> bytes:
+    """Return the JSON of a document."""
     # A lone surrogate has no UTF-8: the book and its clients could not read the document.
-    return text.encode(errors="replace")
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 async def take_snapshot(

@@ -51,6 +51,9 @@ MAX_DOCUMENT_SIZE = 1024 * 1024
 MAX_DOCUMENT_ITEMS = 25_000
 """Commas and opened brackets of such a document. Each may take 250 bytes once it is parsed."""
 
+MAX_LEVELS = 100
+"""Levels of such a document. Other parsers and encoders of Python's read fewer than its own one."""
+
 SHAPE = "an answer of another shape"
 _NOT_JSON = "an answer that is not JSON"
 _EVENT_STREAM = "text/event-stream"
@@ -310,13 +313,31 @@ class _TimedReader(TimeoutMixin, BodyReader):
 
 def _parse(body: bytes | bytearray) -> Any:
     """Return a JSON document. Raises RestUnavailableError or RestOversizedError."""
+    error = RestOversizedError("a document of more than 1 MiB, 25,000 items or 100 levels")
     if len(body) > MAX_DOCUMENT_SIZE or _count_items(body) > MAX_DOCUMENT_ITEMS:
-        raise RestOversizedError("a document of more than 1 MiB or 25,000 items")
+        raise error
     try:
-        # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
-        return _DECODER.decode(body.decode())
-    except (ValueError, RecursionError):
+        # json.loads would guess UTF-16 or UTF-32 from bytes.
+        document = _DECODER.decode(body.decode())
+    except ValueError:
         raise RestUnavailableError(_NOT_JSON) from None
+    except RecursionError:  # "[[[[…"
+        raise error from None
+    if body.count(b"{") + body.count(b"[") > MAX_LEVELS and _is_deep(document):
+        raise error
+    return document
+
+
+def _is_deep(document: Any) -> bool:
+    level = [document]
+    for _ in range(MAX_LEVELS):
+        level = [
+            each
+            for parent in level
+            if isinstance(parent, dict | list)
+            for each in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return bool(level)
 
 
 def _count_items(body: bytes | bytearray) -> int:
