@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tests.support.journals import event, event_id_of, order_id_of, time_of
-from tests.support.nodes import LEASE_KEY, STATE_KEY, Member, NodesCase
+from tests.support.nodes import LEASE_KEY, METADATA_KEY, STATE_KEY, Member, NodesCase
+from tests.support.redislog import Command
+from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import LEASE, RENEW_AFTER
 from tradeproxy.cluster.outbox import LOG_SHORTENED
 from tradeproxy.cluster.roll_call import CALL_TIME
@@ -213,6 +215,31 @@ class ReplacedLogTests(NodesCase):
         self.advance(3)
         self.assertTrue(self.node.subscriber.is_aborted)
         self.assertEqual(self.node.rows, self.leader.rows)
+
+    def test_log_that_returns_whole_is_kept(self) -> None:
+        """The leader has found none, and begins a new one behind it. That would delete every row.
+
+        A failover may lead to an empty Redis first, and then to the one that has the data.
+        """
+        dump = self.redis.dump()
+
+        def return_before_beginning(command: Command) -> None:
+            if command[1] == scripts.BEGIN_EPOCH.sha:
+                self.redis.roll_back(dump)
+
+        self.redis.on_command = return_before_beginning
+        self.redis.execute("DEL", METADATA_KEY)
+        self.advance(RENEW_AFTER + 4)
+        self.find_leader().publish(3)
+        fresh = self.start_follower()
+        for member in (self.leader, self.node, fresh):
+            self.assertEqual(member.journal.epoch, self.epoch)
+            self.assertEqual(member.rows, [(n, event(n).payload) for n in (1, 2, 3)])
+            self.assertIsNone(member.journal.dedup_horizon)
+        for member in (self.leader, self.node):
+            self.assertEqual(member.subscriber.seqs, [1, 2, 3])
+            self.assertFalse(member.subscriber.is_aborted)
+            self.assertTrue(member.journal.is_current)
 
     def test_flushall_is_detected_without_reconnect(self) -> None:
         """FLUSHALL closes no connection."""

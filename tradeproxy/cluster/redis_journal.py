@@ -214,7 +214,7 @@ class RedisJournal(JournalBase):
                 raise RedisUnavailableError("the log was replaced meanwhile")
             metadata = log_state.metadata
             if not metadata or metadata["base_url"] != self._configured_url:
-                self._open_epoch(lease, continuing=continuing)
+                self._open_epoch(lease, continuing=continuing, is_lost=not metadata)
                 return
             if self.is_loaded and (metadata["epoch"], log_state.last) == (self.epoch, self.last):
                 break
@@ -226,13 +226,13 @@ class RedisJournal(JournalBase):
         self._start_writing(lease)
         self._save()
 
-    def _open_epoch(self, lease: LeaseState, *, continuing: bool) -> None:
+    def _open_epoch(self, lease: LeaseState, *, continuing: bool, is_lost: bool) -> None:
         if self.base_url != self._configured_url:
             self.replica.reset_account(self._configured_url)
         elif not continuing:
             self._begin_gap_of_lost_log()
         self._start_writing(lease)
-        self._start_epoch()
+        self._start_epoch(is_lost=is_lost)
 
     def _begin_gap_of_lost_log(self) -> None:
         """Record from when on events may be missing, unless the metadata has it: a lost log had it.
@@ -419,7 +419,7 @@ class RedisJournal(JournalBase):
         if known is None:
             self._save()
         else:
-            self._start_epoch()
+            self._start_epoch(is_lost=False)
         return known is not None
 
     def _save(self, *, is_urgent: bool = True, without: Sequence[str] = BOUND_KEYS) -> None:
@@ -430,7 +430,7 @@ class RedisJournal(JournalBase):
     def _save_bounds(self) -> None:
         self._save(without=[key for key in BOUND_KEYS if key != "begins"])
 
-    def _start_epoch(self) -> None:
+    def _start_epoch(self, *, is_lost: bool) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
         metadata = Metadata(self.base_url)
         metadata.load(self.encode_present(), None)
@@ -445,7 +445,7 @@ class RedisJournal(JournalBase):
             metadata.begin_gap(min(times) - 1)
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
         delivered = self.replica.list_delivered(metadata.dedup_horizon)
-        self.outbox.begin_epoch(self.last, epoch_start, delivered)
+        self.outbox.begin_epoch(self.last, epoch_start, delivered, is_lost=is_lost)
         self._notes.setdefault(OPEN_SINCE, None)  # to be removed
         self._save()
 
