@@ -10,6 +10,7 @@ from tradeproxy.journal.metadata import (
     UNKNOWN,
     Metadata,
     TrimmedEvent,
+    read_assignments,
 )
 
 SAVED = {
@@ -94,6 +95,28 @@ class SavedFormTests(SynchronousTestCase):
         self.assertEqual(
             successor.encode_present(), {**state, "epoch": "", "trimmed": "0", "begins": "0"}
         )
+
+
+class TextOfAnotherProcessTests(SynchronousTestCase):
+    """What another node has stored with this same log."""
+
+    def test_text_is_taken_over_or_removed(self) -> None:
+        """As this process would have loaded it: the beginning of a gap may be unknown."""
+        metadata = load(**{"remembered n": "1", "remembered m": "2"})
+        for text in ("3", None):
+            metadata.adopt_text("n", text)
+            self.assertEqual(metadata.get_metadata("n"), text)
+        self.assertEqual(metadata.get_metadata("m"), "2")
+        metadata.adopt_text("m", "1" * (MIB + 1))
+        self.assertIsNone(metadata.get_metadata("m"))
+        metadata.adopt_text(OPEN_SINCE, "x")
+        self.assertEqual(metadata.get_metadata(OPEN_SINCE), UNKNOWN)
+
+    def test_assignments_are_orders_with_strategies(self) -> None:
+        """Another program's text assigns none."""
+        self.assertEqual(read_assignments('{"an order": "alpha"}'), {"an order": "alpha"})
+        for text in (None, "", "{}", "x", "[]", '{"an order": 1}'):
+            self.assertEqual(read_assignments(text), {}, text)
 
 
 class LoadTests(SynchronousTestCase):

@@ -92,6 +92,19 @@ class OpenStoreTests(SynchronousTestCase):
                 },
             )
 
+    def test_write_of_the_book_is_not_synced_on_its_own(self) -> None:
+        """It can be built again, and events must not wait for it. They are synced as before."""
+        connection = sqlite3.connect(self.mktemp(), isolation_level=None)
+        with closing(connection):
+            store = Store(connection, full_sync=True)
+
+            def read(connection: sqlite3.Connection) -> int:
+                [level] = connection.execute("PRAGMA synchronous").fetchone()
+                return int(level)
+
+            levels = [store.run(read, writes=writes) for writes in (False, True, False)]
+        self.assertEqual(levels, [2, 1, 2])
+
     def test_open_file_of_another_program_closes_connection(self) -> None:
         """An open connection would keep a lock on the file."""
         connection = sqlite3.connect(":memory:", isolation_level=None)
