@@ -188,6 +188,16 @@ class SpooledJournalTests(SpooledCase):
                 self.assert_has(self.kill(), n)
                 self.path = path
 
+    def test_killed_process_repeats_no_row(self) -> None:
+        """Alpaca's history brings the last events again, one by one."""
+        for n in (1, 2):
+            self.journal.append(events(n))
+        self.assertEqual(self.count_stored(), 0)
+        journal = self.kill()
+        for n in (2, 1, 3):
+            journal.append(events(n))
+        self.assertEqual((journal.last, journal.duplicates), (3, 2))
+
     def test_killed_during_commit_loses_no_row(self) -> None:
         """The rows are in the database, and the spool was not rewound."""
         self.journal.append(events(1, 2))
@@ -299,6 +309,18 @@ class SpooledJournalTests(SpooledCase):
         self.journal.append(events(1, 2))
         find_spool(self.path).unlink()
         self.clock.advance(WATCH_EVERY)
+        self.assertEqual(self.count_stored(), 2)
+        self.journal.append(events(3))
+        self.assertEqual(self.count_stored(), 2)
+        self.assert_has(self.kill(), 3)
+
+    def test_removed_spool_without_rows_is_made_again_with_the_next_row(self) -> None:
+        """In the removed file it would be lost. The database gets that row at once."""
+        self.journal.append(events(1))
+        self.clock.advance(TRIM_EVERY)
+        find_spool(self.path).unlink()
+        self.clock.advance(WATCH_EVERY)
+        self.journal.append(events(2))
         self.assertEqual(self.count_stored(), 2)
         self.journal.append(events(3))
         self.assertEqual(self.count_stored(), 2)
