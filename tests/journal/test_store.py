@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -359,6 +360,15 @@ class KeyFilterTests(SynchronousTestCase):
             self.assertTrue(all(map(store.has, (fill, event(2)))))
             store.prepare(1)
         self.assertFalse(store.must_prepare)
+
+    def test_step_of_the_scan_takes_two_milliseconds(self) -> None:
+        """Clients wait for it. Here, a page of a thousand keys takes one."""
+        entries = [Entry(n, event(n), None, 1) for n in range(1, 4501)]
+        self.store.commit(entries, {})
+        times = itertools.count()
+        self.patch(stored_keys, "perf_counter", lambda: next(times) / 1000)
+        store = self.open()
+        self.assertEqual([store.prepare(0), store.prepare(0)], [True, False])
 
     def test_trim_that_is_not_committed_keeps_events_of_holes(self) -> None:
         """A repeat of one of them is still recognised."""
