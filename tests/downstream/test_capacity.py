@@ -176,5 +176,6 @@ class UnfinishedRequestTests(ProxyTestCase):
                     self.wires.flush()
             self.assertEqual([each.is_open_now for each in clients], [False, True, True])
             for client in clients:
-                client.transport.abortConnection()
+                transport = client.transport
+                transport.abortConnection()
             self.wires.flush()
