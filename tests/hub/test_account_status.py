@@ -216,12 +216,10 @@ class AccountStreamStateTests(AccountTestCase):
         """The state of the leader is copied, and announced when it changes."""
         up = UpstreamStatus(streaming=True, reason="streaming", since=BEGIN + 1.5)
         gap = Gap(1, 2, GapOutcome.RECOVERED, 3)
-        with capturedLogs() as logged:
-            for _ in range(2):
+        for lines in (["paper: upstream of the leader is streaming"], []):
+            with capturedLogs() as logged:
                 self.account.apply_stream_state(StreamState(up, (gap,)))
-        self.assertEqual(
-            list(map(formatEvent, logged)), ["paper: upstream of the leader is streaming"]
-        )
+            self.assertEqual(list(map(formatEvent, logged)), lines)
         self.assertEqual((self.account.upstream, list(self.account.gaps)), (up, [gap]))
         self.assertEqual(
             [status["event"] for status in self.subscriber.statuses], ["gap", "upstream"]
