@@ -137,6 +137,29 @@ class ClientLineTests(ProxyTestCase):
             self.wires.advance(1)
         self.assertIn("and 1 event before its filter: ", lines[1])
 
+    def test_events_of_a_filtered_response_are_named_so(self) -> None:
+        """A response with an end by time leaves out later events too."""
+        for query in ("symbols=NOSUCH", "since=2027-01-15T08:00:00Z&until=2999-01-01T00:00:00Z"):
+            with client_lines() as lines:
+                response = self.request(f"/paper/v2/events/trades?{query}")
+                assert response.transport is not None
+                response.transport.loseConnection()
+                self.wires.advance(1)
+            self.assertIn(" before its filter: ", lines[1], query)
+
+    def test_response_that_the_proxy_ends_has_its_reason(self) -> None:
+        """A lost connection would be the network's fault."""
+        with client_lines() as lines:
+            self.request("/paper/v2/events/trades")
+            [served] = self.factory.clients
+            served.abort()
+            self.wires.advance(1)
+            self.request("/paper/v2/events/trades")
+            self.service.stopService()
+            self.wires.advance(1)
+        self.assertTrue(lines[1].endswith(": dropped by the proxy"), lines[1])
+        self.assertTrue(lines[3].endswith(": the proxy is restarting: reconnect"), lines[3])
+
     def test_events_that_a_client_did_not_listen_to_do_not_count(self) -> None:
         """After `unlisten` and `listen` the stream begins live."""
         with client_lines() as lines:
