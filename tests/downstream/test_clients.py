@@ -143,6 +143,12 @@ class ConnectedClientsTests(ProxyTestCase):
             ("paper", "127.0.0.1:50000", "bot/1", False, 0),
         )
 
+    def test_client_is_one_of_its_account(self) -> None:
+        """The broadcaster serves so many in a turn. Here is one of each kind of stream."""
+        self.say(self.connect(), AUTH)
+        self.request("/paper/v2/events/trades")
+        self.assertEqual(len(self.paper.broadcaster), 2)
+
     def test_client_that_listens_to_nothing_does_not_lag(self) -> None:
         """It waits for no event."""
         self.say(self.connect("/trade-updates-paper/stream"), AUTHENTICATE)
