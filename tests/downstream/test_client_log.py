@@ -295,6 +295,19 @@ class ClientLogLimitTests(SynchronousTestCase):
         self.assertEqual(lines[-2], 'client connected: [::1]:50000 /paper "bot/1", begins live')
         self.assertEqual(lines[-1], f"no line for 95 more clients that left before auth: {LOST}")
 
+    def test_strangers_have_lines_again_after_a_minute(self) -> None:
+        """With the count of those that were left out."""
+        clock = Clock()
+        log = ClientLog(clock)
+        counts = []
+        for seconds in (0.0, 59.875, 0.125):
+            with client_lines() as lines:
+                clock.advance(seconds)
+                for _ in range(6):
+                    log.left(INFO, None, "the connection was lost")
+            counts.append(len(lines))
+        self.assertEqual(counts, [5, 0, 6])
+
     def test_loop_with_a_wrong_token_writes_six_lines_a_minute(self) -> None:
         """It wrote six a second, half a million a day. No client is left out of the count."""
         clock = Clock()

@@ -388,6 +388,18 @@ class KeyFilterTests(SynchronousTestCase):
         connection.close()
         self.assertTrue(self.open().has(event(2)))
 
+    def test_scanned_keys_take_room(self) -> None:
+        """A filter with too many keys would have each event cost a query."""
+        self.store.commit([Entry(n, event(n), None, 1) for n in range(1, 9)], {})
+        self.patch(stored_keys, "MIN_KEYS", 8)
+        store = self.open()  # with room for 16
+        for n, is_full in ((15, False), (16, True)):
+            last = store.bounds()
+            assert last is not None
+            new = [Entry(k, event(k), None, 1) for k in range(last[1] + 1, n + 1)]
+            store.commit(new, {})
+            self.assertEqual(store.must_prepare, is_full, n)
+
     def test_scan_of_fills_leaves_room(self) -> None:
         """Each is in two tables, but takes one place: a full filter is made anew."""
         fills = [event(n, **{**EXECUTION, "execution_id": str(n)}) for n in range(1, 9)]
