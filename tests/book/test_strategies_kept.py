@@ -15,7 +15,7 @@ from tests.book.strategy_frames import START, UUID, frame, order, read, report_f
 from tests.support.holdings import describe_strategy, group_holdings
 from tests.support.journals import DAY, SqliteCase
 from tests.support.ticks import Ticks
-from tradeproxy.book import writer
+from tradeproxy.book import builder, writer
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import READ_ROWS, WRITE_EVERY
 from tradeproxy.book.executions import read_activity, read_order_links
@@ -167,6 +167,7 @@ class KeptTests(SqliteCase):
         A correction that was applied twice would be noted as one of an unknown fill: the next one
         has replaced the id that it names.
         """
+        self.patch(builder, "BUILD_READ_ROWS", READ_ROWS)
         self.patch(writer, "BUILD_ROWS", READ_ROWS)
         corrections = [
             report_fill(order("x"), new, "4", "2", event="trade_correct", previous_execution_id=old)
