@@ -338,7 +338,7 @@ class BookBuilder:
 
     def _build(self) -> None:
         """Apply some rows. If none is left, write what is much, and then end the build."""
-        self._take(BUILD_READ_ROWS, self._timer() + MAX_STEP)
+        self._take(min(BUILD_READ_ROWS, self.writer.room), self._timer() + MAX_STEP)
         if self.rows_behind == 0:
             if self.writer.has_many and self._write():
                 return

@@ -16,10 +16,10 @@ WRITE_ROWS = 160
 """Rows after which the state is written at once: that takes about 3 ms. Fewer rows cost more each,
 since a write takes whole pages, and most of them are the same ones again."""
 
-BUILD_ROWS, BUSY_ROWS = 240, 320
+BUILD_ROWS, BUSY_ROWS = 256, 320
 """The same while the book is built. Its two transactions take 2 ms each. While a checkpoint of the
-write-ahead log runs, which a write would wait for, BUSY_ROWS are applied before it: a transaction
-takes 3 ms then, in a large file too."""
+write-ahead log runs, which a write would wait for, up to BUSY_ROWS are applied before it: in a
+large file a transaction takes 3 ms then."""
 
 WRITE_BYTES = 4 * 1024 * 1024
 """Bytes of orders after which it is written at once: until then they are in memory."""
@@ -75,6 +75,15 @@ class BookWriter:
         if not self.is_building or self._changing is None:
             return self.has_many
         return self._has(BUSY_ROWS if self._changing.tables.is_busy else BUILD_ROWS)
+
+    @property
+    def room(self) -> int:
+        """Rows that may be applied before the next write, while the book is built; at least one.
+
+        If that write has failed, there may be more.
+        """
+        what = self._changing
+        return BUSY_ROWS if what is None else max(BUSY_ROWS - len(what.state.events), 1)
 
     @property
     def has_many(self) -> bool:
