@@ -27,8 +27,9 @@ from benchmarks.lab import LOAD_CORE, SERVER_CORE, pinned, prepare, progress
 from benchmarks.publish import COLUMNS
 from benchmarks.publish import measure as delivery
 from benchmarks.servers import NORMAL, PROXY
+from tradeproxy.cluster.log_entries import EpochStart, EventEntry
 from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError
-from tradeproxy.cluster.redis_log import EpochStart, EventEntry, RedisLog
+from tradeproxy.cluster.redis_log import RedisLog
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.journal.metadata import Metadata
 from tradeproxy.wire.event import Event, read_event

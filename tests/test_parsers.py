@@ -27,7 +27,7 @@ from tests.system.attacks.sending import build_frame
 from tradeproxy.cli import tail_output
 from tradeproxy.client.base import read_http_rejection
 from tradeproxy.client.resume import PositionLostError, ResumeState, Update
-from tradeproxy.cluster.redis_log import EpochStart
+from tradeproxy.cluster.log_entries import EpochStart
 from tradeproxy.config.env import Environment
 from tradeproxy.hub.replication import StreamState
 from tradeproxy.journal.bookmark import Bookmark

@@ -172,3 +172,30 @@ class DamagedLogTests(NodesCase):
             third.publish(3, 4, 5, 6, 7)
             self.assertEqual([seq for seq, _ in third.rows], [6, 7], key)
             self.assertEqual(third.subscriber.seqs, [7], key)
+
+    def test_events_of_an_open_gap_come_once_if_the_new_log_is_rolled_back_and_lost(self) -> None:
+        """The rollback drops the rows of both logs, and with them the keys for the third one.
+
+        This holds for the node that began the second log, and for one that continued in it.
+        """
+        for is_leader in (True, False):
+            leader, node = self.begin()
+            leader.account.mark_upstream_down("lost")
+            leader.account.mark_upstream_up()
+            leader.publish(3, 4)
+            self.redis.execute("DEL", STREAM_KEY)
+            self.advance(RENEW_AFTER + 1)
+            dump = self.redis.dump()
+            leader.publish(5)
+            self.redis.roll_back(dump)
+            last, other = (leader, node) if is_leader else (node, leader)
+            other.kill()
+            self.advance(LEASE + 2)
+            self.assertTrue(last.is_streaming, is_leader)
+            found = [last.journal.has(event(n)) for n in (3, 4, 5)]
+            self.assertEqual(found, [True, True, False], is_leader)
+            self.redis.flush()
+            self.advance(2 * LEASE)
+            self.assertTrue(last.is_streaming, is_leader)
+            last.publish(3, 4, 5)
+            self.assertEqual(last.rows, [(5, event(5).payload)], is_leader)

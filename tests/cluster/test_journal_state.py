@@ -208,6 +208,23 @@ class TrimmedLogTests(NodesCase):
         self.assertEqual(node.journal.last, 22)
         self.assertEqual(int(self.redis.execute("HGET", METADATA_KEY, "horizon")), time_of(25))
 
+    def test_trim_waits_for_unwritten_event_older_than_rows_that_are_due(self) -> None:
+        """The trim itself moved the horizon behind that event."""
+        leader = self.start_node(max_events=10)
+        leader.publish(*range(5, 25))
+        self.redis.execute("SCRIPT", "LOAD", scripts.TRIM.source)
+        self.advance(TRIM_EVERY - 2)  # the next trim comes in a second
+        delay = ReplyDelay(leader.command_client)
+        leader.publish(25)
+        leader.publish(1)
+        trims = self.count_trims(2)
+        node = self.start_follower()
+        self.assertEqual((node.journal.last, node.journal.has(event(1))), (21, False))
+        self.assertEqual(trims, 0)
+        delay.end()
+        self.assertEqual(self.count_trims(TRIM_EVERY), 1)
+        self.assertEqual((node.journal.last, leader.journal.first), (22, 13))
+
     def test_trim_of_an_earlier_epoch_changes_nothing(self) -> None:
         """Redis may have lost the script, so the command is sent again: then it comes late."""
         leader = self.start_node(max_events=10)

@@ -7,10 +7,10 @@ from typing import Any
 
 from tests.support.journals import DAY, event, time_of
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
-from tests.support.redislog import Command
+from tests.support.redislog import Command, ReplyDelay
 from tradeproxy.cluster import scripts
-from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
-from tradeproxy.cluster.redis_log import EventEntry
+from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
+from tradeproxy.cluster.log_entries import EventEntry
 from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.journal.metadata import OPEN_SINCE, REMEMBERED, UNKNOWN
 from tradeproxy.runtime.dates import Dates
@@ -132,6 +132,29 @@ class LogWithoutEventTests(LostLogCase):
         newcomer, gap = self.die_as_new_log_begins()
         self.assertEqual(gap.begin, time_of(2) - 1)
         self.assertIsNone(newcomer.account.completeness.orders_through)
+
+    def test_event_that_is_read_of_lost_log_as_new_one_begins_is_not_lost(self) -> None:
+        """It counted as written, so the new log said that it was complete, and did not have it."""
+        self.leader.account.mark_upstream_up()
+        delay = ReplyDelay(self.leader.read_client)
+        self.leader.publish(601)  # found by the read that has begun
+        self.leader.publish(2)
+        self.redis.flush()
+
+        def deliver_before_beginning(command: Command) -> None:
+            if command[1] == scripts.BEGIN_EPOCH.source:
+                delay.end()
+
+        self.redis.on_command = deliver_before_beginning
+        self.advance(RENEW_AFTER + 1)
+        self.leader.kill()
+        self.assertEqual(self.leader.subscriber.seqs[:2], [1, 2])
+        newcomer = self.start_node()
+        gap = self.await_stream(newcomer)
+        assert gap is not None
+        assert gap.begin is not None
+        is_in_log = event(2).payload in [payload for _, payload in newcomer.rows]
+        self.assertTrue(is_in_log or gap.begin < time_of(2))
 
     def recover_without_redis(self) -> None:
         """Have the leader recover a gap of ten minutes while it cannot reach Redis."""
@@ -305,6 +328,17 @@ class PartlyReadLogTests(LostLogCase):
         node.account.flush()
         self.assertEqual(node.subscriber.payloads, [missed.payload])
 
+    def test_orders_are_compared_from_last_event_read_on(self) -> None:
+        """The metadata said that they had been compared: what was made of them was lost."""
+        self.publish(502)
+        self.leader.account.completeness.check_orders_through(time_of(2))
+        node = self.start_paused()
+        self.assertEqual(node.account.completeness.orders_through, time_of(2))
+        self.lose_leader_and_log()
+        node.read_client.resume_reads()
+        self.assert_gap(node, time_of(1) + node.journal.last * 1000)
+        self.assertIsNone(node.account.completeness.orders_through)
+
     def test_gap_is_unknown_if_no_event_was_read(self) -> None:
         """The node knew only the metadata."""
         self.publish(3)
@@ -376,6 +410,27 @@ class LaggingNodeTests(LostLogCase):
         self.lose_leader_and_log()
         self.assert_gap(node, time_of(1))
         self.assertFalse(node.journal.has(event(5)))
+
+    def test_events_that_it_dropped_are_not_recorded_as_known(self) -> None:
+        """It led, and had made them of orders. The next leader is lost before it finds them."""
+        node = self.start_node()
+        self.leader.account.mark_upstream_up()
+        self.leader.publish(1)
+        self.leader.cut()
+        self.leader.publish(2)
+        self.leader.account.completeness.check_orders_through(time_of(5))
+        self.advance(LEASE + 2)
+        self.assertTrue(node.is_leader)
+        self.leader.restore()
+        self.advance(CHECK_INTERVAL)
+        self.assertEqual(self.leader.journal.latest_time, time_of(1))
+        node.kill()
+        self.redis.flush()
+        gap = self.await_stream(self.leader)
+        assert gap is not None
+        self.assertEqual(gap.begin, time_of(1))
+        self.assertIsNone(self.leader.account.completeness.orders_through)
+        self.assertFalse(self.leader.journal.has(event(2)))
 
     def test_node_that_was_cut_off_begins_gap_at_its_last_event(self) -> None:
         """It is the only one that is left of those that knew the log."""

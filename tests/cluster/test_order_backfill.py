@@ -5,13 +5,17 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from tests.recovery.scripted_case import ScriptedCase, build_event, build_order
+from tests.recovery.test_synthetic import build, fill, make
+from tests.support.journals import event
 from tests.support.nodes import Member
 from tests.support.redislog import SyncRedis
+from tradeproxy.cluster.leadership import LEASE, RENEW_AFTER
 from tradeproxy.cluster.roll_call import CALL_TIME
 from tradeproxy.recovery import order_backfill
 from tradeproxy.recovery.found import FoundEvents
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.order_backfill import OrderBackfill
+from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.frame import Recovered
@@ -19,17 +23,61 @@ from tradeproxy.wire.frame import Recovered
 ORDERS = ("one", "two", "three")
 
 
-class UnreadEventTests(ScriptedCase):
-    """The leader has missed the fills of three orders, and reads nothing of Redis meanwhile."""
+class LeaderCase(ScriptedCase):
+    """Has a leader without an event."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.leader = Member(SyncRedis(self.clock))
+        self.redis = SyncRedis(self.clock)
+        self.leader = Member(self.redis)
         self.addCleanup(self.leader.kill)
         self.account = self.leader.account
         self.leader.start()
         self.wires.advance(CALL_TIME + 1)
         self.began = self.now
+
+
+class SyntheticEventTests(LeaderCase):
+    """Redis loses data after a fill was made of an order, while the history failed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log(event(1))
+        self.synthetic = SyntheticEvents(self.account.log, self.clock)
+        self.update()
+        self.dump = self.redis.dump()
+        self.log(make("fill", **fill(0, 10)))
+        self.update()
+
+    def update(self) -> None:
+        """Read the log, as a backfill does before it asks for the history."""
+        self.successResultOf(Deferred.fromCoroutine(self.synthetic.update(0)))
+
+    def test_fill_made_before_loss_of_log_does_not_come_again(self) -> None:
+        """The history had it under another key, and clients of the leader got it twice."""
+        epoch = self.account.log.epoch
+        self.redis.flush()
+        self.wires.advance(RENEW_AFTER + 1)
+        self.assertNotEqual(self.account.log.epoch, epoch)
+        self.update()
+        self.assertTrue(self.synthetic.covers(build("fill", **fill(0, 10))))
+        self.assertTrue(self.leader.is_leader)
+
+    def test_fill_made_and_lost_by_rollback_comes_from_history(self) -> None:
+        """The log lacks it, and the history's fill counted as the same."""
+        self.redis.roll_back(self.dump)
+        self.wires.advance(2 * LEASE)
+        self.assertEqual(self.account.log.last, 1)
+        self.assertTrue(self.leader.is_leader)
+        self.update()
+        self.assertFalse(self.synthetic.covers(build("fill", **fill(0, 10))))
+
+
+class UnreadEventTests(LeaderCase):
+    """The leader has missed the fills of three orders, and reads nothing of Redis meanwhile."""
+
+    def setUp(self) -> None:
+        super().setUp()
         self.log(*(build_event(build_order(0, "new", self.began, id=name)) for name in ORDERS))
         self.found = FoundEvents(self.account)
         self.found.begin_search()

@@ -8,8 +8,9 @@ from tests.support.journals import NOW, event, events
 from tests.support.logcase import METADATA, LogCase
 from tests.support.nodes import LEASE_KEY, METADATA_KEY
 from tests.support.redislog import ReplyDelay, done
+from tradeproxy.cluster.log_entries import EpochStart, EventEntry
 from tradeproxy.cluster.outbox import BATCH_BYTES, FENCED, FULL, LOG_SHORTENED, Outbox
-from tradeproxy.cluster.redis_log import EpochStart, EventEntry, WriteResult
+from tradeproxy.cluster.redis_log import WriteResult
 from tradeproxy.journal.backlog import MAX_BYTES
 
 
@@ -27,11 +28,11 @@ class OutboxTests(LogCase):
         self.client.on_up = self.outbox.rewrite
         self.token = self.acquire_lease()
 
-    def acquire_lease(self, *, keep: bool = True) -> str:
+    def acquire_lease(self) -> str:
         """Acquire the lease, start the outbox, begin a log if needed; return the token."""
         lease = done(self.log.query_lease(10**9, acquire=True))
         assert lease.token is not None
-        self.outbox.start(lease.token, lease.last, keep=keep)
+        self.outbox.start(lease.token, lease.last)
         if lease.epoch is None:
             self.outbox.begin_epoch(0, EpochStart("", 0, METADATA))
         self.outbox.flush()
@@ -144,7 +145,7 @@ class OutboxTests(LogCase):
     def test_outbox_without_callbacks_writes_and_rejects(self) -> None:
         """A caller may ignore the results."""
         outbox = Outbox(self.log, self.clock, self.clock.seconds)
-        outbox.start(self.token, 0, keep=True)
+        outbox.start(self.token, 0)
         self.assertTrue(outbox.add(event(1), 0))
         outbox.flush()
         self.assert_log(1)
@@ -238,17 +239,15 @@ class OutboxTests(LogCase):
         self.assertEqual(self.rejected, [LOG_SHORTENED])
         self.assert_log()
 
-    def test_next_term_writes_remaining_events_if_kept(self) -> None:
-        """They are dropped if another node led in between."""
-        for keep, numbers in ((True, (1, 2)), (False, (1, 2))):
-            self.client.cut()
-            self.add(1 if keep else 3)
-            self.outbox.stop()
-            self.client.restore()
-            self.acquire_lease(keep=keep)
-            if keep:
-                self.add(2)
-            self.assert_log(*numbers)
+    def test_next_term_writes_remaining_events_first(self) -> None:
+        """The journal drops them before if another node led in between."""
+        self.client.cut()
+        self.add(1)
+        self.outbox.stop()
+        self.client.restore()
+        self.acquire_lease()
+        self.add(2)
+        self.assert_log(1, 2)
 
     def test_full_outbox_accepts_nothing_until_next_term(self) -> None:
         """An event after the first missing one is rejected too, whatever its size."""
@@ -357,7 +356,7 @@ class OutboxTests(LogCase):
         delay = ReplyDelay(self.client)
         self.add(2)
         self.outbox.stop()
-        self.outbox.start(self.token + "0", 1, keep=True)
+        self.outbox.start(self.token + "0", 1)
         self.redis.execute("HSET", LEASE_KEY, "token", self.token + "0")
         delay.end()
         self.assertEqual(self.written, [WriteResult(1, 0), WriteResult(2, 1)])

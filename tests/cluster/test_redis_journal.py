@@ -6,7 +6,8 @@ from tests.support.journals import BASE_URL, DAY, event, event_id_of, events, or
 from tests.support.logcase import METADATA
 from tests.support.nodes import IDS_KEY, STREAM_KEY, Member, NodesCase
 from tests.support.redislog import done
-from tradeproxy.cluster.redis_log import EpochStart, RedisLog
+from tradeproxy.cluster.log_entries import EpochStart
+from tradeproxy.cluster.redis_log import RedisLog
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY

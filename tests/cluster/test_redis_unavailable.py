@@ -8,8 +8,8 @@ from tests.support.journals import event, events, time_of
 from tests.support.nodes import LEASE_KEY, NodesCase
 from tests.support.redislog import done
 from tradeproxy.cluster.leadership import LEASE, STOP_AFTER
+from tradeproxy.cluster.log_entries import EpochStart
 from tradeproxy.cluster.outbox import FULL
-from tradeproxy.cluster.redis_log import EpochStart
 
 
 class RedisOutageTests(NodesCase):

@@ -18,8 +18,8 @@ from tests.support.journals import (
 from tests.support.logcase import METADATA
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
+from tradeproxy.cluster.log_entries import EventEntry
 from tradeproxy.cluster.missing_positions import CHECKS_KEPT
-from tradeproxy.cluster.redis_log import EventEntry
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import TrimmedError, UnreadableError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import event, time_of
-from tests.support.nodes import Member, NodesCase
+from tests.support.nodes import LEASE_KEY, STATE_KEY, Member, NodesCase
 from tests.support.redislog import Command
 from tradeproxy.cluster import scripts
-from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE
+from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RELEASED
 from tradeproxy.cluster.roll_call import CALL_TIME, REPORT_TIME, RollCall
 
 
@@ -291,6 +291,33 @@ class LostLeaseTests(NodesCase):
             for node in (leader, other):
                 node.stop()
             self.redis.flush()
+
+    def test_release_of_earlier_lease_does_not_free_newer_one(self) -> None:
+        """Redis returned with data of the moment between them: two nodes were connected."""
+        first, *others = (self.start_node() for _ in range(3))
+        first.stop()
+        dump = self.redis.dump()
+        self.advance(1)
+        leader, other = sorted(others, key=lambda node: not node.is_leader)
+        self.assertIn(LEASE_KEY.encode(), self.redis.execute("KEYS", "*"))
+        self.assertNotIn(LEASE_KEY.encode(), dump)
+        leader.command_client.cut()
+        leader.command_client.restore()  # which renews the lease
+        self.advance(CHECK_INTERVAL)
+        self.lose_all(leader)
+        self.redis.roll_back(dump)
+        began = self.clock.seconds()
+        while not other.is_leader:
+            self.clock.advance(0.1)
+        self.assertTrue(9 < self.clock.seconds() - began < 10.5, self.clock.seconds() - began)
+
+    def test_release_by_node_of_former_version_frees_lease(self) -> None:
+        """It does not record which lease it has released."""
+        leader, node = self.start_node(), self.start_node()
+        leader.stop()
+        self.redis.execute("HSET", STATE_KEY, "released", RELEASED)
+        self.advance(2 * CHECK_INTERVAL)
+        self.assertTrue(node.is_leader)
 
     def test_loss_just_before_acquisition_prevents_it(self) -> None:
         """The lease was free at the check before, with a log or without; another node led since."""

@@ -12,7 +12,7 @@ from tests.support.nodes import IDS_KEY, METADATA_KEY, STATE_KEY, STREAM_KEY, Me
 from tests.support.redislog import Command
 from tradeproxy.cluster import tailer
 from tradeproxy.cluster.leadership import LEASE
-from tradeproxy.cluster.redis_log import EpochStart
+from tradeproxy.cluster.log_entries import EpochStart
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.journal.base import Batch
 from tradeproxy.journal.retention import TRIM_EVERY

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tradeproxy.journal.metadata import (
     MAX_NOTES,
     OPEN_SINCE,
+    ORDERS_THROUGH,
     UNKNOWN,
     Metadata,
     TrimmedEvent,
@@ -269,6 +270,28 @@ class EpochTests(SynchronousTestCase):
                 (metadata.epoch, metadata.first, metadata.newest_trimmed), ("f", 9, None)
             )
             self.assertEqual((metadata.complete_from, metadata.dedup_horizon), expected)
+
+    def test_gap_begins_with_older_one_and_orders_are_compared_since(self) -> None:
+        """Events of both gaps may be missing, and those that were made of orders too."""
+        for known, begin, expected in (
+            (None, 5, 5),
+            ("7", 5, 5),
+            ("3", 5, 3),
+            ("3", None, None),
+            (None, None, None),
+            (UNKNOWN, 5, None),
+        ):
+            metadata = load(**{f"remembered {OPEN_SINCE}": known, "remembered orders through": "9"})
+            metadata.begin_gap(begin)
+            found = [metadata.get_metadata(key) for key in (OPEN_SINCE, ORDERS_THROUGH)]
+            self.assertEqual(found, [UNKNOWN if expected is None else str(expected), None])
+            self.assertEqual(metadata.dedup_horizon, 6 if expected is None else min(expected, 6))
+
+    def test_gap_of_log_without_horizon_sets_none(self) -> None:
+        """No event is known to be delivered."""
+        metadata = load(horizon=None)
+        metadata.begin_gap(5)
+        self.assertIsNone(metadata.dedup_horizon)
 
     def test_reset_account_keeps_numbers_only(self) -> None:
         """The times, the identity and the notes are another account's."""

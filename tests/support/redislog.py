@@ -134,10 +134,10 @@ class SyncRedis:
             return self.execute(*command)
         finally:
             after = self.execute("PTTL", lease) / 1000
-            if after > remaining + 0.05:  # the script acquired or renewed it
-                self._expiries[lease] = now + round(after, 1)
-            elif after < 0:
+            if after < 0:
                 self._expiries.pop(lease, None)
+            elif abs(after - remaining) > 0.05:  # the script acquired, renewed or shortened it
+                self._expiries[lease] = now + round(after, 1)
             self.execute("PERSIST", lease)
 
     def add_blocked(self, read: _BlockingRead) -> None:

@@ -64,6 +64,9 @@ not cause a retry loop."""
 DRAIN_TIMEOUT = 1.0
 """Seconds for which the end of a term waits for unwritten events."""
 
+RELEASED = "1"
+"""What a node of the former version records in place of the grant that it releases."""
+
 LEADER_UNKNOWN = "Redis is away: whether a node holds the connection to Alpaca is not known"
 NO_LEADER = "no node holds the connection to Alpaca at the moment"
 
@@ -104,7 +107,8 @@ class Leadership(Service):
         self._renewed = 0.0
         # Another node may lead until then, even if a restart of Redis has lost its lease.
         self._held_elsewhere_until = 0.0
-        self._may_expire = False  # another node has the lease, and has not released it
+        # The grant of the lease that another node has, and has not released, as far as is known.
+        self._grant_elsewhere = ""
         self._roll_call = RollCall(journal.redis_log.owner)
         self._is_renewing = False
         self._pause: Deferred[None] | None = None
@@ -206,9 +210,10 @@ class Leadership(Service):
             self._renewed = sent if acquire else self._renewed
         elif lease.owner is not None:
             self._held_elsewhere_until = self._clock.seconds() + lease.remaining
-            self._may_expire = True
-        elif lease.is_released:
-            self._held_elsewhere_until, self._may_expire = 0.0, False
+            self._grant_elsewhere = lease.grant
+        elif lease.released in (self._grant_elsewhere, RELEASED):
+            # Another one may have been released before a lease that a rollback of Redis has lost.
+            self._held_elsewhere_until, self._grant_elsewhere = 0.0, ""
         self._role.update(lease.last - self._journal.last, self._dates.own())
         return lease
 
@@ -235,8 +240,8 @@ class Leadership(Service):
         over: Deferred[str] = Deferred()
         self._term_over = over
         self._role.start_leading(self._dates.own())
-        if self._may_expire:
-            self._may_expire = False
+        if self._grant_elsewhere:
+            self._grant_elsewhere = ""
             self._log.warn(
                 "the lease of the leading node has run out; its last renewal was"
                 " {seconds:.0f} s ago",
@@ -323,10 +328,7 @@ class Leadership(Service):
     def _is_current(self, lease: LeaseState) -> bool:
         """Whether the lease is still this term's, and the outbox writes to a log with its token."""
         can_write = lease.epoch is not None and self._journal.outbox.token == lease.token
-        return self._is_granted(lease) and (self._upstream is None or can_write)
-
-    def _is_granted(self, lease: LeaseState) -> bool:
-        return (lease.owner, lease.token) == (self._grant.owner, self._grant.token)
+        return lease.grant == self._grant.grant and (self._upstream is None or can_write)
 
     async def _continue_leading(self, lease: LeaseState) -> None:
         """Continue the term after Redis lost the lease, the log, or a part of the log.
@@ -334,7 +336,7 @@ class Leadership(Service):
         Ends the term if another node led meanwhile.
         """
         own = self._journal.redis_log.owner
-        if self._is_granted(lease):  # only the log was lost: no other node led since
+        if lease.grant == self._grant.grant:  # only the log was lost: no other node led since
             lease = replace(lease, previous=own)
         if self._upstream is None or not self._is_ours(lease) or lease.previous not in ("", own):
             self._end_term("the lease was lost")

@@ -21,8 +21,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.cluster.log_entries import EpochStart
 from tradeproxy.cluster.redis_client import RedisUnavailableError
-from tradeproxy.cluster.redis_log import EpochStart, RedisLog, WriteResult
+from tradeproxy.cluster.redis_log import RedisLog, WriteResult
 from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.wire.event import Event
 
@@ -71,14 +72,11 @@ class Outbox:
         """Whether new events are accepted and written."""
         return self.token is not None
 
-    def start(self, token: str, read: int, *, keep: bool) -> None:
+    def start(self, token: str, read: int) -> None:
         """Start to write with the lease's fencing token, after number `read` of the log.
 
-        With `keep`, the events of the last term come first. Another node that led since may have
-        written them already.
+        The events of the last term come first, unless they were dropped.
         """
-        if not keep:
-            self.drop_events()
         self.token, self._read, self._is_full = token, read, False
         self._written.clear()
 

@@ -22,17 +22,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from tradeproxy.cluster.import_log import RedisImportLog
+from tradeproxy.cluster.log_entries import EpochStart, EventEntry
 from tradeproxy.cluster.outbox import LOG_SHORTENED, Outbox
 from tradeproxy.cluster.redis_client import RedisClient, RedisUnavailableError
-from tradeproxy.cluster.redis_log import (
-    ROLLED_BACK,
-    EpochStart,
-    EventEntry,
-    LeaseState,
-    LogState,
-    RedisLog,
-    WriteResult,
-)
+from tradeproxy.cluster.redis_log import ROLLED_BACK, LeaseState, LogState, RedisLog, WriteResult
 from tradeproxy.cluster.redis_status import RedisStatus
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.cluster.shared_assignments import SharedAssignments
@@ -44,9 +37,7 @@ from tradeproxy.journal.metadata import (
     OPEN_SINCE,
     ORDERS_THROUGH,
     TRIM_KEYS,
-    UNKNOWN,
     Metadata,
-    read_time,
 )
 from tradeproxy.journal.retention import TRIM_STEP, Retention, Trimmer
 from tradeproxy.runtime.account_log import AccountLogger
@@ -200,7 +191,7 @@ class RedisJournal(JournalBase):
         if lease.epoch != self.epoch or lease.last < last:
             self._tailer.recheck()
         if lease.owner not in (None, self.redis_log.owner):
-            self.outbox.drop_events()  # the other node gets them from Alpaca
+            self._drop_unwritten()  # the other node gets it from Alpaca
         if lease.epoch == self.epoch:
             self.replica.missing.record_log_end(asked, lease.last)
             self.replica.missing.record_read_to(self.last)
@@ -249,23 +240,24 @@ class RedisJournal(JournalBase):
         The metadata of a log that was read in part speaks of events that this node does not have.
         """
         if self._has_seen_log and not self.is_loaded:
-            begin, known = self.replica.newest_row_time, self.get_metadata(OPEN_SINCE)
-            if begin is not None and (since := read_time(known)) is not None:
-                begin = min(begin, since)
-            is_unknown = begin is None or known == UNKNOWN
-            self.adopt_text(OPEN_SINCE, UNKNOWN if is_unknown else str(begin))
+            self.begin_gap(self.replica.newest_row_time)
         elif self.epoch and self.get_metadata(FIRST_STREAM) is None:
             # The stream began after the log.
             self.adopt_text(FIRST_STREAM, str(self.complete_from))
 
     def _start_writing(self, lease: LeaseState) -> None:
         assert lease.token is not None
-        # If another node led since, it may have written the events that wait here.
-        keep = lease.previous in ("", self.redis_log.owner)
-        if not keep:
-            # Without the times of the events in the outbox, which `start` drops.
+        if lease.previous not in ("", self.redis_log.owner):
+            self._drop_unwritten()  # the node that led since may have written it
+        self._is_starting_epoch = False
+        self.outbox.start(lease.token, self.last)
+
+    def _drop_unwritten(self) -> None:
+        """Drop the events of the outbox, and what was recorded because of them."""
+        if self.outbox.events:
             self.latest_time = self.replica.read_through
-        self.outbox.start(lease.token, self.last, keep=keep)
+            self.adopt_text(ORDERS_THROUGH, None)
+            self.outbox.drop_events()
 
     def stop_leading(self) -> None:
         """Stop writing."""
@@ -319,16 +311,17 @@ class RedisJournal(JournalBase):
             self.outbox.stop()
             self.outbox.on_rejected(LOG_SHORTENED)
 
-    def continue_in_epoch(self, epoch_start: EpochStart) -> bool:
+    def continue_in_epoch(self, log_state: LogState) -> bool:
         """Continue in another epoch; False, without a change, unless it began after `last`."""
-        after = (epoch_start.after_epoch, epoch_start.after)
-        if not self.epoch or after != (self.epoch, self.last):
+        start, epoch = log_state.epoch_start, log_state.metadata["epoch"]
+        if start is None or not self.epoch:
+            return False
+        if (start.epoch, start.after_epoch, start.after) != (epoch, self.epoch, self.last):
             return False
         own = self.encode_present()
-        if "latest" in epoch_start.metadata:
-            self.replica.start_epoch(epoch_start.metadata)
-        else:  # the log is another account's now, or was empty: older rows are not valid
-            self.replica.restart(epoch_start.metadata)
+        # If the log is another account's now, or was empty, older rows are not valid.
+        begin = self.replica.start_epoch if "latest" in start.metadata else self.replica.restart
+        begin(start.metadata, log_state.delivered)
         if self.outbox.is_leading:
             self.adopt(own)  # this node began the epoch; its own metadata is newer
         self._is_starting_epoch = False
@@ -341,7 +334,8 @@ class RedisJournal(JournalBase):
         events = [each.event for each in entries if each.event is not None]
         if self.outbox.is_leading:
             self.event_counts.update([event.kind for event in events])
-        self.outbox.confirm(self.last, events)
+        if not self._is_starting_epoch:  # the new log does not have what is read of a lost one
+            self.outbox.confirm(self.last, events)
         if self.is_loaded:
             # On other nodes the leader's clock may differ: there it counts from now.
             age = self.dates.own() - entries[0].received / SECOND
@@ -428,16 +422,13 @@ class RedisJournal(JournalBase):
             self._start_epoch()
         return known is not None
 
-    def _save(self, *, is_urgent: bool = True) -> None:
-        self._save_without(BOUND_KEYS)
-
-    def _save_bounds(self) -> None:
-        self._save_without([key for key in BOUND_KEYS if key != "begins"])
-
-    def _save_without(self, keys: Sequence[str]) -> None:
+    def _save(self, *, is_urgent: bool = True, without: Sequence[str] = BOUND_KEYS) -> None:
         if self.outbox.is_leading:
             metadata = self.encode().items()
-            self.outbox.save_metadata({key: text for key, text in metadata if key not in keys})
+            self.outbox.save_metadata({key: text for key, text in metadata if key not in without})
+
+    def _save_bounds(self) -> None:
+        self._save(without=[key for key in BOUND_KEYS if key != "begins"])
 
     def _start_epoch(self) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
@@ -448,29 +439,15 @@ class RedisJournal(JournalBase):
         self._begin(metadata, self._random_bytes(8).hex(), self.last + 1, self.replica.read_through)
         self.dedup_horizon = metadata.dedup_horizon
         self._is_starting_epoch = True
-        self._begin_gap_of_outbox(metadata)
+        if times := self._unread_times:
+            # The metadata that is saved with the last of these events replaces this. If this node
+            # dies before that, they are missing.
+            metadata.begin_gap(min(times) - 1)
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
         delivered = self.replica.list_delivered(metadata.dedup_horizon)
         self.outbox.begin_epoch(self.last, epoch_start, delivered)
         self._notes.setdefault(OPEN_SINCE, None)  # to be removed
         self._save()
-
-    def _begin_gap_of_outbox(self, metadata: Metadata) -> None:
-        """Open a gap in the metadata of a new log if events wait, which it does not have yet.
-
-        The metadata that is saved with the last of them replaces this. If this node dies before
-        that, these events are missing. An open gap may be newer than they are. They may be made of
-        orders, which the next leader then must compare from the begin of the gap on.
-        """
-        times = self._unread_times
-        known = metadata.get_metadata(OPEN_SINCE)
-        if times and known != UNKNOWN:
-            begin, since = min(times) - 1, read_time(known)
-            begin = begin if since is None else min(begin, since)
-            metadata.adopt_text(OPEN_SINCE, str(begin))
-            metadata.adopt_text(ORDERS_THROUGH, None)
-            if metadata.dedup_horizon is not None:
-                metadata.dedup_horizon = min(metadata.dedup_horizon, begin)
 
     # Trimming.
 
@@ -481,12 +458,8 @@ class RedisJournal(JournalBase):
         """
         epoch, bounds = self._bounds
         if self.outbox.is_leading:
-            horizon = self.dedup_horizon
-            if horizon is not None and any(time <= horizon for time in self._unread_times):
-                # A trim saves the horizon before these events: after a crash they would count as
-                # delivered.
-                return False
-            count = self.replica.trim(self._retention.get_due(self.last, self.dates))
+            due = self._retention.get_due(self.last, self.dates)
+            count = self.replica.trim(due, self._unread_times)
         else:
             count = self.replica.follow_trim(bounds) if epoch == self.epoch else 0
         # Until `lead` has adopted the log's metadata there is no token. Saving this node's metadata

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, AnyStr, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
 from tradeproxy.cluster import scripts
+from tradeproxy.cluster.log_entries import (
+    EpochStart,
+    LogEntry,
+    decode_entry,
+    encode_event,
+    pair_fields,
+    read_number,
+)
 from tradeproxy.cluster.redis_client import NoScriptError, RedisUnavailableError, ReplyTooLargeError
 from tradeproxy.journal.metadata import ASSIGNMENTS, REMEMBERED, TRIM_KEYS, Metadata
-from tradeproxy.journal.upgrade import read_execution
-from tradeproxy.wire.event import Event, OrderState, is_time
-from tradeproxy.wire.frame import is_frame
+from tradeproxy.wire.event import Event
 
 BLOCK = 2000
 """Milliseconds for which a read waits for new entries."""
@@ -66,8 +71,8 @@ class LeaseState:
     """The highest number in the log."""
     remaining: float = 0.0
     """Seconds until the lease expires."""
-    is_released: bool = False
-    """Whether the lease is free because its last owner released it."""
+    released: str | None = None
+    """The `grant` that its owner has released; None if another one followed, or none was."""
     bounds: Mapping[str, str] = field(default_factory=dict)
     """The metadata under CHECKED_KEYS."""
     imports: tuple[int, str] = (0, "")
@@ -78,77 +83,17 @@ class LeaseState:
     assignments: str = ""
     """The SHA-1 hash of the assignments by hand; "" if there are none."""
 
+    @property
+    def grant(self) -> str:
+        """The grant of the lease, by its owner and token. No other one has the same name."""
+        return f"{self.owner} {self.token}"
+
 
 class WriteResult(NamedTuple):
     """The result of a write: the highest number in the log, and how many events it already had."""
 
     last: int
     dropped: int
-
-
-class StatusEntry(NamedTuple):
-    """An entry that is not an event: the stream state, or the start of an epoch."""
-
-    id: bytes
-    stream_state: str | None = None
-    status_owner: str = ""
-    """The node that published the stream state."""
-    epoch_start: EpochStart | None = None
-
-
-class InvalidEntry(NamedTuple):
-    """An entry that the proxy did not write."""
-
-    id: bytes
-    seq: int | None
-    """The number of the event that is lost; None if the id is not that of an event."""
-
-
-class EventEntry(NamedTuple):
-    """An event in the log."""
-
-    id: bytes
-    seq: int
-    event: Event | None
-    """None for a hole: the entry is not one of the proxy's."""
-    epoch: str
-    received: int
-    """Microseconds since 1970, by the clock of the leader that wrote it."""
-
-
-@dataclass(frozen=True, slots=True)
-class EpochStart:
-    """How an epoch began: after which number of which older epoch, and with which metadata."""
-
-    after_epoch: str
-    """Empty if there was no log before."""
-    after: int
-    metadata: Mapping[str, str]
-
-    @property
-    def epoch(self) -> str:
-        """The epoch that began."""
-        return self.metadata["epoch"]
-
-    def encode(self) -> str:
-        """Return the JSON text that an entry has."""
-        metadata = dict(self.metadata)
-        return json.dumps({"epoch": self.after_epoch, "after": self.after, "facts": metadata})
-
-    @classmethod
-    def parse(cls, text: bytes) -> EpochStart:
-        """Return what `encode` wrote. Raises ValueError for anything else."""
-        match _load(text):
-            case {
-                "epoch": str(epoch),
-                "after": int(after),
-                "facts": {"epoch": str()} as metadata,
-            } if all(isinstance(value, str) for value in metadata.values()):
-                return cls(epoch, after, metadata)
-        raise ValueError
-
-
-LogEntry: TypeAlias = StatusEntry | EventEntry | InvalidEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,13 +166,8 @@ class RedisLog:
             newest, assignments, *bounds = rest
             checked = zip(CHECKED_KEYS, bounds, strict=True)
             return LeaseState(
-                owner,
-                token,
-                previous,
-                found,
-                _read_number(last),
-                int(remaining or 0) / 1000,
-                released is not None,
+                *(owner, token, previous, found, read_number(last), int(remaining or 0) / 1000),
+                released,
                 {key: text for key, text in checked if text is not None},
                 (imports, newest or ""),
                 assignments or "",
@@ -262,7 +202,7 @@ class RedisLog:
         log is missing.
         """
         pairs = _flatten(metadata)
-        encoded = [field for event in events for field in _encode(event)]
+        encoded = [field for event in events for field in encode_event(event)]
         head = (self.owner, token, now, read_to, stream_state)
         reply = await self._run(scripts.WRITE, *head, len(pairs), *pairs, *encoded)
         with self._reading():
@@ -320,16 +260,16 @@ class RedisLog:
         reply = await self._run(scripts.READ_STATE, seq, epoch, MAX_DELIVERED)
         with self._reading():
             pairs, [last, state, owner, epoch_start], entries, delivered = reply
-            metadata = _pair([text.decode() for text in pairs])
+            metadata = pair_fields([text.decode() for text in pairs])
             if metadata:
                 Metadata("").load(metadata, None)  # nodes do so after they have dropped their rows
             return LogState(
                 metadata,
-                _read_number(None if last is None else last.decode()),
+                read_number(None if last is None else last.decode()),
                 None if state is None else state.decode(),
                 "" if owner is None else owner.decode(),
                 None if epoch_start is None else EpochStart.parse(epoch_start),
-                _pair(entries[0][1]).get(b"p") if entries else None,
+                pair_fields(entries[0][1]).get(b"p") if entries else None,
                 [memoryview(key).tobytes() for key in delivered],
             )
 
@@ -340,7 +280,7 @@ class RedisLog:
         """
         reply = await self._run(scripts.CALL_ROLL, self.owner, report, milliseconds)
         with self._reading():
-            return _pair([each.decode() for each in reply])
+            return pair_fields([each.decode() for each in reply])
 
     async def read_entries(self, after: bytes) -> list[LogEntry]:
         """Return the entries after an id; an empty list if none come within BLOCK.
@@ -356,7 +296,7 @@ class RedisLog:
         self._count = MAX_ENTRIES
         with self._reading():
             entries = [(bytes(at), list(fields)) for at, fields in reply[0][1]] if reply else []
-            return [_decode(at, fields) for at, fields in entries]
+            return [decode_entry(at, fields) for at, fields in entries]
 
     async def read_imports(self, first: int, limit: int) -> tuple[int, list[bytes]]:
         """Return how many imports there are, and up to `limit` of them from index `first` on.
@@ -391,74 +331,5 @@ class RedisLog:
             return await self._redis.call("EVAL", script.source, *operands)
 
 
-def _read_number(text: str | None) -> int:
-    """Return a number of the log; 0 for what the proxy did not write. Such a log is not whole."""
-    return int(text) if text is not None and text.isdecimal() and len(text) < 20 else 0
-
-
-def _load(text: bytes) -> Any:
-    """Return what JSON says. Raises ValueError, also if it is nested too deeply."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError from error
-
-
-def _pair(texts: Sequence[AnyStr]) -> dict[AnyStr, AnyStr]:
-    """Return the fields of a reply: a name, its value, the next name. Raises ValueError."""
-    return dict(zip(texts[::2], texts[1::2], strict=True))
-
-
 def _flatten(metadata: Mapping[str, str | None]) -> list[str]:
     return [text for key, value in metadata.items() for text in (key, value or "")]
-
-
-def _encode(event: Event) -> tuple[bytes, str, bytes, str]:
-    state = event.order
-    order = None if state is None else [state.id, state.status, state.filled_qty, state.time]
-    meta = [event.identity, event.digest.hex(), event.time, event.kind, order]
-    key = encode_key(event.key)
-    return key, json.dumps(meta, separators=(",", ":")), event.payload, event.execution.hex()
-
-
-def encode_key(key: tuple[str, bytes]) -> bytes:
-    """Return the form in which Redis has an event's key."""
-    identity, digest = key
-    # JSON may carry lone surrogates, which strict UTF-8 refuses.
-    return digest.hex().encode() + b" " + identity.encode("utf-8", "surrogatepass")
-
-
-def _decode(entry_id: bytes, pairs: list[bytes]) -> LogEntry:
-    """Return what an entry says. Raises ValueError if its id is none of a stream's."""
-    number, part = map(int, entry_id.split(b"-"))
-    try:
-        fields = _pair(pairs)
-        if part == 0:
-            received = _read_number(fields[b"r"].decode())
-            event, epoch = _decode_event(fields), fields[b"e"].decode()
-            return EventEntry(entry_id, number, event, epoch, received)
-        if b"b" in fields:
-            return StatusEntry(entry_id, epoch_start=EpochStart.parse(fields[b"b"]))
-        return StatusEntry(entry_id, fields[b"s"].decode(), fields[b"o"].decode())
-    except (LookupError, TypeError, ValueError):
-        return InvalidEntry(entry_id, number if part == 0 else None)
-
-
-def _decode_event(fields: Mapping[bytes, bytes]) -> Event:
-    identity, digest, time, kind, order = _load(fields[b"m"])
-    words = [identity, digest, kind, *(order or ())[:3]]
-    if not all(isinstance(word, str) and word.isascii() for word in words):
-        raise ValueError  # no database takes a lone surrogate
-    # An earlier version wrote times outside the calendar too.
-    time = time if is_time(time) else None
-    state = None
-    if order is not None:
-        order_id, status, filled_qty, changed = order
-        state = OrderState(order_id, status, filled_qty, changed if is_time(changed) else 0)
-    payload = fields[b"p"]
-    if not is_frame(payload):
-        raise ValueError
-    # A node of a version without `x` may have written the entry.
-    text = fields.get(b"x")
-    execution = read_execution(payload) if text is None else bytes.fromhex(text.decode())
-    return Event(payload, identity, bytes.fromhex(digest), time, state, kind, execution)

@@ -6,10 +6,11 @@ A node may lag behind: see cluster.missing_positions.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from tradeproxy.cluster.log_entries import EventEntry, encode_key
 from tradeproxy.cluster.missing_positions import MissingPositions
-from tradeproxy.cluster.redis_log import MAX_DELIVERED, EventEntry, LogState, encode_key
+from tradeproxy.cluster.redis_log import MAX_DELIVERED, LogState
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import Batch, Row, TrimmedError, UnreadableError, max_optional
 from tradeproxy.journal.metadata import Metadata
@@ -34,7 +35,7 @@ class Replica:
         self._is_reset = False
         self.lost_through: int | None = None
         """The highest time of the events that this log has lost; None if it has lost none."""
-        # The keys that the log began with, of events of a log that this node has not read.
+        # The keys that the log began with, of events of logs before.
         self._delivered: dict[bytes, None] = {}
         self._before: int | None = None  # the highest event time before this epoch
         # The highest time of the rows; `latest_time` may be later, since the leader saves it.
@@ -44,32 +45,33 @@ class Replica:
         """Free the memory."""
         self._store.close()
 
-    def restart(self, metadata: Mapping[str, str]) -> None:
+    def restart(self, metadata: Mapping[str, str], delivered: Iterable[bytes] = ()) -> None:
         """Drop every row; the next row is the first of the log, or the first after trimming."""
         self._store.close()
         self._store = _empty_store()
         self._is_reset = False
-        self.start_epoch(metadata)
-        self._max_time, self._delivered = None, {}
+        self.start_epoch(metadata, delivered)
+        self._max_time = None
 
-    def start_epoch(self, metadata: Mapping[str, str]) -> None:
-        """Continue in another epoch of this account.
+    def start_epoch(self, metadata: Mapping[str, str], delivered: Iterable[bytes] = ()) -> None:
+        """Continue in another epoch of this account, which began with the `delivered` keys.
 
-        Older rows can no longer be read. They stay for `has` and `find`, against duplicates.
+        Older rows can no longer be read. They stay for `has` and `find`, against duplicates, until
+        a rollback of the log drops all rows; these keys stay then.
         """
         self._metadata.load(metadata, None)
-        self.lost_through = None
+        self.lost_through, self._delivered = None, dict.fromkeys(delivered)
         self._max_time = self._before = self._metadata.latest_time
         self.missing = MissingPositions()  # certainty about the old log is not valid for this one
 
     def replace(self, log_state: LogState) -> None:
         """Drop every row for another log, or for this one once it has lost rows."""
-        lost_through, delivered = None, dict.fromkeys(log_state.delivered)
+        lost_through, delivered = None, log_state.delivered
         if log_state.metadata["epoch"] == self._metadata.epoch:
             lost = self.read_through if self._has_lost(log_state) else None
-            lost_through, delivered = max_optional(self.lost_through, lost), self._delivered
-        self.restart(log_state.metadata)
-        self.lost_through, self._delivered = lost_through, delivered
+            lost_through, delivered = max_optional(self.lost_through, lost), [*self._delivered]
+        self.restart(log_state.metadata, delivered)
+        self.lost_through = lost_through
 
     def matches(self, log_state: LogState) -> bool:
         """Whether the last row read is in the log, or was the last one trimmed from it."""
@@ -99,15 +101,23 @@ class Replica:
         self.missing.record_read_to(self._metadata.last)
         return tuple([entry.row() for entry in entries])
 
-    def trim(self, due: Due) -> int:
-        """Drop the rows that are due, TRIM_STEP rows at most, and return how many."""
+    def trim(self, due: Due, unwritten: Iterable[int] = ()) -> int:
+        """Drop the rows that are due, TRIM_STEP rows at most, and return how many.
+
+        None is dropped while an event with one of the `unwritten` times would be at or before the
+        dedup horizon then, which is saved at once: after a crash it would count as delivered.
+        """
         metadata = self._metadata
         due_through = self._store.find_due(metadata.first, TRIM_STEP, due)
         through = min(due_through, metadata.last - 1)
         count = through + 1 - metadata.first
         if count <= 0:
             return 0
-        metadata.record_trim(through, *self._store.read_trimmed(through, due.event_limit))
+        newest, max_time = self._store.read_trimmed(through, due.event_limit)
+        horizon = max_optional(metadata.dedup_horizon, max_time)
+        if horizon is not None and any(time <= horizon for time in unwritten):
+            return 0
+        metadata.record_trim(through, newest, max_time)
         self._store.trim(through, {})
         return count
 
@@ -192,7 +202,7 @@ class Replica:
         if self._is_reset or horizon is None:
             return []
         keys = map(encode_key, self._store.list_keys(horizon, MAX_DELIVERED))
-        return [*keys, *self._delivered][:MAX_DELIVERED]
+        return [*dict.fromkeys([*keys, *self._delivered])][:MAX_DELIVERED]
 
     def find_max_time(self, limit: int) -> int | None:
         """Return the highest time of a row that is not after `limit`."""

@@ -5,8 +5,9 @@
 | lease   | hash   | `owner`, `token`: the node that may write; `previous`: the owner before;   |
 |         |        | the key is gone when the lease has expired or was released                |
 | state   | hash   | `last`, `sub`: the newest entry's id; `holder`: the last owner of the      |
-|         |        | lease; `released`: whether it released the lease; `standing`, `teller`,    |
-|         |        | `said`: the stream state, its node, its entry's id; `begun`: EpochStart    |
+|         |        | lease; `released`: LeaseState.grant, if it was released; `standing`,       |
+|         |        | `teller`, `said`: the stream state, its node, its entry's id; `begun`:     |
+|         |        | EpochStart                                                                |
 | facts   | hash   | journal.metadata.Metadata; `rolled back`: redis_log.ROLLED_BACK           |
 | stream  | stream | event n is the entry `n-0`; other entries after it are `n-1`, `n-2`, …     |
 | ids     | zset   | every event's key, by the event's number; also keys of delivered events   |

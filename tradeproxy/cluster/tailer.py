@@ -26,16 +26,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from tradeproxy.cluster.log_entries import EventEntry, InvalidEntry, LogEntry, StatusEntry
 from tradeproxy.cluster.redis_client import RedisUnavailableError
-from tradeproxy.cluster.redis_log import (
-    EpochStart,
-    EventEntry,
-    InvalidEntry,
-    LogEntry,
-    LogState,
-    RedisLog,
-    StatusEntry,
-)
+from tradeproxy.cluster.redis_log import LogState, RedisLog
 from tradeproxy.hub.account import INTERNAL_ERROR
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.repeated_lines import is_logged
@@ -86,7 +79,7 @@ class TailTarget(Protocol):
     def read_from_start(self, log_state: LogState) -> None:
         """Clear the copy: the whole log follows."""
 
-    def continue_in_epoch(self, epoch_start: EpochStart) -> bool:
+    def continue_in_epoch(self, log_state: LogState) -> bool:
         """Continue in another epoch; False, without a change, unless it began after `last`."""
 
     def apply_events(self, entries: Sequence[EventEntry]) -> None:
@@ -171,8 +164,7 @@ class LogTailer:
         if epoch != target.epoch or self._is_mismatched or not target.matches(log_state):
             self._is_mismatched, found = False, _Comparison.OTHER
             self._at = _BEGINNING
-            start = None if epoch == target.epoch else log_state.epoch_start
-            if start is None or start.epoch != epoch or not target.continue_in_epoch(start):
+            if epoch == target.epoch or not target.continue_in_epoch(log_state):
                 target.read_from_start(log_state)
         self._end = log_state.last
         self._state_at_end = log_state.stream_state, log_state.status_owner

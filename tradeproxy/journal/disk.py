@@ -11,12 +11,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tradeproxy.journal.backlog import Backlog, Entry
 from tradeproxy.journal.base import JournalError, UnreadableError
-from tradeproxy.journal.connection import (
-    DamageError,
-    is_broken,
-    is_damage,
-    is_fault,
-)
+from tradeproxy.journal.connection import DamageError, is_broken, is_damage, is_fault
 from tradeproxy.journal.disk_status import DiskStatus
 from tradeproxy.journal.schema import SchemaError
 from tradeproxy.journal.spool import Spool

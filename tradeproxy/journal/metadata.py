@@ -187,10 +187,9 @@ class Metadata:
         """
         complete_from, trimmed = (read_time(saved.get(key)) for key in ("begins", "trimmed"))
         if complete_from is not None:
-            has_all = trimmed is not None and trimmed >= self.first - 1
-            self.complete_from = (
-                complete_from if has_all else max(complete_from, self.complete_from)
-            )
+            if trimmed is None or trimmed < self.first - 1:
+                complete_from = max(complete_from, self.complete_from)
+            self.complete_from = complete_from
         self.dedup_horizon = read_time(saved.get("horizon"))
         self.newest_trimmed = _read_trimmed(saved.get("trimmed event"), self.first - 1)
 
@@ -209,11 +208,26 @@ class Metadata:
         if max_time is not None:
             # The discarded file held the identities of delivered events. The horizon replaces
             # them. It stays before an open gap, whose missing events are still to be delivered.
-            delivered_to = _find_later(self.dedup_horizon, max_time)
-            open_since = read_time(self.get_metadata(OPEN_SINCE))
-            self.dedup_horizon = (
-                delivered_to if open_since is None else min(delivered_to, open_since)
-            )
+            self.dedup_horizon = _find_later(self.dedup_horizon, max_time)
+            if (open_since := read_time(self.get_metadata(OPEN_SINCE))) is not None:
+                self.dedup_horizon = min(self.dedup_horizon, open_since)
+
+    def begin_gap(self, begin: int | None) -> None:
+        """Open a gap, or widen the one that is open; None if its begin is unknown.
+
+        Its events are after the dedup horizon. Some may have been made of orders, so orders are
+        compared from its begin on.
+        """
+        known = self.get_metadata(OPEN_SINCE)
+        self.adopt_text(ORDERS_THROUGH, None)
+        if begin is None or known == UNKNOWN:
+            self.adopt_text(OPEN_SINCE, UNKNOWN)
+            return
+        if (since := read_time(known)) is not None:
+            begin = min(begin, since)
+        self.adopt_text(OPEN_SINCE, str(begin))
+        if self.dedup_horizon is not None:
+            self.dedup_horizon = min(self.dedup_horizon, begin)
 
     def reset_account(self, base_url: str) -> None:
         """Reset everything but the numbers: what follows is of another account at `base_url`."""

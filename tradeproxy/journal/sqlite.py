@@ -11,13 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from tradeproxy.journal.backlog import Backlog, Entry
-from tradeproxy.journal.base import (
-    Batch,
-    JournalBase,
-    JournalError,
-    Row,
-    max_optional,
-)
+from tradeproxy.journal.base import Batch, JournalBase, JournalError, Row, max_optional
 from tradeproxy.journal.bookmark import Bookmark
 from tradeproxy.journal.connection import DamageError, is_damage
 from tradeproxy.journal.disk import Disk

@@ -9,13 +9,7 @@ from typing import TypeVar
 
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import READ_BYTES, Row, UnreadableError, max_optional
-from tradeproxy.journal.connection import (
-    BusyError,
-    DamageError,
-    Transaction,
-    fetch_value,
-    set_sync,
-)
+from tradeproxy.journal.connection import BusyError, DamageError, Transaction, fetch_value, set_sync
 from tradeproxy.journal.metadata import TrimmedEvent
 from tradeproxy.journal.retention import Due
 from tradeproxy.journal.schema import migrate

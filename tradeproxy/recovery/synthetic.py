@@ -61,11 +61,11 @@ class SyntheticEvents:
         Other work has its turn between two parts. Raises TrimmedError or UnreadableError; call it
         again then.
         """
-        journal = self._journal
-        if self._read_to is None or self._read_to[0] != journal.epoch:
+        journal, epoch = self._journal, self._journal.epoch
+        if self._read_to is None or not self._is_in_log(*self._read_to):
             self._orders.clear()
-            self._read_to = journal.epoch, find_start(journal, since)
-        epoch, after = self._read_to
+            self._read_to = epoch, find_start(journal, since)
+        _, after = self._read_to
         while (batch := journal.read(max(after, journal.first - 1), ROWS_A_TURN)) is not None:
             for row in batch.rows:
                 # Searching for the mark saves parsing most of the rows.
@@ -77,6 +77,14 @@ class SyntheticEvents:
                 await deferLater(self._clock, 0)
             if journal.epoch != epoch:
                 raise UnreadableError  # the numbers are another log's
+
+    def _is_in_log(self, epoch: str, last: int) -> bool:
+        """Whether the rows up to a number of an epoch are in the log, or were before it began.
+
+        Clients got those before it too. Otherwise the log has lost them, or is another one.
+        """
+        first_kept, end = self._journal.first, self._journal.last
+        return last < first_kept or (epoch == self._journal.epoch and last <= end)
 
     def covers(self, event: Event) -> bool:
         """Whether this event of the history reports what was already made of its order."""

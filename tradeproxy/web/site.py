@@ -177,6 +177,12 @@ class Root(Resource):
             return rejection
         if asks_first:
             return answer_preflight(request)
+        return self._render_destination(request, destination, info)
+
+    def _render_destination(
+        self, request: Request, destination: Route | None, info: RequestInfo
+    ) -> Answer:
+        """Answer an admitted request."""
         match destination:
             case StreamRoute(name) | SseRoute(name) | StateRoute(name) | StrategyRoute(name) if (
                 name not in self._accounts

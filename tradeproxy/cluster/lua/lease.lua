@@ -26,7 +26,11 @@ if not owner and ARGV[4] == '1' and may_acquire then
   redis.call('HDEL', KEYS[2], 'released')
   owner = ARGV[1]
 end
-if owner == ARGV[1] and ARGV[4] == '1' then
+local remaining = redis.call('PTTL', KEYS[1])
+-- Redis stores a time of its clock. After that was set back, or a failover to a clock that is
+-- behind, a lease whose owner is dead would last for hours.
+local is_too_long = owner and (remaining < 0 or remaining > tonumber(ARGV[3]))
+if (owner == ARGV[1] and ARGV[4] == '1') or is_too_long then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 local lease = redis.call('HMGET', KEYS[1], 'owner', 'token', 'previous')
@@ -37,7 +41,7 @@ if epoch and epoch == ARGV[5] and lost
   redis.call('HSET', KEYS[3], 'rolled back', ARGV[6])
 end
 local released = redis.call('HGET', KEYS[2], 'released')
-local remaining = tostring(redis.call('PTTL', KEYS[1]))
+remaining = tostring(redis.call('PTTL', KEYS[1]))
 local imports = count_imports()
 local newest = imports > 0 and digest(shorten(redis.call('LINDEX', KEYS[7], -1))) or ''
 local assigned = digest(redis.call('HGET', KEYS[3], 'remembered strategy assignments'))
