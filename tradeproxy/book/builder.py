@@ -38,11 +38,11 @@ event in a hundred met such steps, and the p99 of a client was 1.8 times as high
 READ_ROWS = 16
 """Rows of one read between live events: a step looks at the time after as many."""
 
-BUILD_READ_ROWS = 128
+BUILD_READ_ROWS = 96
 """The same while the book is built. Rows that one function gets one after another take less time
 each: the processor has its code at hand then."""
 
-MAX_STEP = 0.003
+MAX_STEP = 0.0025
 """Seconds after which the strategies get no further rows in a step, while the book is built. The
 rest of the book then takes less than another millisecond for those that they have."""
 
