@@ -15,6 +15,7 @@ from dotenv.parser import parse_stream
 
 from tradeproxy.config.files import find_distrust, find_weakness, open_text, read_text
 from tradeproxy.config.setting import ListSetting, flag
+from tradeproxy.wire.printable import make_one_line
 from tradeproxy.wire.quote import hide_keys
 
 T = TypeVar("T")
@@ -31,7 +32,10 @@ _QUOTED = re.compile(
 
 @dataclass(slots=True)
 class Findings:
-    """Problems and warnings about the settings, a line each. A problem prevents the start."""
+    """Problems and warnings about the settings, a line each. A problem prevents the start.
+
+    Names of variables and files may contain any character except NUL.
+    """
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -40,7 +44,7 @@ class Findings:
     def problem(self, text: str) -> None:
         """Record a problem, which the user must fix before a start."""
         if not self._has_fatal:
-            self.problems.append(_escape(text))
+            self.problems.append(make_one_line(text))
 
     def fatal(self, text: str) -> None:
         """Record a fatal problem and suppress later ones."""
@@ -49,7 +53,7 @@ class Findings:
 
     def warning(self, text: str) -> None:
         """Record a probable mistake."""
-        self.warnings.append(_escape(text))
+        self.warnings.append(make_one_line(text))
 
     def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
         """Return `parse(text)`. On ValueError, record a problem of `name`; return the default.
@@ -80,7 +84,8 @@ class Environment:
     ) -> None:
         stripped = {name: value.strip() for name, value in variables.items()}
         self._variables = {name: value for name, value in stripped.items() if value}
-        self._directory = directory
+        self.directory = directory
+        """The base directory of .env and of relative file names."""
         self._reads_pipes = reads_pipes
         self.findings = findings
 
@@ -108,11 +113,6 @@ class Environment:
             directory, env_file, findings, is_allowed=allowed, reads_pipes=reads_pipes
         )
         return cls({**variables, **given}, directory, findings, reads_pipes=reads_pipes)
-
-    @property
-    def directory(self) -> Path:
-        """The base directory of .env and of relative file names."""
-        return self._directory
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the sorted names of the set variables."""
@@ -179,12 +179,12 @@ class Environment:
     def warn_of_others(self, source: str, file: str) -> None:
         """Record a warning, without its name, if others can write the file that `source` names."""
         with suppress(OSError, ValueError):  # the reading reports it
-            if weakness := find_weakness(self._directory / file):
+            if weakness := find_weakness(self.directory / file):
                 self.findings.warning(f"{source}: the file that it names: {weakness}")
 
     def _read_content(self, file: str) -> str:
         try:
-            with open_text(self._directory / file, reads_pipes=self._reads_pipes) as opened:
+            with open_text(self.directory / file, reads_pipes=self._reads_pipes) as opened:
                 text = read_text(opened).strip()
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -260,10 +260,3 @@ def _explain_line(written: str) -> str:
 
 def _describe_error(error: OSError | ValueError) -> str:
     return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
-
-
-def _escape(text: str) -> str:
-    # Names of variables and files may contain any character except NUL.
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )

@@ -25,10 +25,8 @@ class LogTail:
     def __init__(self, account: Account, on_rows: Callable[[], None]) -> None:
         """Read nothing yet.
 
-        Args:
-            account: its log is read.
-            on_rows: called after a batch has been delivered to the clients, if the tail is started.
-                It must not raise, and should plan its work for another turn of the reactor.
+        `on_rows` is called after a batch has been delivered to the clients, if the tail is started.
+        It must not raise, and should plan its work for another turn of the reactor.
         """
         self._account = account
         self._on_rows = on_rows

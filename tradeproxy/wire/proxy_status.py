@@ -58,7 +58,8 @@ class Gap:
     """A period without events from Alpaca's stream.
 
     `begin` is the last time up to which events are complete, or None if that is unknown. `end` is
-    the stream's return, or None while it is down. Both are microseconds since 1970.
+    the stream's return, or that of a check which left something out, or None while the stream is
+    down. Both are microseconds since 1970.
     """
 
     begin: int | None
@@ -91,12 +92,8 @@ def encode_hello(
 ) -> bytes:
     """Encode the complete state, the first frame that a client gets.
 
-    Args:
-        account: The account's name.
-        cursor: The position of this client's stream; None if it has none.
-        upstream: The state of Alpaca's stream.
-        journal: The state of the journal.
-        gaps: The recent gaps, oldest first.
+    The cursor is the position of this client's stream; None if it has none. The gaps are the recent
+    ones, oldest first.
     """
     return _frame(
         "hello",
