@@ -156,6 +156,26 @@ class LogWithoutEventTests(LostLogCase):
         is_in_log = event(2).payload in [payload for _, payload in newcomer.rows]
         self.assertTrue(is_in_log or gap.begin < time_of(2))
 
+    def test_gap_of_new_log_survives_second_loss(self) -> None:
+        """The stream state of the first log knew no gap, and ended it on the other nodes."""
+        self.leader.cut()
+        self.leader.publish(2)
+        self.leader.account.completeness.check_through(time_of(9))
+        self.redis.flush()
+        self.redis.on_command = self.lose_reply_to_beginning
+        self.leader.restore()
+        self.leader.kill()
+        self.redis.on_command = lambda _: None
+        self.advance(1)
+        for member in (self.node, self.start_follower()):
+            self.assertEqual(member.journal.get_metadata(OPEN_SINCE), str(time_of(2) - 1))
+        self.node.cut()
+        self.redis.flush()
+        self.node.restore()
+        gap = self.await_stream(self.node)
+        assert gap is not None
+        self.assertEqual(gap.begin, time_of(2) - 1)
+
     def recover_without_redis(self) -> None:
         """Have the leader recover a gap of ten minutes while it cannot reach Redis."""
         self.reconnect_without_redis()

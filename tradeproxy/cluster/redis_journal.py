@@ -293,6 +293,7 @@ class RedisJournal(JournalBase):
         was_empty, own = not self.epoch, self.encode_present()
         epoch, assignments = self.epoch, self.get_metadata(ASSIGNMENTS)
         self.is_loaded = self._is_starting_epoch = False
+        self._last_stream_state = ""
         self.replica.replace(log_state)
         if self.epoch == epoch:
             self._assignments.record_loss(assignments)
@@ -324,7 +325,7 @@ class RedisJournal(JournalBase):
         begin(start.metadata, log_state.delivered)
         if self.outbox.is_leading:
             self.adopt(own)  # this node began the epoch; its own metadata is newer
-        self._is_starting_epoch = False
+        self._is_starting_epoch, self._last_stream_state = False, ""
         self.on_new_epoch()
         return True
 

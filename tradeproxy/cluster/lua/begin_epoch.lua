@@ -10,10 +10,12 @@
 
 -- after a lost reply it is begun again
 local is_begun = redis.call('HGET', KEYS[2], 'begun') == ARGV[5]
-if ARGV[6] == '1' and read_epoch() and not is_begun then return 0 end
--- standing stays, for READ_STATE; only its entry is gone
+local is_lost = ARGV[6] == '1'
+if is_lost and read_epoch() and not is_begun then return 0 end
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6])
 redis.call('HDEL', KEYS[2], 'said')
+-- the stream state of a lost log knows no gap that begins with this one; another one follows
+if is_lost then redis.call('HDEL', KEYS[2], 'standing', 'teller') end
 redis.call('HSET', KEYS[2], 'last', ARGV[3], 'sub', ARGV[4], 'begun', ARGV[5])
 local metadata = tonumber(ARGV[7])
 save_metadata(8, metadata)
