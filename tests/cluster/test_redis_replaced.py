@@ -359,6 +359,25 @@ class ReplacedLogTests(NodesCase):
         self.assertTrue(self.leader.subscriber.is_aborted)
         self.assertEqual(self.leader.rows, self.node.rows)
 
+    def test_dropped_event_is_in_gap_of_next_log(self) -> None:
+        """The gap began at it, so the horizon of the next log covered it, and it was lost."""
+        self.node.kill()
+        self.leader.account.mark_upstream_up()
+        self.leader.account.settle_gap(GapOutcome.RECOVERED)
+        dump = self.redis.dump()
+        self.leader.publish(3)
+        self.leader.cut()
+        self.redis.roll_back(dump)
+        self.leader.publish(4)
+        self.leader.restore()
+        self.advance(LEASE)
+        self.leader.account.mark_upstream_up()
+        self.leader.publish(9)
+        self.redis.flush()
+        self.advance(RENEW_AFTER + 1)
+        self.assertNotEqual(self.leader.journal.epoch, self.epoch)
+        self.assertFalse(self.leader.journal.has(event(4)))
+
     def test_cursor_of_lost_event_is_unrecoverable(self) -> None:
         """Its check does not match the event that has its number now."""
         dump = self.redis.dump()

@@ -336,7 +336,7 @@ class LargeEventTests(WebhookTestCase):
         self.assertEqual((document["id"], document["skipped"]["count"]), (event_id_of(40), 1))
 
     def test_another_event_under_its_number_is_sent_as_itself(self) -> None:
-        """A log in Redis that has lost its end reuses numbers, and a row may be damaged meanwhile."""
+        """A row may be damaged meanwhile, or a log in Redis reuse a number."""
         self.receiver.answers = [LOST]
         self.publish_large(1)
         [first] = self.receiver.requests
