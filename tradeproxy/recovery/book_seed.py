@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -88,7 +88,7 @@ class BookSeed:
 
     async def _ask(self, seed: Seed) -> str:
         """Take Alpaca's lists; return why they are not complete, "" if they are."""
-        unreadable: list[Any] = []
+        unreadable: list[str] = []
         legs: set[str] = set()
         listed: dict[str, bytes] = {}
 
@@ -107,7 +107,7 @@ class BookSeed:
             if is_named(each, "symbol"):
                 answer.append((each["symbol"], encode(each)))
             else:
-                unreadable.append(None)
+                unreadable.append("")
         problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
         if len(positions) > MAX_POSITIONS:
             problem = f"they have more than {MAX_POSITIONS} positions"

@@ -49,8 +49,11 @@ class OpenOrders:
         """Ids of orders that Alpaca does not have. They are not requested again."""
         # The orders that the last comparison missed in Alpaca's list.
         self._missing: set[str] = set()
-        # Those that `find_closed` has reported as unusable. It does not request them again.
-        self._unusable: set[str] = set()
+        self.unusable: set[str] = set()
+        """Ids of orders of which no event can be made, and that have closed or are too large.
+
+        A gap has declared them. They are not requested or compared again.
+        """
 
     def read_states(self) -> dict[str, OrderState]:
         """Return the newest known state of every open order, by id."""
@@ -105,7 +108,7 @@ class OpenOrders:
         still_open = {
             key for key, order in listed.items() if str(order.get("status")) not in CLOSED_STATUSES
         }
-        missing = self.read_states().keys() - still_open - self.unknown - self._unusable
+        missing = self.read_states().keys() - still_open - self.unknown - self.unusable
         requested = sorted(missing & self._missing)[:MAX_REQUESTS]
         # An order that turns out to be open is requested again only after two more comparisons.
         self._missing = missing - set(requested)
@@ -128,7 +131,7 @@ class OpenOrders:
                     self._missing.add(now.id)
                 elif not all(map(take, _find_missed(order, known, since))):
                     unusable.append(known)
-        self._unusable.update(state.id for state in unusable)
+        self.unusable.update(state.id for state in unusable)
         return min(unusable, key=lambda state: state.time, default=None)
 
     def is_unreadable(self, order: Document, known: OrderState | None = None) -> bool:

@@ -26,6 +26,7 @@ from tradeproxy.recovery.reconcile import (
     UnusableError,
     find_missed_events,
     last_change,
+    read_order_state,
     read_synthetic,
 )
 from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
@@ -97,8 +98,10 @@ class OrderBackfill:
         self._open_orders = open_orders
         self._deliver = deliver
         self._slack = slack
-        # The orders that are left out: no event can be made of them.
+        # The orders that are left out: no event can be made of them. "" is one without an id.
         self._left_out: set[str] = set()
+        self.unusable: set[str] = set()
+        """Those that have closed or are too large: see OpenOrders.unusable."""
         self._made = 0  # the bytes of all events
         # Recorded now: once newer events are delivered, the journal has only the newer states.
         self._before = open_orders.read_states()
@@ -121,7 +124,8 @@ class OrderBackfill:
             # `until` is then in the past: the snapshot shows all changes up to it. The stream
             # delivers the later ones.
             await deferLater(self._clock, CLOCK_STEP)
-        open_orders = self._open_orders.read_states()
+        declared = self._open_orders.unusable
+        open_orders = [key for key in self._open_orders.read_states() if key not in declared]
         unknown = self._open_orders.unknown
         unreadable = self._open_orders.unreadable
         snapshot = await take_snapshot(self._rest, since, open_orders, unknown, unreadable)
@@ -134,8 +138,8 @@ class OrderBackfill:
                 await add_named(self._rest, snapshot, undelivered, unknown)
                 await deferLater(self._clock, SETTLE)
                 through = min(through, await self._deliver_missed(snapshot, begin, since, until))
-            if snapshot.left_out:
-                self._left_out.add("")  # what could not be read has no id
+            self._left_out.update(snapshot.left_out)
+            self.unusable.update(filter(None, snapshot.left_out))
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
         return through
@@ -225,6 +229,8 @@ class OrderBackfill:
                 event = read_synthetic(data | {"order": snapshot.read(order_id)})
             except UnusableError as error:
                 self._left_out.add(order_id)
+                if not read_order_state(snapshot.read(order_id)).is_open:
+                    self.unusable.add(order_id)
                 self._account.drop_frame(UNUSABLE)
                 size += error.size
             else:
@@ -256,6 +262,8 @@ class OrderBackfill:
         buffered = delivered.buffered.get(order_id, [])
         before = self._before.get(order_id)
         known = self._account.log.order(order_id) or before
+        if order_id in self._open_orders.unusable:
+            return []
         if self._is_unreadable(order, known, [*logged, *buffered]):
             return []
         is_older = before is not None and before.time <= begin

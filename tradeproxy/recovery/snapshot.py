@@ -69,8 +69,8 @@ class Snapshot:
     legs: set[str] = field(default_factory=set)
     """The ids of the legs of multi-leg orders, which are not in `orders`."""
     fills: list[FillActivity] = field(default_factory=list)
-    left_out: list[Any] = field(default_factory=list)
-    """An element for each entry of a list, and each order, that could not be read."""
+    left_out: list[str] = field(default_factory=list)
+    """The id of each order that is too large, and "" for each unreadable entry of a list."""
     budget: Budget = field(default_factory=Budget)
 
     def add(self, order: Document) -> int:
@@ -152,11 +152,12 @@ async def take_snapshot(
 
 
 async def read_open_orders(
-    rest: RestClient, take: Callable[[Document], int], unreadable: list[Any]
+    rest: RestClient, take: Callable[[Document], int], unreadable: list[str]
 ) -> None:
     """Pass each open order to `take`, which returns the bytes that it keeps: a document has 5 KB.
 
-    What is no order is added to `unreadable`. Raises RestRefusedError or RestUnavailableError.
+    For what is no order, "" is added to `unreadable`. Raises RestRefusedError or
+    RestUnavailableError.
     """
     await _read_orders(rest, "open", None, take, unreadable, Budget())
 
@@ -191,7 +192,7 @@ async def _read_orders(
     status: str,
     after: int | None,
     take: Callable[[Document], int],
-    unreadable: list[Any],
+    unreadable: list[str],
     budget: Budget,
 ) -> None:
     found: set[str] = set()
@@ -208,7 +209,7 @@ async def _read_orders(
         for each in await get_page(rest, "/v2/orders", parameters, "limit"):
             if not is_named(each, "id"):
                 budget.spend(OVERHEAD)
-                unreadable.append(None)
+                unreadable.append("")
                 continue
             after = max(after or 0, read_time(each.get("submitted_at")))
             for order in _expand([each]):
@@ -238,7 +239,7 @@ async def add_named(
             try:
                 orders = await read_named_order(rest, order_id, unknown)
             except RestOversizedError:
-                snapshot.left_out.append(None)
+                snapshot.left_out.append(order_id)
             else:
                 for order in orders:
                     snapshot.budget.spend(snapshot.add(order) + OVERHEAD)
@@ -263,7 +264,7 @@ async def _add_fills(
                 snapshot.budget.spend(len(fill.time) + len(fill.price or ""))
                 snapshot.fills.append(fill)
             elif not isinstance(activity, dict):
-                snapshot.left_out.append(None)
+                snapshot.left_out.append("")
             elif unreadable is not None and (name := find_unreadable(activity, "qty", "cum_qty")):
                 order_id = str(activity.get("order_id"))[:MAX_WORD_LENGTH]
                 unreadable.report(order_id, f"{name} of a fill")
