@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import islice
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -36,9 +35,6 @@ CHUNK = 25
 
 CHUNK_BYTES = 1024 * 1024
 """Bytes of these orders. The last one may exceed it."""
-
-POSITIONS_CHUNK = 250
-"""Positions that are read in one turn: about 5 ms."""
 
 WAIT_STEP, WAIT_STEPS = 0.25, 80
 """Seconds between two looks whether the book is built, and how many: it takes a few seconds."""
@@ -101,9 +97,9 @@ class BookSeed:
         await read_open_orders(self._rest, keep, unreadable)
         answer: list[tuple[str, bytes]] = []
         positions = await self._rest.get_list("/v2/positions")
-        for number, each in enumerate(islice(positions, MAX_POSITIONS)):
-            if number % POSITIONS_CHUNK == 0:
-                await deferLater(self._clock, 0)
+        async for each in positions:
+            if len(answer) == MAX_POSITIONS:
+                break
             if is_named(each, "symbol"):
                 answer.append((each["symbol"], encode(each)))
             else:

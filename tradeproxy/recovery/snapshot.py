@@ -206,7 +206,7 @@ async def _read_orders(
         if after is not None:
             parameters["after"] = format_time(after - _TICK)
         count, known = 0, len(found)
-        for each in await get_page(rest, "/v2/orders", parameters, "limit"):
+        async for each in await get_page(rest, "/v2/orders", parameters, "limit"):
             if not is_named(each, "id"):
                 budget.spend(OVERHEAD)
                 unreadable.append("")
@@ -257,7 +257,7 @@ async def _add_fills(
     while True:
         page = await get_page(rest, "/v2/account/activities", parameters, "page_size")
         last = None
-        for activity in page:
+        async for activity in page:
             snapshot.budget.spend(FILL_SIZE)
             last = activity.get("id") if isinstance(activity, dict) else None
             if (fill := read_fill(activity)) is not None:
