@@ -14,13 +14,11 @@ from tradeproxy.book.book import Book
 from tradeproxy.book.positions import MAX_POSITIONS
 from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.recovery.reconcile import Document, leg_ids
 from tradeproxy.recovery.snapshot import (
-    OVERHEAD,
+    Snapshot,
     encode,
     is_named,
     read_named_order,
-    read_open_orders,
 )
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.upstream.rest import (
@@ -84,17 +82,8 @@ class BookSeed:
 
     async def _ask(self, seed: Seed) -> str:
         """Take Alpaca's lists; return why they are not complete, "" if they are."""
-        unreadable: list[str] = []
-        legs: set[str] = set()
-        listed: dict[str, bytes] = {}
-
-        def keep(order: Document) -> int:
-            before = len(legs)
-            legs.update(leg_ids([order]))
-            listed[order["id"]] = encode(order)
-            return len(listed[order["id"]]) + OVERHEAD * (len(legs) - before)
-
-        await read_open_orders(self._rest, keep, unreadable)
+        listed = Snapshot()
+        await listed.add_list(self._rest, "open")
         answer: list[tuple[str, bytes]] = []
         positions = await self._rest.get_list("/v2/positions")
         async for each in positions:
@@ -103,17 +92,18 @@ class BookSeed:
             if is_named(each, "symbol"):
                 answer.append((each["symbol"], encode(each)))
             else:
-                unreadable.append("")
-        problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
+                listed.left_out.add("")
+        problem = "they have entries of another shape" if listed.left_out else ""
         if len(positions) > MAX_POSITIONS:
             problem = f"they have more than {MAX_POSITIONS} positions"
             self._seeding.record_gap()
-        await self._take_orders(seed, [listed[key] for key in listed if key not in legs])
+        roots = [document for key, document in listed.orders.items() if key not in listed.legs]
+        await self._take_orders(seed, roots)
         if not await self._repeat(
             lambda: self._seeding.take_positions(seed, answer, is_whole=not problem), 0
         ):
             return problem
-        missing = set(self._seeding.list_open(seed)) - listed.keys() - self._unknown
+        missing = set(self._seeding.list_open(seed)) - listed.orders.keys() - self._unknown
         self._oversized &= missing
         if not problem and not self._oversized:
             self._seeding.finish(seed)

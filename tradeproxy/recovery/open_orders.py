@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
 from tradeproxy.recovery.reconcile import Document, find_missed_events, is_id, read_order_state
-from tradeproxy.recovery.snapshot import OVERHEAD, read_named_order, read_open_orders
+from tradeproxy.recovery.snapshot import read_named_order, read_orders
 from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.upstream.rest import RestClient, RestOversizedError
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, OrderState, is_time
@@ -95,14 +95,11 @@ class OpenOrders:
         RestUnavailableError.
         """
         listed: dict[str, Document] = {}
-
-        def keep(order: Document) -> int:
-            listed[order["id"]] = _keep_state(order)
-            return OVERHEAD
-
-        await read_open_orders(self._rest, keep, [])
-        if len(listed) > MAX_LISTED:
-            return None
+        async for each in read_orders(self._rest, "open"):
+            if each is not None:
+                listed[each["id"]] = _keep_state(each)
+            if len(listed) > MAX_LISTED:
+                return None
         self.remember(listed.values(), since)
         # A closed leg is listed with its open parent.
         still_open = {

@@ -138,8 +138,8 @@ class OrderBackfill:
                 await add_named(self._rest, snapshot, undelivered, unknown)
                 await deferLater(self._clock, SETTLE)
                 through = min(through, await self._deliver_missed(snapshot, begin, since, until))
-            self._left_out.update(snapshot.left_out)
-            self.unusable.update(filter(None, snapshot.left_out))
+            self._left_out |= snapshot.left_out
+            self.unusable |= snapshot.left_out - {""}
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
         return through
