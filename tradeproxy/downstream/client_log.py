@@ -160,6 +160,7 @@ class LineLimit:
                 once in a period, and only if there are some.
             period: in seconds.
         """
+        self._lines = lines
         self._written: deque[float] = deque(maxlen=lines)
         self._clock = clock
         self._report = report
@@ -171,7 +172,7 @@ class LineLimit:
         """Return whether a line may be written now; otherwise count it by its kind."""
         now = self._clock.seconds()
         written = self._written
-        if len(written) < (written.maxlen or 0) or now - written[0] >= self._period:
+        if len(written) < self._lines or now - written[0] >= self._period:
             written.append(now)
             return True
         self._left_out[kind] += 1

@@ -133,7 +133,7 @@ def _read_step(
     Everything that the result depends on is an argument, and so part of the cache's key. The
     bounds and the status rarely change while many clients catch up.
     """
-    batch = journal.read(after, max(STEP_ROWS * limit // STEP_BYTES, 1))
+    batch = journal.read(after, STEP_ROWS * limit // STEP_BYTES)
     if batch is None:
         return None
     size = 0

@@ -77,7 +77,7 @@ class SseResponse:
     ) -> None:
         """Create a response to an admitted request, whose `query` describes `log_range`.
 
-        A query with `snapshot` needs the `book` of the account.
+        `book` is that of the account for a query with `snapshot`; None for any other.
         """
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
@@ -95,7 +95,7 @@ class SseResponse:
         self._id_epoch: str | None = None
         self._feed = Feed(account.log, shared.log_reader, self, self._info.host)
         self._snapshot = None
-        if query.snapshot and book is not None:
+        if book is not None:
             self._snapshot = SnapshotInsert(
                 book,
                 query.filter,

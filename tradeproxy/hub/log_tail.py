@@ -63,7 +63,7 @@ class LogTail:
         """Be idle. A second call has no effect."""
         self._account.on_delivered.pop(self, None)
 
-    def read(self, limit: int = 128, *, finds_damage: bool = True) -> tuple[Row, ...]:
+    def read(self, limit: int, *, finds_damage: bool = True) -> tuple[Row, ...]:
         """Return the next rows, `limit` at most and about 256 KiB; none at the end of the log.
 
         A hole is a row without a payload. The same rows are returned until `take`. Without
