@@ -75,7 +75,7 @@ class Snapshot:
     def add(self, order: Document) -> None:
         """Add an order or replace it. Raises RestOversizedError."""
         document, known = encode(order), self.orders.get(order["id"])
-        legs = leg_ids([order]) - self.legs
+        legs = leg_ids(order) - self.legs
         new = len(legs) if known is not None else 1 + len(legs)
         self.budget.spend(len(document) - len(known or b"") + OVERHEAD * new)
         self.orders[order["id"]] = document
