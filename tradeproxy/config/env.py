@@ -76,12 +76,13 @@ class Environment:
         directory: Path,
         findings: Findings,
         *,
-        reads_pipes: bool = True,
+        is_running: bool = False,
     ) -> None:
         stripped = {name: value.strip() for name, value in variables.items()}
         self._variables = {name: value for name, value in stripped.items() if value}
         self._directory = directory
-        self._reads_pipes = reads_pipes
+        self.is_running = is_running
+        """Whether the process runs: then no reading may block."""
         self.findings = findings
 
     @classmethod
@@ -91,13 +92,13 @@ class Environment:
         directory: Path,
         env_file: str | None,
         *,
-        reads_pipes: bool = True,
+        is_running: bool = False,
     ) -> Environment:
         """Read `env_file`, which must exist, or by default the directory's .env, if it exists.
 
         A variable of `environ` overrides the file, unless it is blank. A .env whose content others
-        can set is a problem, unless ALLOW_FOREIGN is set in `environ`. A file that is a pipe is a
-        problem if `reads_pipes` is false.
+        can set is a problem, unless ALLOW_FOREIGN is set in `environ`. In a process that
+        `is_running`, a file that is a pipe is a problem.
         """
         findings = Findings()
         given = {name: value for name, value in environ.items() if value.strip()}
@@ -105,9 +106,9 @@ class Environment:
             ALLOW_FOREIGN, flag, given.get(ALLOW_FOREIGN, "no").strip(), default=False
         )
         variables = _read_env_file(
-            directory, env_file, findings, is_allowed=allowed, reads_pipes=reads_pipes
+            directory, env_file, findings, is_allowed=allowed, is_running=is_running
         )
-        return cls({**variables, **given}, directory, findings, reads_pipes=reads_pipes)
+        return cls({**variables, **given}, directory, findings, is_running=is_running)
 
     @property
     def directory(self) -> Path:
@@ -184,7 +185,7 @@ class Environment:
 
     def _read_content(self, file: str) -> str:
         try:
-            with open_text(self._directory / file, reads_pipes=self._reads_pipes) as opened:
+            with open_text(self._directory / file, is_running=self.is_running) as opened:
                 text = read_text(opened).strip()
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -201,7 +202,7 @@ def is_quoted(text: str) -> bool:
 
 
 def _read_env_file(
-    directory: Path, named: str | None, findings: Findings, *, is_allowed: bool, reads_pipes: bool
+    directory: Path, named: str | None, findings: Findings, *, is_allowed: bool, is_running: bool
 ) -> dict[str, str]:
     path = directory / (".env" if named is None else named)
     label = str(path) if named is None else f"--env-file {path}"
@@ -214,7 +215,7 @@ def _read_env_file(
                 f" or set {ALLOW_FOREIGN}=1 in the environment"
             )
             return {}
-        with open_text(path, reads_pipes=reads_pipes) as file:
+        with open_text(path, is_running=is_running) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = read_text(file)
     except (OSError, ValueError) as error:

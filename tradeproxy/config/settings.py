@@ -233,7 +233,7 @@ def read_settings(
     listen: Sequence[str] = (),
     demo: bool = False,
     ipv6_loopback: bool | None = None,
-    reads_pipes: bool = True,
+    is_running: bool = False,
 ) -> Settings:
     """Read all settings. Options override the environment, which overrides the .env file.
 
@@ -245,11 +245,12 @@ def read_settings(
         listen: the endpoint descriptions of --listen.
         demo: replace the accounts by the demo's, and store events in memory.
         ipv6_loopback: whether ::1 exists; None tries to bind it.
-        reads_pipes: whether a file may be a pipe, which blocks until another program writes to it.
+        is_running: whether the process runs already. Then nothing is opened that may block: a pipe
+            is a problem, and the keys and certificates of TLS are not read.
 
     Raises SettingsError with every problem.
     """
-    env = Environment.read(environ, directory, env_file, reads_pipes=reads_pipes)
+    env = Environment.read(environ, directory, env_file, is_running=is_running)
     _warn_unknown(env)
     _warn_not_from_file(env, environ)
     listening = addresses.read_addresses(env, port, listen, ipv6_loopback)
