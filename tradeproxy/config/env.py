@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,18 +30,34 @@ _QUOTED = re.compile(
 """A value that begins with a quote; it has no `end` if the quote is not closed."""
 
 
+MAX_FINDINGS = 20
+"""Problems, and warnings, that are listed. A wrong file may have one in each of its lines."""
+
+MAX_TEXT = 10_000
+"""Characters of a value that is quoted, and of a finding. A wrong file may have longer ones."""
+
+MAX_LINES = 10_000
+"""Lines of a .env, and items of a list. A reload stops the proxy for 20 µs with each of them."""
+
+
 @dataclass(slots=True)
 class Findings:
-    """Problems and warnings about the settings, a line each. A problem prevents the start."""
+    """Problems and warnings about the settings, a line each. A problem prevents the start.
+
+    After MAX_FINDINGS of a kind, one line says how many more there are.
+    """
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _more_problems: int = 0
+    _more_warnings: int = 0
+    _searches: int = 0
     _has_fatal: bool = False
 
     def problem(self, text: str) -> None:
         """Record a problem, which the user must fix before a start."""
         if not self._has_fatal:
-            self.problems.append(_escape(text))
+            self._more_problems += not _add(self.problems, text, self._more_problems)
 
     def fatal(self, text: str) -> None:
         """Record a fatal problem and suppress later ones."""
@@ -49,7 +66,26 @@ class Findings:
 
     def warning(self, text: str) -> None:
         """Record a probable mistake."""
-        self.warnings.append(_escape(text))
+        self._more_warnings += not _add(self.warnings, text, self._more_warnings)
+
+    def suggest(
+        self, name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.0
+    ) -> str:
+        """Return a clause with the known name that is most like another one; "" if none is.
+
+        Only MAX_FINDINGS names are compared: each takes half a millisecond.
+
+        Args:
+            name: the name that is not known.
+            known: the names that are.
+            prefix: what the clause has before the known name.
+            cutoff: how like they must be, from 0 to 1.
+        """
+        self._searches += 1
+        if self._searches > MAX_FINDINGS:
+            return ""
+        nearest = get_close_matches(name[:100], list(known), n=1, cutoff=cutoff)
+        return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
 
     def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
         """Return `parse(text)`. On ValueError, record a problem of `name`; return the default.
@@ -59,7 +95,10 @@ class Findings:
         try:
             return parse(text)
         except ValueError as error:
-            self.problem(f"{name}: {hide_keys(str(error), text)}")
+            # `hide_keys` looks for each word of the text.
+            is_short = len(text) <= MAX_TEXT
+            reason = hide_keys(str(error), text) if is_short else "is not valid, and very long"
+            self.problem(f"{name}: {reason}")
             return default
 
 
@@ -131,8 +170,12 @@ class Environment:
     def read_list(self, setting: ListSetting) -> tuple[str, ...]:
         """Return the valid items of a list, parsed."""
         name, parse = setting.name, setting.parse
-        items = [item.strip() for item in self._variables.get(name, "").split(setting.separator)]
-        parsed = (self.findings.attempt(name, parse, item, "") for item in items if item)
+        items = self._variables.get(name, "").split(setting.separator)
+        if len(items) > MAX_LINES:
+            self.findings.problem(f"{name}: has more than {MAX_LINES} items")
+            return ()
+        stripped = (item.strip() for item in items)
+        parsed = (self.findings.attempt(name, parse, item, "") for item in stripped if item)
         return tuple(item for item in parsed if item)
 
     def find_source(self, name: str) -> str | None:
@@ -196,6 +239,15 @@ class Environment:
         return text
 
 
+def _add(findings: list[str], text: str, more: int) -> bool:
+    """Add a finding; return whether there was room. Otherwise the last line counts `more` + 1."""
+    if len(findings) < MAX_FINDINGS:
+        findings.append(_escape(text[:MAX_TEXT]))
+        return True
+    findings[MAX_FINDINGS:] = [f"and {more + 1} more"]
+    return False
+
+
 def is_quoted(text: str) -> bool:
     """Whether a text begins and ends with the same quote."""
     return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
@@ -228,6 +280,9 @@ def _read_env_file(
         findings.warning(f"{label}: its group can write it; run chmod 600 on it")
     elif mode & 0o044:
         findings.warning(f"{label}: others can read it; run chmod 600 on it")
+    if len(text.splitlines()) > MAX_LINES:
+        findings.fatal(f"{label}: has more than {MAX_LINES} lines")
+        return {}
     variables: dict[str, str] = {}
     for name, value in _parse_assignments(text, label, findings):
         if name in variables:

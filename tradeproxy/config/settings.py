@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -331,8 +330,8 @@ def _warn_unknown(env: Environment) -> None:
         if is_webhook_variable(name):
             continue  # `read_webhooks` reports an unknown one
         if name.startswith("PROXY_") and name not in (*VARIABLES, *CLIENT_VARIABLES):
-            nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
-            env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")
+            suggestion = env.findings.suggest(name, VARIABLES)
+            env.findings.warning(f"{name}: unknown variable{suggestion}")
 
 
 def _warn_not_from_file(env: Environment, environ: Mapping[str, str]) -> None:
