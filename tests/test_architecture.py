@@ -82,6 +82,7 @@ MONOPOLIES = {
         "tradeproxy.hub.replication",
         "tradeproxy.recovery.found",
         "tradeproxy.recovery.open_orders",
+        "tradeproxy.upstream.rest",
         "tradeproxy.simulator.faults",
     ),
     "autobahn": (

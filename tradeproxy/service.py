@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from tradeproxy.book.book import Book
+from tradeproxy.book.old_documents import OldDocuments
 from tradeproxy.config import endpoints
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.clients import Clients, DownstreamService
@@ -91,8 +92,9 @@ def build_service(
         )
         for account in settings.accounts
     }
+    old = OldDocuments(reactor)
     books = {
-        name: Book(each, reactor, rule=settings.strategies)
+        name: Book(each, reactor, rule=settings.strategies, old=old)
         for name, each in accounts.items()
         if settings.book
     }

@@ -12,6 +12,7 @@ from tests.support.ticks import Ticks
 from tests.support.trading import BEGIN, Trading
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import WRITE_EVERY
+from tradeproxy.book.old_documents import OldDocuments
 from tradeproxy.book.views import (
     BookSnapshot,
     EventQuery,
@@ -64,7 +65,7 @@ def describe(book: Book) -> dict[str, Any]:
         "open": tuple(snapshot.list_orders()),
         "positions": snapshot.positions,
         "fills": snapshot.fills,
-        "strategies": snapshot.strategies,
+        "strategies": [each.document for each in snapshot.strategies],
         "orders": orders,
         "events": events,
         "timelines": {order.id: book.timeline(order.id, 0, 100).entries for order in orders},
@@ -90,9 +91,9 @@ class BookCase(SqliteCase):
         self.book.start()
         self.build()
 
-    def new_book(self) -> None:
+    def new_book(self, old: OldDocuments | None = None) -> None:
         """Have another book in place of one that was stopped."""
-        self.book = Book(self.account, self.clock, self.ticks)
+        self.book = Book(self.account, self.clock, self.ticks, old=old)
         self.book.start()
         self.build()
 

@@ -142,5 +142,5 @@ class ShownTests(BookCase):
             self.book.save()
             self.clock.advance(0)
             [document] = make_snapshot(self.book).strategies
-            [position] = json.loads(document)["positions"]
+            [position] = json.loads(document.document)["positions"]
             self.assertEqual(position["qty"], quantity)

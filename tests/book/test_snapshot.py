@@ -30,8 +30,8 @@ def count_own(new: BookSnapshot, old: BookSnapshot) -> tuple[int, int]:
     """Return what only the new snapshot has: bytes of documents, and groups of orders."""
 
     def list_documents(each: BookSnapshot) -> list[bytes]:
-        views: list[Any] = [*each.list_orders(), *each.positions, *each.fills]
-        return [*[view.document for view in views], *each.strategies]
+        views: list[Any] = [*each.list_orders(), *each.positions, *each.fills, *each.strategies]
+        return [view.document for view in views]
 
     known = set(map(id, list_documents(old)))
     groups = set(map(id, old.groups))
@@ -53,7 +53,7 @@ class ManyPositionsTests(BookCase):
 
     def read_strategies(self) -> list[tuple[str, str, bool]]:
         """Return the symbol, the quantity and `account_flat` of each position of strategies."""
-        documents = [json.loads(each) for each in make_snapshot(self.book).strategies]
+        documents = [json.loads(each.document) for each in make_snapshot(self.book).strategies]
         self.assertEqual({each["name"] for each in documents}, {"bot"})
         return [
             (position["symbol"], position["qty"], position["account_flat"])
@@ -108,7 +108,7 @@ class ManyPositionsTests(BookCase):
         sold = json.loads(order_event(903, "903", "fill", symbol="S001", client_order_id="x"))
         sold["data"]["order"]["side"], sold["data"]["position_qty"] = "sell", "0"
         self.publish(json.dumps(sold).encode())
-        documents = [json.loads(each) for each in make_snapshot(self.book).strategies]
+        documents = [json.loads(each.document) for each in make_snapshot(self.book).strategies]
         flat = [
             position["symbol"]
             for each in documents
@@ -163,7 +163,9 @@ class SharedSnapshotTests(BookCase):
         self.publish(order_event(2000, "9999", "fill", symbol=symbols[-1]))
         new = make_snapshot(self.book)
         self.assertLess(count_own(new, old)[0], LISTED_POSITIONS * 400)
-        self.assertGreater(sum(map(len, new.strategies)), 3 * LISTED_POSITIONS * 200)
+        self.assertGreater(
+            sum(len(each.document) for each in new.strategies), 3 * LISTED_POSITIONS * 200
+        )
 
     def test_closed_order_changes_one_group(self) -> None:
         """The orders behind it in the list stay in their groups."""

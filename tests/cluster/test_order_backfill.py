@@ -9,16 +9,20 @@ from tests.recovery.test_synthetic import build, fill, make
 from tests.support.journals import event
 from tests.support.nodes import Member
 from tests.support.redislog import SyncRedis
+from tests.upstream.support import event_stream
 from tradeproxy.cluster.leadership import LEASE, RENEW_AFTER
 from tradeproxy.cluster.roll_call import CALL_TIME
+from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.recovery import order_backfill
+from tradeproxy.recovery.backfill import Backfill
 from tradeproxy.recovery.found import FoundEvents
 from tradeproxy.recovery.open_orders import OpenOrders
 from tradeproxy.recovery.order_backfill import OrderBackfill
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.event import Event
-from tradeproxy.wire.frame import Recovered
+from tradeproxy.wire.frame import Recovered, extract_data
+from tradeproxy.wire.proxy_status import GapOutcome
 
 ORDERS = ("one", "two", "three")
 
@@ -122,6 +126,31 @@ class UnreadEventTests(LeaderCase):
         self.clock.callLater(0.5, self.account.stop_buffering)
         self.wires.advance(1)
         self.successResultOf(running)
+        self.assertEqual(self.count_fills(), dict.fromkeys(ORDERS, 1))
+
+    def test_history_repeats_no_fill_that_waits_for_redis(self) -> None:
+        """It waited until nothing was on its way, which never is on a busy account."""
+        self.leader.read_client.pause_reads()
+        made = self.begin_backfill()
+        self.wires.advance(1)
+        self.successResultOf(made)
+        self.assertEqual(len(self.account.log.unread), 3)
+        fill = extract_data(self.build_fill("two").payload)[0]
+        self.history = event_stream(b"data: %s\n\n" % fill)
+        synthetic = SyntheticEvents(self.account.log, self.clock)
+        orders = OpenOrders(self.account, self.rest)
+        backfill = Backfill(
+            self.account,
+            self.rest,
+            self.clock,
+            RecoveryMode.AUTO,
+            self.found.deliver,
+            OrderBackfill(self.account, self.rest, self.clock, orders, self.fail, slack=0),
+            synthetic,
+            slack=0,
+            tries=3,
+        )
+        self.assertIs(self.outcome(backfill.run()).outcome, GapOutcome.RECOVERED)
         self.assertEqual(self.count_fills(), dict.fromkeys(ORDERS, 1))
 
     def test_fill_that_comes_between_parts_is_not_made_again(self) -> None:

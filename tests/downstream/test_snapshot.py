@@ -11,6 +11,7 @@ from tests.support.frames import AUTH, AUTHENTICATE, LISTEN, LISTENING, UNLISTEN
 from tests.support.proxy import NarrowTransport
 from tests.support.sse import SseReader
 from tests.support.state import StateTestCase, kinds, order_event, order_ids, parts
+from tradeproxy.book import old_documents
 from tradeproxy.downstream import log_reader, snapshot
 from tradeproxy.downstream.log_reader import MIN_STEP_BYTES, STEP_BYTES
 from tradeproxy.downstream.snapshot import (
@@ -296,6 +297,29 @@ class SlowSnapshotTests(StateTestCase):
         self.unblock(transport)
         reason = f"read too slowly for 60 s: reconnect with since_id={self.paper.cursor_at(300)}"
         self.assertEqual(client.closed, (CloseCode.TOO_SLOW.code, reason))
+
+    def change_all(self) -> None:
+        """Let every order have a new document."""
+        self.ids = self.trade_often(300, note="x" * 2000)
+        self.wires.advance(1)
+
+    def test_old_snapshots_are_too_many_client_that_does_not_read_is_closed(self) -> None:
+        """Each kept the orders as they were: twelve of them took 200 MB."""
+        self.patch(old_documents, "MAX_OLD_BYTES", 300 * 3000)
+        clients = []
+        for _ in range(5):
+            clients.append(self.join_blocked())
+            self.change_all()
+        for _, transport in clients:
+            self.unblock(transport)
+        self.wires.advance(1)
+        closed = [client.closed for client, _ in clients]
+        reason = "read too slowly: reconnect with your cursor, or your last event_id, as since_id"
+        self.assertEqual(closed, [(4008, reason)] * 4 + [None])
+        last = clients[-1][0].taken()
+        ids = [order for part in parts(last) for order in order_ids(part)]
+        self.assertEqual(ids, self.ids)
+        self.assertEqual(kinds(last).count("trade_updates"), 300)
 
     def test_others_do_not_read_parts_are_small(self) -> None:
         """3,000 clients that did not read took 480 MB: two copies of 64 KiB each."""

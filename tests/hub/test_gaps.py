@@ -53,6 +53,29 @@ class GapsTests(MemoryCase):
         self.gaps.begin_gap()
         self.assertEqual(self.gaps.current, Gap(BACK))
 
+    def test_declare_lost_adds_a_gap_and_makes_it_longer(self) -> None:
+        """A healthy stream may omit an event that nothing brings. Checks find it repeatedly."""
+        self.gaps.declare_lost(BACK, BACK + 5, "too large")
+        self.gaps.declare_lost(BACK + 4, BACK + 9, "too large")
+        self.assertEqual(
+            self.announced(), [(BACK, BACK + 5, "lost", 0), (BACK, BACK + 9, "lost", 0)]
+        )
+        self.gaps.declare_lost(BACK + 9, BACK + 3, "nested too deeply")
+        self.assertEqual(self.announced(), [(BACK + 9, BACK + 9, "lost", 0)])
+        self.assertEqual(len(list(self.gaps)), 2)
+        self.assertEqual(
+            (self.gaps.outcomes[GapOutcome.PENDING], self.gaps.outcomes[GapOutcome.LOST]), (2, 2)
+        )
+        self.assertIsNone(self.gaps.current)
+
+    def test_declare_lost_while_a_gap_is_open_has_no_effect(self) -> None:
+        """The open gap has its own outcome."""
+        self.gaps.end_gap(BACK)
+        self.gaps.begin_gap()
+        before = list(self.gaps)
+        self.gaps.declare_lost(BACK, BACK + 5, "too large")
+        self.assertEqual(list(self.gaps), before)
+
     def test_end_gap_second_stream_keeps_start_of_first(self) -> None:
         """A later return without a gap does not move the time from which the log is complete."""
         self.gaps.end_gap(BACK)

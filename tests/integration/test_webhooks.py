@@ -28,7 +28,7 @@ from tradeproxy.webhooks.sender import MAX_ANSWER, ReceiverAnswer, Sender
 from tradeproxy.webhooks.service import build_sender
 
 EVENT = {"event": "fill", "order": {"id": "1", "symbol": "AAPL"}}
-REQUEST = OutgoingRequest(b"/hook", (("webhook-id", "1"),), b"{}")
+REQUEST = OutgoingRequest(b"/hook", (("webhook-id", "1"),), 2, lambda: b"{}")
 
 
 def sender_for(webhook: WebhookSettings) -> Sender:
@@ -77,6 +77,28 @@ class SenderTests(ReceiverTestCase):
         statuses = [(await sender.send(REQUEST)).status for _ in range(3)]
         self.assertEqual((statuses, self.receiver.connected), ([200] * 3, 1))
         sender.close()
+        while self.receiver.connections:
+            await deferLater(reactor, 0.01)
+
+    async def test_large_body_arrives_whole(self) -> None:
+        """It is sent in pieces, on a new connection and on one that was kept."""
+        body = bytes(range(256)) * 8_000 + b"}"
+        sender = await self.build()
+        for _ in range(2):
+            request = OutgoingRequest(b"/hook", (("webhook-id", "1"),), len(body), lambda: body)
+            self.assertEqual((await sender.send(request)).status, 200)
+        self.assertEqual([each.body for each in self.receiver.received], [body, body])
+        self.assertEqual(self.receiver.connected, 1)
+
+    async def test_request_that_cannot_be_read_closes_the_connection(self) -> None:
+        """Its event was trimmed while the first pieces were sent. The receiver gets no half."""
+        body = b"x" * 2_000_000
+        bodies = iter([body, body])
+        sender = await self.build()
+        request = OutgoingRequest(b"/hook", (), len(body), lambda: next(bodies))
+        answer = await sender.send(request)
+        self.assertEqual(answer, ReceiverAnswer(None, "its event could not be read"))
+        self.assertEqual(self.receiver.received, [])
         while self.receiver.connections:
             await deferLater(reactor, 0.01)
 

@@ -312,21 +312,6 @@ class CoveredBackfillTests(BackfillTestCase):
         self.outcome(self.new_backfill().run())
         self.assertEqual(self.list_kinds(), [("canceled", Recovered.EVENTS)])
 
-    def test_history_is_not_read_while_the_log_is_not_current(self) -> None:
-        """The newest events made of orders may not be in it yet."""
-        self.account.completeness.record_synthetic(self.begin)
-        self.journal.is_current = False
-        self.assertEqual(self.fail_with(self.new_backfill()), "the journal cannot be read")
-        self.journal.is_current = True
-        self.outcome(self.new_backfill().run())
-        self.assertEqual(self.found, [])
-
-    def test_log_without_made_events_need_not_be_current(self) -> None:
-        """Nothing in it can cover an event of the history."""
-        self.journal.is_current = False
-        self.outcome(self.new_backfill().run())
-        self.assertEqual(self.list_kinds(), [("canceled", Recovered.EVENTS)])
-
 
 class UncertainDateBackfillTests(BackfillTestCase):
     """A Date that agrees with no clock."""

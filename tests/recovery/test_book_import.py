@@ -23,7 +23,7 @@ from tradeproxy.book.importing import ImportState
 from tradeproxy.cluster.redis_journal import RedisJournal
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Journal
-from tradeproxy.recovery import book_import
+from tradeproxy.recovery import book_import, snapshot
 from tradeproxy.recovery.book_import import BookImport
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.upstream.rest import RestClient
@@ -226,6 +226,26 @@ class BookImportTests(OrdersTestCase):
         reason = self.fail_with("/v2/account/activities/FILL", make_page)
         self.assertEqual(reason, "the times on its pages do not advance")
         self.assertEqual(self.requests, 1 + 11)
+
+    def test_page_that_is_too_large_is_asked_for_in_parts(self) -> None:
+        """The import failed."""
+        self.patch(snapshot, "MIN_A_PAGE", 1)
+        sizes: list[int] = []
+
+        def answer(request: Request) -> bytes | None:
+            size = request.args.get(b"limit") or request.args.get(b"page_size")
+            if size is None:
+                return None
+            sizes.append(int(size[0]))
+            return b"[]".rjust(8 * 1024 * 1024 + 1) if sizes[-1] > 3 else None
+
+        self.override(answer)
+        self.importer.start()
+        self.complete()
+        self.assertEqual(self.importer.progress.state, ImportState.DONE)
+        self.assertEqual(self.importer.progress.fills, self.fills)
+        self.assertEqual(self.quantities(), {"alpha": "0", "beta": "60"})
+        self.assertLess(len(sizes), self.fills + 12)
 
     def test_id_that_is_no_page_token_fails_the_import(self) -> None:
         """A lone surrogate has no place in a URL or a table: the import ended with a traceback."""

@@ -197,6 +197,42 @@ class SeedTests(BookCase):
         document = json.loads(view.document.decode(), parse_constant=self.fail)
         self.assertEqual((document["exchange"], document["lastday_price"]), ("?", "NaN"))
 
+    def test_list_that_is_too_large_is_asked_for_in_parts(self) -> None:
+        """The whole answer was refused again and again, so the book was never complete."""
+        limits: list[bytes] = []
+
+        def answer(request: Request) -> bytes | None:
+            if request.path != b"/v2/orders":
+                return None
+            limits.append(request.args[b"limit"][0])
+            return b"[]".rjust(8 * 1024 * 1024 + 1) if int(limits[-1]) > 200 else None
+
+        self.submit_resting()
+        self.override(answer)
+        self.outage(lambda: None)
+        self.advance(5)
+        self.assertTrue(self.book.is_complete)
+        self.assertEqual(limits[-4:], [b"500", b"250", b"125", b"125"])
+
+    def test_closed_order_that_is_too_large_does_not_hide_the_others(self) -> None:
+        """The log has one line about it, and the book is not complete."""
+        large, small = sorted((self.submit_resting() for _ in range(2)), key=lambda it: it.id)
+        self.advance(2000)
+        self.inject(FaultKind.UNREPORTED, seconds=0.1)
+        self.cancel(large)
+        self.cancel(small)
+        self.override(
+            lambda request: (
+                b"{}".rjust(1024 * 1024 + 1) if request.path.endswith(large.id.encode()) else None
+            )
+        )
+        with capturedLogs() as logs:
+            self.advance(5000)
+        self.assertEqual(self.open_orders(), [large.id])
+        lines = [formatEvent(event) or "" for event in logs]
+        self.assertEqual(sum("cannot compare the orders" in line for line in lines), 1, lines)
+        self.assertFalse(self.book.is_complete)
+
 
 class ComparisonTests(BookCase):
     """A position that differs is corrected the second time, and then shown."""

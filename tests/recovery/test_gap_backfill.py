@@ -97,6 +97,23 @@ class GapTests(ScheduleTestCase):
         [*_, gap] = self.account.gaps
         self.assertIn("an event made of an order is too large", gap.reason)
 
+    def test_lists_that_are_too_large_make_the_gap_lost(self) -> None:
+        """The same page was requested for ever, and the gap stayed open."""
+        self.history = status(403)
+        self.listed = [build_order(0, id=f"{n}", note="x" * 1_500_000) for n in range(6)]
+        with capturedLogs() as logs:
+            self.begin_gap()
+            self.wires.advance(5)
+        self.assertEqual(self.gap_state, (GapOutcome.LOST, 0))
+        [*_, gap] = self.account.gaps
+        self.assertEqual(
+            gap.reason,
+            "the history is refused: HTTP 403,"
+            " the orders cannot be read: an answer of more than 8 MiB",
+        )
+        lines = [formatEvent(each) or "" for each in logs]
+        self.assertEqual(sum("of more than 8 MiB" in line for line in lines), 1, lines)
+
     def test_order_that_is_too_large_is_found_again_after_a_reconnect(self) -> None:
         """The second backfill of the gap began behind it, and the gap was not `lost`."""
         self.history = status(500)

@@ -293,7 +293,7 @@ class OrderBackfillTests(ScriptedCase):
                 built.append(len(text))
             return text
 
-        self.miss_fills(order_size=1_048_576)
+        self.miss_fills(order_size=1_048_576 - len(json.dumps(build_order(10, note=""))))
         self.listed.append(build_order(10, id="small"))
         self.patch(json, "dumps", count)
         self.assertEqual(self.count_made_of_turns(), [1])

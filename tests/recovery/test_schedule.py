@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.logger import capturedLogs, formatEvent
 
 from tests.recovery.scripted_case import (
     HISTORY,
     OPEN,
+    START,
     ScheduleTestCase,
     build_event,
     build_order,
 )
 from tests.support.journals import memory_journal
-from tests.upstream.support import status
+from tests.upstream.support import event_stream, status
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.journal.sqlite import SqliteJournal
 from tradeproxy.runtime.dates import SECOND, Dates
 from tradeproxy.wire.event import parse_time
-from tradeproxy.wire.proxy_status import GapOutcome
+from tradeproxy.wire.proxy_status import Gap, GapOutcome
 
 
 class CheckTests(ScheduleTestCase):
@@ -91,7 +94,7 @@ class CheckTests(ScheduleTestCase):
                 self.assertEqual([line.endswith(reason) for line in lines], [True])
 
     def test_check_that_leaves_an_order_out_is_logged(self) -> None:
-        """No gap declares it, and the stream looked complete."""
+        """Only the log said so: no gap declared it, and the stream looked complete."""
         self.history = status(403)
         self.come_up()
         self.wires.advance(40)
@@ -102,6 +105,49 @@ class CheckTests(ScheduleTestCase):
         lines = [formatEvent(each) or "" for each in logs]
         (line,) = [line for line in lines if "cannot check" in line]
         self.assertIn("an event made of an order is too large", line)
+        (gap,) = self.list_lost()
+        self.assertIn("an event made of an order is too large", gap.reason)
+
+    def list_lost(self) -> list[Gap]:
+        return [gap for gap in self.account.gaps if gap.outcome is GapOutcome.LOST]
+
+    def test_check_that_leaves_an_event_of_the_history_out_declares_a_gap(self) -> None:
+        """The next checks find it again in the overlap: then the gap becomes longer."""
+        self.come_up()
+        self.wires.advance(50)
+        self.history = event_stream(b'data: {"pad": "' + b"x" * 1024 * 1024 + b'"}\n\n')
+        began = self.now - 60 * SECOND
+        self.wires.advance(50)
+        (first,) = self.list_lost()
+        assert first.begin is not None
+        assert first.end is not None
+        self.assertGreaterEqual(first.begin, began)
+        self.assertEqual(first.reason, "an event of the history has more than 1 MiB or 1000 lines")
+        self.wires.advance(130)
+        (longer,) = self.list_lost()
+        assert longer.end is not None
+        self.assertEqual(longer.begin, first.begin)
+        self.assertGreater(longer.end, first.end)
+        self.assertEqual(self.account.gap_outcomes[GapOutcome.LOST], 1)
+
+    def test_order_that_closed_and_cannot_be_used_is_declared_and_forgotten(self) -> None:
+        """It was requested at every second comparison, for ever, and no gap declared it."""
+        for note in (
+            "x" * (1024 * 1024 - len(json.dumps(build_order(0, "canceled", note="")))),
+            "x" * 1024 * 1024,
+        ):
+            self.setUp()
+            self.log(build_event(build_order(0, "new")))
+            self.by_id["O"] = build_order(0, "canceled", note=note)
+            self.come_up()
+            with capturedLogs() as logs:
+                self.wires.advance(5000)
+            (gap,) = self.list_lost()
+            self.assertEqual(gap.begin, START)
+            self.assertIn("made of an order", gap.reason)
+            self.assertEqual(len(self.list_requests("/v2/orders/O")), 1)
+            lines = [formatEvent(each) or "" for each in logs]
+            self.assertEqual(sum("closed without an event" in line for line in lines), 1, lines)
 
 
 class EventsModeCheckTests(ScheduleTestCase):

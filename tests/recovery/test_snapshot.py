@@ -8,8 +8,9 @@ from typing import Any
 from twisted.web.server import Request
 
 from tests.upstream.support import RestClientTestCase
+from tradeproxy.recovery import snapshot as snapshot_module
 from tradeproxy.recovery.snapshot import add_named, take_snapshot
-from tradeproxy.upstream.rest import RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import RestOversizedError, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time, parse_time
 
 SECOND = 1_000_000
@@ -57,9 +58,7 @@ class SnapshotTests(RestClientTestCase):
             request.setResponseCode(403)
             return b""
         if path == "/v2/orders":
-            self.assertEqual(
-                (given["direction"], given["nested"], given["limit"]), ("asc", "true", "500")
-            )
+            self.assertEqual((given["direction"], given["nested"]), ("asc", "true"))
             after = parse_time(given["after"]) if "after" in given else 0
             known = [each for each in self.orders if parse_time(each["submitted_at"]) > after]
             found = [each for each in known if given["status"] == "all" or each["status"] == "new"]
@@ -68,14 +67,14 @@ class SnapshotTests(RestClientTestCase):
             if "page_token" in given and self.is_second_page_rejected:
                 request.setResponseCode(403)
                 return b""
-            self.assertEqual(given["page_size"], "100")
+            size = int(given["page_size"])
             after = parse_time(given["after"])
             found = [
                 each for each in self.activities if parse_time(each["transaction_time"]) > after
             ]
             ids = [each["id"] for each in found]
             first = ids.index(given["page_token"]) + 1 if "page_token" in given else 0
-            return json.dumps(found[first : first + 100]).encode()
+            return json.dumps(found[first : first + size]).encode()
         found_order = self.old.get(path.removeprefix("/v2/orders/").replace("%2F", "/"))
         if found_order is None:
             request.setResponseCode(404)
@@ -109,56 +108,64 @@ class SnapshotTests(RestClientTestCase):
         self.failureResultOf(started, RestUnavailableError)
         self.assertEqual(len(self.requested_uris()), 2)
 
-    def test_snapshot_list_of_more_than_64_mib_raises_unavailable(self) -> None:
-        """Each page was bounded, but not their number."""
-        self.rows_per_order = 166  # three orders a page; the last one begins the next page too
-        for number, is_read in ((17, True), (18, False)):
-            self.orders = [order(2 * n) | {"note": "x" * 2_500_000} for n in range(number)]
+    def test_snapshot_of_more_than_its_memory_raises_oversized(self) -> None:
+        """Each list had 64 MiB of its own, and the orders by id too: they took 220 MB together."""
+        self.patch(snapshot_module, "MAX_LIST_SIZE", 1_000_000)
+        note = {"note": "x" * 100_000}
+        for listed, named, is_read in ((4, 5, True), (10, 0, False), (0, 10, False), (5, 5, False)):
             self.activities = []
-            started = self.start(take_snapshot(self.rest, SINCE, (), set()))
+            self.orders = [order(2 * n) | note for n in range(listed)]
+            self.old = {f"old/{n}": order(-9000) | note | {"id": f"old/{n}"} for n in range(named)}
+            started = self.start(take_snapshot(self.rest, SINCE, list(self.old), set()))
             if is_read:
-                self.assertEqual(len(self.successResultOf(started).orders), number)
+                self.assertEqual(len(self.successResultOf(started).orders), 9)
             else:
-                error = self.failureResultOf(started, RestUnavailableError).value
-                self.assertEqual(error.reason, "a list of more than 64 MiB")
+                error = self.failureResultOf(started, RestOversizedError).value
+                self.assertEqual(error.reason, "a list of more than 0 MiB")
 
-    def test_snapshot_named_orders_of_more_than_64_mib_raises_unavailable(self) -> None:
-        """The log may have ten thousand open orders, and an answer may have 8 MiB."""
-        self.orders, self.activities = [], []
-        large = order(0) | {"note": "x" * 8_000_000}
-        names = [f"{number}" for number in range(9)]
-        self.old = {name: large | {"id": name} for name in names}
-        for count, is_read in ((8, True), (9, False)):
-            started = self.start(take_snapshot(self.rest, SINCE, names[:count], set()))
-            if is_read:
-                self.assertEqual(len(self.successResultOf(started).orders), count)
-            else:
-                self.failureResultOf(started, RestUnavailableError)
+    def test_snapshot_page_that_is_too_large_is_asked_for_in_parts(self) -> None:
+        """Its gap stayed open for ever."""
+        self.orders = [order(2 * n) | {"note": "x" * 50_000} for n in range(300)]
+        self.activities = [activity(n) | {"note": "x" * 90_000} for n in range(200)]
+        self.patch(snapshot_module, "MAX_LIST_SIZE", 64 * 1024 * 1024)
+        snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
+        self.assertEqual((len(snapshot.orders), len(snapshot.fills)), (300, 200))
+        self.assertEqual(snapshot.left_out, [])
+        asked = self.requested_uris()
+        limits = [uri.partition("limit=")[2][:3] for uri in asked if "status=all" in uri]
+        self.assertEqual(limits, ["500", "250", "125", "125", "125", "125"])
 
-    def test_snapshot_list_of_many_items_raises_unavailable(self) -> None:
-        """32 MiB of small items took 570 MB."""
-        self.rows_per_order = 166
-        for number, is_read in ((6, True), (10, False)):
-            self.orders = [order(2 * n) | {"note": [0] * 66_000} for n in range(number)]
-            self.activities = []
-            started = self.start(take_snapshot(self.rest, SINCE, (), set()))
-            if is_read:
-                self.assertEqual(len(self.successResultOf(started).orders), number)
-            else:
-                self.failureResultOf(started, RestUnavailableError)
+    def test_snapshot_smallest_page_that_is_too_large_raises_oversized(self) -> None:
+        """Six entries have 8 MiB only if one is larger than any event."""
+        self.orders = [order(2 * n) | {"note": "x" * 1_500_000} for n in range(20)]
+        started = self.start(take_snapshot(self.rest, SINCE, (), set()))
+        self.failureResultOf(started, RestOversizedError)
+        self.assertEqual(len(self.requested_uris()), 7)
 
-    def test_snapshot_answer_of_too_many_orders_raises_unavailable(self) -> None:
+    def test_snapshot_leaves_out_what_it_cannot_read(self) -> None:
+        """Nothing is known of such an entry or order. The others are there.
+
+        The second page has one of the entries again.
+        """
+        large = {"note": "x" * 1024 * 1024}
+        self.orders = [order(0) | large, order(2), order(4) | {"id": None}]
+        self.old = {"order/old": order(-9000) | large}
+        self.activities = [activity(0), activity(1) | large]
+        snapshot = self.outcome(take_snapshot(self.rest, SINCE, ["order/old"], set()))
+        self.assertEqual((list(snapshot.orders), len(snapshot.fills)), (["order/2"], 1))
+        self.assertEqual(len(snapshot.left_out), 5)
+
+    def test_snapshot_answer_of_too_many_orders_raises_oversized(self) -> None:
         """They are read in one turn: 60,000 small legs stopped all clients for a second."""
-        many = order(0) | {"legs": [{"id": f"leg/{number}"} for number in range(10_000)]}
-        for self.orders, name in (([many], "order/0"), ([], "order/old")):
-            self.old = {"order/old": many}
-            started = self.start(take_snapshot(self.rest, SINCE, [name], set()))
-            error = self.failureResultOf(started, RestUnavailableError).value
-            self.assertEqual(error.reason, "an answer of more than 10,000 orders")
+        self.orders = [order(0) | {"legs": [{"id": f"leg/{n}"} for n in range(10_000)]}]
+        started = self.start(take_snapshot(self.rest, SINCE, (), set()))
+        error = self.failureResultOf(started, RestOversizedError).value
+        self.assertEqual(error.reason, "an answer of more than 10,000 orders")
 
     def test_snapshot_endless_fills_raises_unavailable(self) -> None:
         """Two pages that name each other were requested in turn, without an end."""
-        pages = [[{"id": name, "note": "x" * 50_000}] * 100 for name in "ab"]
+        self.patch(snapshot_module, "MAX_LIST_SIZE", 1_000_000)
+        pages = [[{"id": name}] * 100 for name in "ab"]
         self.answer = lambda request: (
             b"[]"
             if b"orders" in request.uri
@@ -242,7 +249,7 @@ class SnapshotTests(RestClientTestCase):
     def test_snapshot_other_document_raises_unavailable(self) -> None:
         """Such an answer does not mean that there are no orders or fills."""
         for path in ("/v2/orders", "/v2/account/activities", "/v2/orders/order%2Fold"):
-            for document in ({"message": "hello"}, None, [None]):
+            for document in ({"message": "hello"}, None):
 
                 def respond(request: Request, path: str = path, document: Any = document) -> bytes:
                     asked = request.path.decode() == path

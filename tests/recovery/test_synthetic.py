@@ -123,6 +123,20 @@ class SyntheticEventsTests(MemoryCase):
         self.journal.append([event(3), make("canceled")])
         self.assertEqual(count_parses(lambda: self.update(synthetic, 0)), 1)
 
+    def test_events_that_are_no_rows_yet_count_until_they_are_dropped(self) -> None:
+        """With Redis, they wait to be written. If another node led meanwhile, they never are."""
+        synthetic = self.read(make("partial_fill", **fill(0, 4)))
+        waiting = (event(1), make("fill", **fill(4, 10)), make("held"))
+        self.patch(self.journal, "unread", waiting)
+        self.update(synthetic, 0)
+        self.assertTrue(synthetic.covers(build("fill", **fill(0, 10))))
+        self.assertTrue(synthetic.covers(build("held")))
+        self.patch(self.journal, "unread", ())
+        self.update(synthetic, 0)
+        self.assertFalse(synthetic.covers(build("fill", **fill(0, 10))))
+        self.assertTrue(synthetic.covers(build("fill", **fill(0, 4))))
+        self.assertFalse(synthetic.covers(build("held")))
+
     def test_update_reads_a_long_log_in_parts(self) -> None:
         """A check read the events of a whole day in one turn."""
         self.patch(synthetic_events, "ROWS_A_TURN", 2)

@@ -13,7 +13,14 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IResponse
 
-from tradeproxy.runtime.http_body import BodyError, BodyReader, discard_body, read_body
+from tradeproxy.runtime.http_body import (
+    PIECE,
+    BodyError,
+    BodyReader,
+    StreamedBody,
+    discard_body,
+    read_body,
+)
 
 
 class ScriptedResponse:
@@ -84,3 +91,69 @@ class BodyReaderTests(SynchronousTestCase):
         vars(response.transport)["abortConnection"] = lambda: aborted.append(None)
         discard_body(cast(IResponse, response))
         self.assertEqual(len(aborted), 1)
+
+
+class FullTransport(StringTransport):
+    """Pauses the body after each piece, until the test resumes it."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        assert self.producer is not None
+        self.producer.pauseProducing()
+
+
+class StreamedBodyTests(SynchronousTestCase):
+    """A request's body of two and a half pieces, to a server that reads slowly."""
+
+    def setUp(self) -> None:
+        self.content = bytes(range(256)) * (PIECE // 256) * 2 + b"x" * (PIECE // 2)
+        self.reads = 0
+        self.body = StreamedBody(len(self.content), self.read)
+        self.transport: Any = FullTransport()
+        self.transport.registerProducer(self.body, True)
+
+    def read(self) -> bytes:
+        """Return the body, and count it."""
+        self.reads += 1
+        return self.content
+
+    def test_body_is_read_again_for_each_piece(self) -> None:
+        """Twenty webhooks of four accounts took 240 MB for events of 1 MB to a dead receiver."""
+        written = self.body.startProducing(self.transport)
+        self.assertEqual(self.transport.value(), self.content[:PIECE])
+        for _ in range(2):
+            self.assertNoResult(written)
+            self.body.resumeProducing()
+        self.assertIsNone(self.successResultOf(written))
+        self.assertEqual((self.transport.value(), self.reads), (self.content, 3))
+        self.body.resumeProducing()
+        self.assertEqual(self.reads, 3)
+
+    def test_body_can_be_sent_again(self) -> None:
+        """The receiver closed the connection that was kept for it."""
+        self.body.startProducing(self.transport)
+        self.body.stopProducing()
+        self.transport.clear()
+        self.transport.producer = self.body
+        written = self.body.startProducing(self.transport)
+        for _ in range(2):
+            self.body.resumeProducing()
+        self.assertIsNone(self.successResultOf(written))
+        self.assertEqual(self.transport.value(), self.content)
+
+    def test_body_that_cannot_be_read_fails_the_request(self) -> None:
+        """The event is no longer stored, or other bytes are in its place."""
+        written = self.body.startProducing(self.transport)
+        self.content = b"other"
+        self.body.resumeProducing()
+        self.failureResultOf(written, BodyError)
+        self.body.resumeProducing()
+        self.assertEqual(self.reads, 2)
+
+    def test_stopped_body_is_not_read_again(self) -> None:
+        """The connection is lost, or the request is answered."""
+        written = self.body.startProducing(self.transport)
+        self.body.stopProducing()
+        self.body.resumeProducing()
+        self.assertNoResult(written)
+        self.assertEqual(self.reads, 1)

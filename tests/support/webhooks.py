@@ -75,7 +75,7 @@ class MemoryReceiver:
     @property
     def documents(self) -> list[Any]:
         """The bodies of the requests."""
-        return [json.loads(request.body) for request in self.requests]
+        return [json.loads(request.read_body()) for request in self.requests]
 
     @property
     def ids(self) -> list[str]:

@@ -66,7 +66,7 @@ class WebhookTypeTests(SynchronousTestCase):
         suffixes = {"FORMAT": name} | ({"URL": URLS[name]} if name in URLS else {})
         webhook = webhook_with(**suffixes)
         bodies = [
-            json.loads(build_request(webhook, _make_message(text), Skipped(), 0.0).body)
+            json.loads(build_request(webhook, _make_message(text), Skipped(), 0.0).read_body())
             for text in TEXTS
         ]
         self.assertEqual(compile_bodies(self.environment, name, bodies), "")

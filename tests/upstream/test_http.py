@@ -21,6 +21,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from tests.support.memory import SERVER
+from tradeproxy.runtime.http_body import PIECE, StreamedBody, read_body
 from tradeproxy.upstream import http
 from tradeproxy.upstream.http import READ_TIME, ConnectionPool, build_agent
 
@@ -177,6 +178,50 @@ class HttpConnectionTests(SynchronousTestCase):
             else:
                 protocol.dataReceived(ending)
                 self.assertEqual(self.successResultOf(answered).code, 200)
+
+    def request_with_body(self) -> tuple[Any, Deferred[Any]]:
+        """Send a request to a server that does not read its body."""
+        body = StreamedBody(3 * PIECE, lambda: bytes(3 * PIECE))
+        write = StringTransportWithDisconnection.write
+
+        def write_and_pause(transport: Any, data: bytes) -> None:
+            write(transport, data)
+            body.pauseProducing()
+
+        self.patch(StringTransportWithDisconnection, "write", write_and_pause)
+        answered = self.agent.request(b"POST", URL, None, body)
+        return self.host.protocols[-1], answered
+
+    def test_answer_before_the_end_of_the_request_ends_it(self) -> None:
+        """A receiver answers 413 and reads nothing more. The connection would wait for ever."""
+        protocol, answered = self.request_with_body()
+        protocol.dataReceived(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertTrue(protocol.transport.connected)
+        protocol.dataReceived(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual(self.successResultOf(answered).code, 413)
+        self.assertTrue(protocol.transport.disconnected)
+
+    def test_answer_without_a_length_before_the_end_of_the_request_counts(self) -> None:
+        """Twisted takes the end of the connection for an error of the request."""
+        protocol, answered = self.request_with_body()
+        protocol.dataReceived(b"HTTP/1.1 413 Too Large\r\n\r\nno")
+        response = self.successResultOf(answered)
+        sent = len(protocol.transport.value())
+        protocol.transport.producer.resumeProducing()
+        self.assertEqual(len(protocol.transport.value()), sent)
+        body = Deferred.fromCoroutine(read_body(response, 10))
+        protocol.transport.loseConnection()
+        self.assertEqual((response.code, self.successResultOf(body)), (413, b"no"))
+
+    def test_early_answer_with_a_length_closes_the_connection(self) -> None:
+        """Its body comes later. What is left of the request is not sent first."""
+        protocol, answered = self.request_with_body()
+        protocol.dataReceived(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nn")
+        body = readBody(self.successResultOf(answered))
+        self.assertTrue(protocol.transport.connected)
+        protocol.dataReceived(b"o")
+        self.assertEqual(self.successResultOf(body), b"no")
+        self.assertTrue(protocol.transport.disconnected)
 
     def test_endless_interim_responses_are_aborted(self) -> None:
         """Each of them is complete, so that Twisted would read on without a limit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,7 @@ from tradeproxy.journal.base import Row, UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.webhooks.delivery import REST
+from tradeproxy.webhooks.message import _read_event, build_event_message
 from tradeproxy.webhooks.positions import read_positions
 from tradeproxy.webhooks.queue import UNWANTED_ROWS
 from tradeproxy.webhooks.sender import ReceiverAnswer
@@ -166,7 +168,7 @@ class RetryTests(WebhookTestCase):
             self.publish_now(len(self.journal_ids()) + 1)
             self.advance(1.5 + REST)
             first, second = self.receiver.requests
-            self.assertEqual(first.body, second.body)
+            self.assertEqual(first.read_body(), second.read_body())
 
     def journal_ids(self) -> range:
         """Return one number per event that has been published."""
@@ -240,6 +242,114 @@ class RetryTests(WebhookTestCase):
         self.assertIn("not sent: connection refused; next attempt in 1 s (1 so far)", lines[0])
         self.assertIn("sent after 5 failed attempts", lines[1])
         self.assertNotIn("hush", " ".join(map(str, lines)))
+
+
+class SharedReadingTests(WebhookTestCase):
+    """Several webhooks of several accounts."""
+
+    def test_look_reads_each_event_once(self) -> None:
+        """One frame of 1 MiB can take 0.2 s: 20 webhooks of two accounts stopped all for 8 s."""
+        accounts = {f"a{n}": Account(f"a{n}", self.open(), self.clock) for n in range(6)}
+        webhooks = Webhooks(
+            [replace(self.settings[0], name=f"W{n}") for n in range(3)],
+            accounts,
+            lambda _: self.receiver,
+            "one",
+            self.clock,
+            lambda: 1.0,
+        )
+        webhooks.startService()
+        self.addCleanup(webhooks.stopService)
+        for n in (1, 2):  # the second one comes right after a message, and waits for the look
+            for k, account in enumerate(accounts.values()):
+                account.publish(event(10 * n + k))
+            before = _read_event.cache_info().misses
+            self.advance(0.01)
+        self.assertEqual(len(self.receiver.requests), 18)
+        self.clock.advance(LOOK_INTERVAL)
+        self.assertEqual(_read_event.cache_info().misses - before, 6)
+        self.advance(0.01)
+        self.assertEqual(len(self.receiver.requests), 36)
+
+    def test_accounts_in_turn_read_each_event_once(self) -> None:
+        """The answers of their receivers come in any order."""
+        frames = [event(n).payload for n in range(100, 104)]
+        before = _read_event.cache_info().misses
+        for payload in frames * 3:
+            build_event_message("paper", payload, "row", None, 0)
+        self.assertEqual(_read_event.cache_info().misses - before, 4)
+
+
+class LargeEventTests(WebhookTestCase):
+    """Events of nearly 1 MiB, of which each webhook kept several copies."""
+
+    def publish_large(self, n: int) -> None:
+        """Receive a large event, which reaches the disk."""
+        self.publish_now(n, pad="x" * 900_000)
+        self.account.flush()
+
+    def test_hanging_receiver_costs_no_body(self) -> None:
+        """Twenty webhooks of four accounts took 240 MB."""
+        [webhook] = self.settings
+        self.webhooks.replace([replace(webhook, name=f"W{n}") for n in range(20)])
+        self.receiver.default = None
+        self.advance(REST)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        self.publish_large(1)
+        self.advance(REST)
+        self.assertEqual(len(self.receiver.requests), 20)
+        self.assertLess(tracemalloc.get_traced_memory()[0], 8_000_000)
+
+    def test_failing_receiver_costs_no_body(self) -> None:
+        """What waits for the next attempt is in the log, and every attempt has the same body."""
+        self.receiver.answers = [LOST] * 3
+        self.publish_large(1)
+        self.publish_now(2)
+        self.advance(10)
+        self.assert_sent(1, 1, 1, 1, 2)
+        bodies = {request.read_body() for request in self.receiver.requests[:4]}
+        self.assertEqual([len(body) > 900_000 for body in bodies], [True])
+        self.assertEqual(len(self.receiver.documents[0]["data"]["pad"]), 900_000)
+
+    def test_text_of_a_large_event_is_sent(self) -> None:
+        """It is made of some fields only."""
+        self.settings = (webhook_with(EVENTS="new", FORMAT="ntfy"),)
+        self.webhooks.replace(self.settings)
+        self.publish_large(1)
+        [request] = self.receiver.requests
+        self.assertLess(request.length, 500)
+
+    def test_large_event_of_a_replaced_log_is_skipped(self) -> None:
+        """Another event has its number there. The message of that one says that one is missing."""
+        self.account.identify("one")
+        self.receiver.default = LOST
+        self.publish_large(1)
+        self.advance(30)
+        self.receiver.requests.clear()
+        self.receiver.default = OK
+        self.account.identify("another")
+        self.publish_large(40)
+        self.advance(60)
+        [document] = self.receiver.documents
+        self.assertEqual((document["id"], document["skipped"]["count"]), (event_id_of(40), 1))
+
+    def test_log_that_cannot_be_read_repeats_the_attempt_later(self) -> None:
+        """A disk that fails during the backoff loses no event."""
+        self.receiver.answers = [LOST]
+        self.publish_large(1)
+        journal: Any = self.journal
+        read = journal.read
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise UnreadableError
+
+        journal.read = fail
+        self.advance(5)
+        self.assertEqual(len(self.receiver.requests), 1)
+        journal.read = read
+        self.advance(5)
+        self.assert_sent(1, 1)
 
 
 class PositionTests(WebhookTestCase):
@@ -483,6 +593,32 @@ class TrimmedTests(AccountTestCase):
         self.assertEqual(self.receiver.ids, [event_id_of(39), event_id_of(40)])
         self.assertEqual(self.receiver.documents[0]["skipped"]["count"], 38)
         webhooks.stopService()
+
+    def test_large_event_that_is_trimmed_before_an_attempt_is_skipped(self) -> None:
+        """Its body is in the log alone. It counts as skipped, once."""
+        webhooks = Webhooks(
+            (webhook_with(EVENTS="new"),),
+            {"paper": self.account},
+            lambda _: self.receiver,
+            "one",
+            self.clock,
+            lambda: 1.0,
+        )
+        webhooks.startService()
+        self.addCleanup(webhooks.stopService)
+        for n in range(1, 41):
+            self.account.publish(event(n, pad="x" * (100_000 if n == 1 else 10)))
+            self.account.flush()
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertEqual(len(self.receiver.requests), 1)
+        self.clock.advance(TRIM_EVERY)
+        self.receiver.requests.clear()
+        self.receiver.default = OK
+        for _ in range(60):
+            self.clock.advance(0.1)
+        self.assertEqual(self.receiver.ids, [event_id_of(39), event_id_of(40)])
+        self.assertEqual(self.receiver.documents[0]["skipped"]["count"], 38)
 
 
 class ReplaceTests(WebhookTestCase):

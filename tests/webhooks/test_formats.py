@@ -105,7 +105,7 @@ def build(skipped: Skipped = Skipped(), message: Message = MESSAGE, **suffixes: 
 
 def document_of(request: OutgoingRequest) -> Any:
     """Return the body of a request."""
-    return json.loads(request.body)
+    return json.loads(request.read_body())
 
 
 class JsonTests(SynchronousTestCase):
@@ -121,14 +121,14 @@ class JsonTests(SynchronousTestCase):
         for key in (SECRET, SECRET.removeprefix("whsec_")):
             webhook = Webhook(key)
             self.assertEqual(
-                webhook.verify(request.body, headers)["data"]["price"],
+                webhook.verify(request.read_body(), headers)["data"]["price"],
                 "100.50",
             )
             with self.assertRaises(WebhookVerificationError):
-                webhook.verify(request.body + b" ", headers)
+                webhook.verify(request.read_body() + b" ", headers)
             for name, value in (("webhook-id", "x"), ("webhook-timestamp", str(int(now) + 1))):
                 with self.assertRaises(WebhookVerificationError):
-                    webhook.verify(request.body, {**headers, name: value})
+                    webhook.verify(request.read_body(), {**headers, name: value})
 
     def test_request_does_not_show_its_target(self) -> None:
         """The path of a receiver is its password."""
@@ -144,7 +144,7 @@ class JsonTests(SynchronousTestCase):
         data = b'{"event":"fill","price":100.50,"big":1e400}'
         request = build(message=replace(MESSAGE, data=data, recovered="events", is_late=True))
         self.assertEqual(
-            request.body,
+            request.read_body(),
             b'{"type":"trade_updates.fill","timestamp":"2026-09-21T14:13:20.000000Z",'
             b'"id":"01KYA98DWAS5PA5B0000000001","account":"paper","recovered":"events",'
             b'"late":true,"data":' + data + b"}",
@@ -198,12 +198,14 @@ class ChatTests(SynchronousTestCase):
         """At the topic's URL, with its query."""
         request = build(FORMAT="ntfy", URL="https://ntfy.example/topic?auth=x")
         self.assertEqual(request.target, b"/topic?auth=x")
-        self.assertEqual(request.body.decode(), "paper: fill: buy 10 AAPL at 100.50, order *bot_1*")
+        self.assertEqual(
+            request.read_body().decode(), "paper: fill: buy 10 AAPL at 100.50, order *bot_1*"
+        )
 
     def test_marks_are_in_the_text(self) -> None:
         """A late event, and events that were skipped."""
         late = replace(MESSAGE, recovered="events", is_late=True)
-        text = build(Skipped(1, 0, 0), late, FORMAT="ntfy").body.decode()
+        text = build(Skipped(1, 0, 0), late, FORMAT="ntfy").read_body().decode()
         self.assertIn("(late: found after an interruption)", text)
         self.assertIn(
             "(1 event before this skipped, from 1970-01-01T00:00:00.000000Z to 1970-", text

@@ -113,6 +113,19 @@ class EventMessageTests(SynchronousTestCase):
         self.assertEqual(message.build_text(Skipped()).count("\n"), 0)
         message.build_envelope(Skipped(1, 0, None))
 
+    def test_dropped_data_is_restored_from_the_frame(self) -> None:
+        """It is on one line in both cases, and other members of the frame may look like it."""
+        for frame in (
+            event(1).payload,
+            b'{"a": {"x": 1}, "data": {"x": 1},\r\n "data":\n{"x":\r\n "\xc3\xa9"}\n}',
+            b'{"data": null, "recovered": "orders"}',
+        ):
+            message = build(frame)
+            dropped = message.drop_data(7, frame)
+            self.assertEqual(dropped.data, b"")
+            assert dropped.dropped is not None
+            self.assertEqual(dropped.restore_data(dropped.dropped, frame), message)
+
     def test_unreadable_frame_makes_a_message(self) -> None:
         """A frame that the proxy relays need not be one that it can read."""
         for payload in (b"", b"{", b"[]", b"\xff", b'{"data":' + b"[" * 5000 + b"]" * 5000 + b"}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.book.builder import BookBuilder
 from tradeproxy.book.importing import Importer
+from tradeproxy.book.old_documents import Hold, OldDocuments, SnapshotReader, list_replaced
 from tradeproxy.book.reader import BookReader
 from tradeproxy.book.seeding import Seeding
 from tradeproxy.book.snapshot import PendingSnapshot, Renderings
@@ -26,6 +28,7 @@ from tradeproxy.book.views import (
     OrdersPage,
     OrderView,
     PositionView,
+    StrategyView,
     TimelinePage,
 )
 from tradeproxy.hub.account import Account
@@ -50,6 +53,7 @@ class Book:
         clock: IReactorTime,
         timer: Callable[[], float] = perf_counter,
         rule: StrategyRule | None = None,
+        old: OldDocuments | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -58,18 +62,24 @@ class Book:
             clock: plans steps and writes.
             timer: measures the steps, in seconds.
             rule: how a client_order_id names a strategy; BeforeDash without one.
+            old: counts what old snapshots keep in memory, for several books together.
         """
         self.account = account
         self._clock = clock
         self._timer = timer
-        self._builder = BookBuilder(account, clock, timer, rule or BeforeDash())
+        self._builder = BookBuilder(
+            account, clock, timer, rule or BeforeDash(), self._forget_changed
+        )
         self.seeding = Seeding(self._builder)
         """Takes Alpaca's answers."""
         self.importer: Importer | None = None
         """Imports fills that are older than the log; None if nothing can."""
         self._snapshot: PendingSnapshot | None = None
         self._snapshot_key: tuple[object, ...] = (None,)
-        self._renderings = Renderings()
+        self._snapshot_revision = 0
+        self._old = old or OldDocuments(clock)
+        self._renderings = Renderings(partial(self._old.add, self))
+        self._positions: tuple[PositionView, ...] = ()
 
     def start(self) -> None:
         """Continue from the stored state, or build it again, in turns of the reactor to come."""
@@ -165,7 +175,7 @@ class Book:
         if newest is not None and not newest.has_ended and self._snapshot_key[0] == builder.builds:
             return newest
         state, first, cursor = builder.state, self.account.log.first, self.cursor
-        strategies: tuple[bytes, ...] = ()
+        strategies: tuple[StrategyView, ...] = ()
         if builder.strategies is not None:
             strategies = builder.strategies.render(self.amounts, state.revision)
         key = builder.builds, state.revision, cursor, first, self.is_complete, strategies
@@ -179,6 +189,7 @@ class Book:
                 state.fills(first),
                 strategies,
             )
+            self._snapshot = newest = None  # what clients do not keep need not be counted
             newest = PendingSnapshot(
                 self._renderings.share_head(head),
                 builder.read(),
@@ -188,11 +199,45 @@ class Book:
                 self._timer,
             )
             self._snapshot, self._snapshot_key = newest, key
+            self._snapshot_revision = state.revision
         return newest
 
     def positions(self) -> tuple[PositionView, ...]:
         """Return the positions, by symbol."""
-        return self._builder.state.positions.views()
+        views = self._builder.state.positions.views()
+        if views is not self._positions:
+            before, self._positions = self._positions, views
+            replaced = list_replaced(before, views)
+            del before
+            self._old.add(self, replaced)
+        return views
+
+    def hold(
+        self,
+        documents: PendingSnapshot | BookSnapshot | tuple[PositionView, ...],
+        reader: SnapshotReader,
+    ) -> Hold:
+        """Return what a client must keep while it has not read these documents.
+
+        If the old documents of all clients take too much memory, some clients give up.
+        """
+        return self._old.hold(documents, self, reader)
+
+    def is_newest(self, documents: object) -> bool:
+        """Whether there are no newer ones, of those that `hold` takes."""
+        newest = self._snapshot
+        if newest is not None and (documents is newest or newest.has_made(documents)):
+            return True
+        return documents is self._positions
+
+    def _forget_changed(self) -> None:
+        """Keep nothing of the newest snapshot that the next one cannot have."""
+        newest, state = self._snapshot, self._builder.state
+        if newest is not None and not newest.has_ended:
+            return
+        if self._snapshot_revision != state.revision:
+            self._snapshot = newest = None
+        self._renderings.forget_changed(state.orders)
 
     def order(self, order_id: str) -> OrderView | None:
         """Return an order, or a leg, by its id; None if it is unknown. Raises UnreadableError."""

@@ -99,14 +99,15 @@ class BookBuilder:
         clock: IReactorTime,
         timer: Callable[[], float],
         rule: StrategyRule,
+        on_write: Callable[[], None],
     ) -> None:
-        """Read nothing yet. The arguments are those of Book."""
+        """Read nothing yet. The arguments are those of Book, and `on_write` that of BookWriter."""
         self.account = account
         self._clock = clock
         self._timer = timer
         self._rule = rule
         self.tail = LogTail(account, self._rows_came)
-        self.writer = BookWriter(self.tail, self._begin_again)
+        self.writer = BookWriter(self.tail, self._begin_again, on_write)
         self.phase = Phase.IDLE
         self.state = BookState(self._load_family)
         self.strategies: Strategies | None = None

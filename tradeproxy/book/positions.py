@@ -173,9 +173,14 @@ class Positions:
         for _ in range(min(limit, len(self._stale))):
             symbol, _ = self._stale.popitem()
             before = self._open.get(symbol)
-            self._make_view(symbol)
-            if self._open.get(symbol) != before:
-                self._views = None
+            view = self._make_view(symbol)
+            if view == before:
+                continue
+            self._views = None
+            if view is None:
+                del self._open[symbol]
+            else:
+                self._open[symbol] = view
         return not self._stale
 
     def views(self) -> tuple[PositionView, ...]:
@@ -186,7 +191,7 @@ class Positions:
             self._views = tuple(self._open.values())
         return self._views
 
-    def _make_view(self, symbol: str) -> None:
+    def _make_view(self, symbol: str) -> PositionView | None:
         position = self._positions.get(symbol)
         qty = None if position is None else parse_number(position.qty)
         self.amounts.pop(symbol, None)
@@ -195,9 +200,8 @@ class Positions:
         if position is not None and (
             qty or (position.difference is not None and position.document)
         ):
-            self._open[symbol] = PositionView(symbol, position.show())
-        else:
-            self._open.pop(symbol, None)
+            return PositionView(symbol, position.show())
+        return None
 
     def _mark_answered(self, symbol: str) -> None:
         self._answered[symbol] = self._stale[symbol] = None

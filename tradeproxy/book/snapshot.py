@@ -6,22 +6,25 @@ has of its own only what changed since the one before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import is_
 from typing import TypeAlias, TypeVar
+from weakref import ref
 
 from msgspec.structs import replace
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from tradeproxy.book.old_documents import View, list_replaced
 from tradeproxy.book.orders import OrderEntry, Orders
 from tradeproxy.book.reader import BookReader, make_view
-from tradeproxy.book.views import BookSnapshot, FillView, OrderView, PositionView
+from tradeproxy.book.views import BookSnapshot, FillView, OrderView, StrategyView
 from tradeproxy.journal.base import UnreadableError
 
 _Rendered: TypeAlias = tuple[tuple[bytes | None, ...], OrderView | None]
-_Shared = TypeVar("_Shared", FillView, PositionView, bytes)
+_NOTHING: _Rendered = (), None
+_Item = TypeVar("_Item")
 
 MAX_STEP = 0.002
 """Seconds after which a step renders no further orders."""
@@ -32,32 +35,70 @@ GROUP_NUMS = 32
 A step looks at the time after each group.
 """
 
+LOOKED_AT_PER_STEP = 256
+"""Orders after which a step that looks for changed ones ends: they take 0.2 milliseconds."""
+
 
 class Renderings:
     """What the newest snapshot has. The next one takes from it all that has not changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[Iterable[ref[View]]], None]) -> None:
+        """Begin without any. `count` takes what has changed: see OldDocuments.add."""
+        self.count = count
         self.views: dict[str, _Rendered] = {}
         """By the id of the order: the JSON of it and its legs, and the view of these."""
         self.groups: dict[int, tuple[OrderView, ...]] = {}
         """By the number of the group."""
-        self._head: BookSnapshot | None = None
+        self._fills: tuple[FillView, ...] = ()
+        self._strategies: tuple[StrategyView, ...] = ()
 
     def share_head(self, head: BookSnapshot) -> BookSnapshot:
         """Return an equal snapshot, without orders, of the objects that are known."""
-        if self._head is not None:
-            head = replace(head, fills=_share(head.fills, self._head.fills))
-        self._head = head
-        return head
+        return replace(head, fills=_share(head.fills, self._fills))
 
     def view(self, root: OrderEntry, legs: Sequence[OrderEntry]) -> _Rendered:
         """Return an order with its legs as `views` has it."""
-        sources = (root.document, *[leg.document for leg in legs])
+        sources = _list_documents(root, legs)
         known = self.views.get(root.id)
-        # A new state of an order has another object.
-        if known is not None and len(known[0]) == len(sources) and all(map(is_, known[0], sources)):
+        if known is not None and _is_same(known[0], sources):
             return known
-        return sources, make_view(root, legs, *sources)
+        view = make_view(root, legs, *sources)
+        return sources, known[1] if known is not None and known[1] == view else view
+
+    def replace(
+        self,
+        head: BookSnapshot,
+        views: dict[str, _Rendered],
+        groups: dict[int, tuple[OrderView, ...]],
+    ) -> Iterator[list[ref[View]]]:
+        """Take what a new snapshot has, in steps; yield references to what only the last one had.
+
+        Book.positions counts the positions.
+        """
+        replaced: list[ref[View]] = []
+        for ids in _split(list(self.views)):
+            pairs = [(self.views[each][1], views.get(each, _NOTHING)[1]) for each in ids]
+            replaced += [ref(old) for old, new in pairs if old is not new and old is not None]
+            yield []
+        pairs = []  # else it would keep them
+        replaced += list_replaced(self._fills, head.fills)
+        replaced += list_replaced(self._strategies, head.strategies)
+        self.views, self.groups = views, groups
+        self._fills, self._strategies = head.fills, head.strategies
+        yield from _split(replaced)
+
+    def forget_changed(self, orders: Orders) -> None:
+        """Keep nothing of the orders that changed: the next snapshot has a new state of them."""
+        forgotten: list[ref[View]] = []
+        for entry in orders.dirty.values() if self.views else ():
+            sources, view = self.views.get(entry.id, _NOTHING)
+            legs = orders.legs(entry.id)
+            if view is not None and not _is_same(sources, _list_documents(entry, legs)):
+                forgotten.append(ref(view))
+                del self.views[entry.id]
+                self.groups.pop(entry.num // GROUP_NUMS, None)
+        sources, view = _NOTHING  # else they would keep the last one
+        self.count(forgotten)
 
 
 class PendingSnapshot:
@@ -109,6 +150,10 @@ class PendingSnapshot:
             raise UnreadableError
         return self._made
 
+    def has_made(self, snapshot: object) -> bool:
+        """Whether this is the whole."""
+        return self._made is snapshot
+
     def step(self) -> None:
         """Go on for MAX_STEP seconds."""
         if self.has_ended:
@@ -135,6 +180,7 @@ class PendingSnapshot:
         views: dict[str, _Rendered] = {}
         groups: dict[int, tuple[OrderView, ...]] = {}
         made: list[tuple[OrderView, ...]] = []
+        known: tuple[OrderView, ...] | None
         for key, members in groupby(roots, key=lambda root: root.num // GROUP_NUMS):
             found = []
             for root in members:
@@ -145,11 +191,30 @@ class PendingSnapshot:
             groups[key] = known if known == group else group
             made.append(groups[key])
             yield
-        renderings.views, renderings.groups = views, groups
-        self._made = replace(head, groups=tuple(made))
+        snapshot = replace(head, groups=tuple(made))
+        known = None  # else it would keep what only the snapshot before had
+        for replaced in renderings.replace(head, views, groups):
+            renderings.count(replaced)
+            yield
+        self._made = snapshot
 
 
-def _share(new: tuple[_Shared, ...], old: tuple[_Shared, ...]) -> tuple[_Shared, ...]:
+def _split(items: list[_Item]) -> Iterator[list[_Item]]:
+    """Yield what one step after the other looks at."""
+    for begin in range(0, len(items), LOOKED_AT_PER_STEP):
+        yield items[begin : begin + LOOKED_AT_PER_STEP]
+
+
+def _list_documents(root: OrderEntry, legs: Sequence[OrderEntry]) -> tuple[bytes | None, ...]:
+    return root.document, *[leg.document for leg in legs]
+
+
+def _is_same(known: tuple[bytes | None, ...], sources: tuple[bytes | None, ...]) -> bool:
+    # A new state of an order has another object.
+    return len(known) == len(sources) and all(map(is_, known, sources))
+
+
+def _share(new: tuple[FillView, ...], old: tuple[FillView, ...]) -> tuple[FillView, ...]:
     """Return what equals `new`, of the objects in `old` as far as they are equal."""
     known = {each: each for each in old}
     shared = tuple([known.get(each, each) for each in new])

@@ -21,6 +21,7 @@ from tradeproxy.book.lots import ONE, OPENING, ZERO, FillKey
 from tradeproxy.book.positions import SLACK
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_documents import StrategyDocuments
+from tradeproxy.book.views import StrategyView
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import ImportLog, Row, Tables
 from tradeproxy.journal.metadata import ASSIGNMENTS, read_assignments
@@ -109,7 +110,7 @@ class Strategies:
         self.imported = 0
         """How many fills were new in an import, since this was made."""
         self._documents = StrategyDocuments(self.book)
-        self._rendered: tuple[tuple[int, int, date] | None, tuple[bytes, ...]] = (None, ())
+        self._rendered: tuple[tuple[int, int, date] | None, tuple[StrategyView, ...]] = (None, ())
         if not self.records.is_new and self.records.get_meta("rule") != self._describe_rule():
             self.book.rename()
 
@@ -180,7 +181,7 @@ class Strategies:
             return True  # there is nothing to render
         return self._documents.prepare(self.today, account, limit)
 
-    def render(self, account: Mapping[str, Decimal], revision: int) -> tuple[bytes, ...]:
+    def render(self, account: Mapping[str, Decimal], revision: int) -> tuple[StrategyView, ...]:
         """Return the strategies that have an open position or a fill of the day, as JSON.
 
         Without lots and lines; none while they are computed.

@@ -11,6 +11,7 @@ from msgspec.json import encode
 from tradeproxy.book.lots import ZERO, Holding
 from tradeproxy.book.strategy_book import StrategyBook
 from tradeproxy.book.strategy_views import describe_position, describe_sums, is_listed, sort_names
+from tradeproxy.book.views import StrategyView
 
 LISTED_POSITIONS = 128
 """Positions in one object: some 45 KB. A strategy with more of them has several objects, so that
@@ -26,7 +27,7 @@ class StrategyDocuments:
         self._positions: dict[str, dict[str, tuple[bool, bytes]]] = {}
         # Of each strategy, by symbol: whether the account is flat, and the object.
         self._sums: dict[str, bytes] = {}
-        self._objects: dict[tuple[str, int], tuple[list[bytes], bytes]] = {}
+        self._objects: dict[tuple[str, int], tuple[list[bytes], StrategyView]] = {}
 
     def prepare(self, day: date, account: Mapping[str, Decimal], limit: int) -> bool:
         """Make up to `limit` of the positions that are out of date; return whether none is left.
@@ -48,7 +49,7 @@ class StrategyDocuments:
             self._make_position(name, symbol, account)
         return not changed
 
-    def render(self, day: date, account: Mapping[str, Decimal]) -> tuple[bytes, ...]:
+    def render(self, day: date, account: Mapping[str, Decimal]) -> tuple[StrategyView, ...]:
         """Return the objects. The arguments are those of `prepare`."""
         self.prepare(day, account, len(self._book.changed) + len(self._book.holdings))
         self._make_sums(day)
@@ -62,7 +63,7 @@ class StrategyDocuments:
                 known = self._objects.get((name, index))
                 if known is None or known[0] != parts:
                     made = b'%b,"positions":[%b]}' % (head[:-1], b",".join(part))
-                    known = parts, made
+                    known = parts, StrategyView(made)
                 objects[name, index] = known
         self._objects = objects
         return tuple([made for _, made in objects.values()])

@@ -10,8 +10,10 @@ from msgspec import Struct
 
 from tradeproxy.journal.base import Row
 
+# Python's garbage collector does not track objects of msgspec that have no containers.
 
-class OrderView(Struct, frozen=True, gc=False):
+
+class OrderView(Struct, frozen=True, weakref=True):
     """An order in its newest known state."""
 
     id: str
@@ -47,7 +49,7 @@ class TimelineEntry(Struct, frozen=True, gc=False):
     status: str
 
 
-class PositionView(Struct, frozen=True, gc=False):
+class PositionView(Struct, frozen=True, weakref=True):
     """A position of the account."""
 
     symbol: str
@@ -59,7 +61,7 @@ class PositionView(Struct, frozen=True, gc=False):
     """
 
 
-class FillView(Struct, frozen=True, gc=False):
+class FillView(Struct, frozen=True, weakref=True):
     """A fill or partial fill."""
 
     seq: int
@@ -69,6 +71,13 @@ class FillView(Struct, frozen=True, gc=False):
     client_order_id: str
     document: bytes
     """The event's `data` object as JSON."""
+
+
+class StrategyView(Struct, frozen=True, weakref=True):
+    """A strategy, or a part of one."""
+
+    document: bytes
+    """A JSON object: see strategy_views."""
 
 
 class BookSnapshot(Struct, frozen=True, gc=False):
@@ -84,8 +93,8 @@ class BookSnapshot(Struct, frozen=True, gc=False):
     """By symbol."""
     fills: tuple[FillView, ...]
     """The newest ones, oldest first."""
-    strategies: tuple[bytes, ...] = ()
-    """Those with an open position or a fill of the day, as JSON: see strategy_views."""
+    strategies: tuple[StrategyView, ...] = ()
+    """Those with an open position or a fill of the day."""
 
     def list_orders(self) -> Iterator[OrderView]:
         """Yield the open orders, the oldest submission first."""

@@ -41,6 +41,7 @@ class BookWriter:
         self,
         tail: LogTail,
         on_error: Callable[[Exception], None],
+        on_write: Callable[[], None],
     ) -> None:
         """Write nothing yet.
 
@@ -48,9 +49,11 @@ class BookWriter:
             tail: has the cursor of the state.
             on_error: called if the book's tables cannot be used, or cannot have what changed. What
                 is not written is lost then.
+            on_write: called after a write, while the state still says what has changed.
         """
         self._tail = tail
         self._on_error = on_error
+        self._on_write = on_write
         self._changing: _Changing | None = None
         self.is_building = False
         """Whether the book is built: a write is larger then."""
@@ -114,5 +117,6 @@ class BookWriter:
             return False
         records.clear_changes()
         if not writes_half:
+            self._on_write()
             what.state.clear_changes()
         return True

@@ -123,7 +123,6 @@ class Feed:
     """
 
     __slots__ = (
-        "_host",
         "_initial",
         "_insert_retry",
         "_inserted",
@@ -136,6 +135,7 @@ class Feed:
         "_stall_timer",
         "_state",
         "encoder",
+        "host",
         "position",
         "send",
     )
@@ -168,7 +168,8 @@ class Feed:
         self._sink = sink
         self.send: Callable[[bytes], None] = sink.write
         """How encoded events are sent. A sink may replace its `write` by a faster way here."""
-        self._host = get_host_key(host)
+        self.host = get_host_key(host)
+        """The key of the client's address."""
         self._state = _FeedState.IDLE
         self._paused = False
         # LIVE and not paused. `deliver` tests this one attribute instead of two, for every event.
@@ -197,6 +198,14 @@ class Feed:
         return self._paused
 
     @property
+    def stalled(self) -> float:
+        """The seconds for which the client has read nothing; 0 while it reads."""
+        if not self._paused or self._stall_timer is None:
+            return 0.0
+        left = self._stall_timer.getTime() - self._log_reader.clock.seconds()
+        return self._log_reader.stall_timeout - left
+
+    @property
     def is_caught_up(self) -> bool:
         """Whether every event in the log has been sent and the client reads."""
         return self._is_ready and self.position == self._journal.last
@@ -204,7 +213,7 @@ class Feed:
     @property
     def step_bytes(self) -> int:
         """How many bytes one inserted frame may have: few if many of the address do not read."""
-        return self._log_reader.find_step_bytes(self._host)
+        return self._log_reader.find_step_bytes(self.host)
 
     @property
     def passed(self) -> int:
@@ -292,7 +301,7 @@ class Feed:
         # Twisted may call this again for each write while it is paused. The first call counts.
         if not self._paused and self._state is not _FeedState.ENDED:
             self._paused = True
-            self._log_reader.add_paused(self._host)
+            self._log_reader.add_paused(self.host)
             self._is_ready = False
             clock, timeout = self._log_reader.clock, self._log_reader.stall_timeout
             self._stall_timer = clock.callLater(timeout, self._sink.on_stall, timeout)
@@ -303,7 +312,7 @@ class Feed:
         if not self._paused or self._state is _FeedState.ENDED:
             return
         self._paused = False
-        self._log_reader.discard_paused(self._host)
+        self._log_reader.discard_paused(self.host)
         self._set_state(self._state)
         _cancel(self._stall_timer)
         self._sink.on_resume()
@@ -315,7 +324,7 @@ class Feed:
     def stopProducing(self) -> None:
         """End the feed, because the connection is closing."""
         if self._paused and self._state is not _FeedState.ENDED:
-            self._log_reader.discard_paused(self._host)
+            self._log_reader.discard_paused(self.host)
         self._set_state(_FeedState.ENDED)
         _cancel(self._stall_timer)
         self._inserted = iter(())
@@ -360,7 +369,7 @@ class Feed:
         elif not self._is_scheduled:
             # One step at a time: a long replay does not delay other clients.
             self._is_scheduled = True
-            self._log_reader.schedule(self._step, self._host)
+            self._log_reader.schedule(self._step, self.host)
 
     def _step(self) -> None:
         # The reactor would log an error of this timer, and the client would wait forever.
@@ -380,7 +389,7 @@ class Feed:
 
     def _read(self) -> None:
         try:
-            batch = self._log_reader.read(self._journal, self.position, self._host)
+            batch = self._log_reader.read(self._journal, self.position, self.host)
         except TrimmedError:
             batch = None
         except UnreadableError:

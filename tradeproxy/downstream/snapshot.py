@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from tradeproxy.book.book import Book
 from tradeproxy.book.fields import normalize_symbol
+from tradeproxy.book.old_documents import Hold
 from tradeproxy.book.snapshot import PendingSnapshot
 from tradeproxy.book.views import BookSnapshot
 from tradeproxy.downstream.feed import Feed
@@ -102,8 +103,8 @@ class SnapshotInsert:
         epoch = self._book.account.log.epoch
         feed.insert(self._send(feed, self._take(feed), epoch))
 
-    def _take(self, feed: Feed) -> PendingSnapshot | bytes | None:
-        """Return the state after the feed's position.
+    def _take(self, feed: Feed) -> Hold | bytes | None:
+        """Return what holds the state after the feed's position, a PendingSnapshot.
 
         While the book is not there, return what Feed.insert takes: b"" for the next turn, None for
         a later one.
@@ -122,28 +123,29 @@ class SnapshotInsert:
             if pending.seq > feed.position and not self._is_replay:
                 feed.skip_to(pending.seq)
             if pending.seq == feed.position:
-                return pending
+                return book.hold(pending, feed)
         except (ReplacedLogError, UnreadableError):
             return None
         return b""
 
-    def _send(
-        self, feed: Feed, pending: PendingSnapshot | bytes | None, epoch: str
-    ) -> Iterator[bytes | None]:
+    def _send(self, feed: Feed, hold: Hold | bytes | None, epoch: str) -> Iterator[bytes | None]:
         log = self._book.account.log
         deadline = self._deadline or self._clock.seconds() + BUILD_TIMEOUT
         self._deadline = None
-        while pending is None or isinstance(pending, bytes):
+        while hold is None or isinstance(hold, bytes):
             if self._clock.seconds() >= deadline:
                 self._on_not_ready()
                 return
             if self._is_replay and not self._book.is_building and self._book.seq > feed.position:
                 self._deadline = deadline
                 return  # events come first; the feed then catches up once more
-            yield pending
-            epoch, pending = log.epoch, self._take(feed)
+            yield hold
+            epoch, hold = log.epoch, self._take(feed)
+        pending = hold.documents
+        assert isinstance(pending, PendingSnapshot), "see _take"
         while (snapshot := pending.made) is None:
             yield b""
+        hold.documents = snapshot
         del pending
         parts = split(snapshot, self._book.account.name, self._wanted, lambda: feed.step_bytes)
         end = self._clock.seconds() + SEND_TIMEOUT
@@ -201,7 +203,7 @@ def _objects(snapshot: BookSnapshot, wanted: Filter | None) -> Iterator[tuple[st
     for fill in snapshot.fills:
         yield "fills", fill.document, matches(b'{"data":%b}' % fill.document)
     for strategy in snapshot.strategies:
-        yield "strategies", strategy, True  # its sums are of all its orders
+        yield "strategies", strategy.document, True  # its sums are of all its orders
 
 
 class _PartBuilder:

@@ -363,6 +363,10 @@ class Account:
         """Set the outcome of the open gap. Has no effect if there is none."""
         self.gaps.settle(outcome, reason)
 
+    def declare_lost(self, begin: int | None, end: int, reason: str) -> None:
+        """Report a gap that is lost, while there is no other one: see Gaps.declare_lost."""
+        self.gaps.declare_lost(begin, end, reason)
+
     def set_metadata(self, key: str, value: str | None, *, is_urgent: bool = True) -> None:
         """Store a short text with the log: see Journal.set_metadata."""
         self.journal.set_metadata(key, value, is_urgent=is_urgent)

@@ -11,6 +11,7 @@ A gap is a period in which events may have been missed:
     PENDING, OPEN  all missed events are found          RECOVERED (closed)
     PENDING, OPEN  only final order states are found    ORDERS (closed)
     PENDING, OPEN  nothing more can be found            LOST (closed)
+    none           a check leaves an event out          LOST (closed)
 
 After a journal that is lost with its bookmark, or in Redis before this node has read it, the first
 gap has no known beginning; nor has it after a stream without an event that an earlier process had
@@ -141,6 +142,20 @@ class Gaps:
             if gap.outcome is not outcome:
                 self.outcomes[outcome] += 1
             self._change(replace(gap, outcome=outcome, reason=reason))
+
+    def declare_lost(self, begin: int | None, end: int, reason: str) -> None:
+        """Report that a healthy stream omitted an event that nothing brings, while no gap is open.
+
+        The next check may find the same one: then the gap becomes longer.
+        """
+        if self.current is not None:
+            return
+        last = self._gaps[-1] if self._gaps else None
+        if last is None or (last.outcome, last.reason) != (GapOutcome.LOST, reason):
+            self.outcomes.update((GapOutcome.PENDING, GapOutcome.LOST))
+            last = Gap(begin, outcome=GapOutcome.LOST, reason=reason)
+            self._gaps.append(last)
+        self._change(replace(last, end=max(end, last.end or 0, last.begin or 0)))
 
     def _change(self, gap: Gap) -> None:
         self._gaps[-1] = gap

@@ -19,7 +19,12 @@ from tradeproxy.recovery.identity import identify_account, require_estimate
 from tradeproxy.recovery.order_backfill import MARGIN, OrderBackfill
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.dates import SECOND
-from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import (
+    RestClient,
+    RestOversizedError,
+    RestRefusedError,
+    RestUnavailableError,
+)
 from tradeproxy.wire.event import Event
 from tradeproxy.wire.frame import Recovered
 from tradeproxy.wire.proxy_status import GapOutcome
@@ -165,10 +170,12 @@ class Backfill:
             return BackfillResult(GapOutcome.LOST, reason, now)
         try:
             through = await self._read_orders(begin, until)
-        except RestRefusedError as error:
+        except (RestRefusedError, RestOversizedError) as error:
             if failure is not None:
                 raise failure from None
-            reason = f"{reason}, the orders are too: {error.reason}"
+            is_refused = isinstance(error, RestRefusedError)
+            orders = "the orders are too" if is_refused else "the orders cannot be read"
+            reason = f"{reason}, {orders}: {error.reason}"
             return BackfillResult(GapOutcome.LOST, reason, now)
         if failure is None:
             return self._build_result(reason, through)
@@ -219,8 +226,6 @@ class Backfill:
             self._synthetic.clear()
             return
         try:
-            if not self._account.log.is_current:  # the newest events are not in the log yet
-                raise UnreadableError
             await self._synthetic.update(self._since - MARGIN)
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None

@@ -11,6 +11,8 @@ page is stored with what the page brought, so an import continues there after a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -22,9 +24,16 @@ from tradeproxy.book.strategies import Strategies
 from tradeproxy.journal.base import ImportLog, NotLeadingError, UnreadableError
 from tradeproxy.recovery.delivered import read_time
 from tradeproxy.recovery.reconcile import Document, expand, is_id
-from tradeproxy.recovery.snapshot import SHAPE, read_objects
+from tradeproxy.recovery.snapshot import get_page
 from tradeproxy.runtime.account_log import AccountLogger
-from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import (
+    SHAPE,
+    RestClient,
+    RestList,
+    RestOversizedError,
+    RestRefusedError,
+    RestUnavailableError,
+)
 from tradeproxy.wire.event import CLOSED_STATUSES, format_time
 
 ORDERS_A_PAGE, FILLS_A_PAGE = 500, 100
@@ -120,26 +129,33 @@ class BookImport:
         end = _ListEnd()
         # The stream brings newer ones, and a busy account would never end.
         began = self._book.account.dates.now_microseconds()
+        parameters = {
+            "status": "all",
+            "direction": "asc",
+            "limit": str(ORDERS_A_PAGE),
+            "nested": "true",
+        }
         while True:
-            parameters = {
-                "status": "all",
-                "direction": "asc",
-                "limit": str(ORDERS_A_PAGE),
-                "nested": "true",
-            }
             if after:
                 parameters["after"] = after
-            page = await self._get("/v2/orders", parameters)
-            new = [order for order in page if str(order.get("id")) not in seen]
-            if not new and sum(1 for _ in expand(page)) >= ORDERS_A_PAGE:
+            before, seen = seen, set()
+            count = new = newest = 0
+            links: list[OrderLinks] = []
+            for order in _read_objects(await self._get("/v2/orders", parameters, "limit")):
+                count += sum(1 for _ in expand([order]))
+                newest = max(newest, read_time(order.get("submitted_at")))
+                order_id = str(order.get("id"))
+                seen.add(order_id)
+                if order_id not in before:
+                    new += 1
+                    links += read_order_links(order) if _matters(order) else ()
+            if not new and count >= int(parameters["limit"]):
                 raise RestUnavailableError("more orders at one time than fit on a page")
-            seen = {str(order.get("id")) for order in page}
-            self._orders += len(new)
-            newest = end.note(page, "submitted_at")
+            self._orders += new
+            end.note(newest)
             has_more = bool(new) and 0 < newest < began
             # A microsecond earlier: Alpaca begins a page after the time, not at it.
             after = format_time(newest - 1) if has_more else ""
-            links = [each for it in new if _matters(it) for each in read_order_links(it)]
             await self._take(links, [], {ORDERS_AFTER: after} if has_more else {})
             if not has_more:
                 return
@@ -148,30 +164,36 @@ class BookImport:
         token = (await self._strategies()).get_progress(FILLS_TOKEN)
         end = _ListEnd()
         began = self._book.account.dates.now_microseconds()
+        parameters = {"direction": "asc", "page_size": str(FILLS_A_PAGE)}
         while True:
-            parameters = {"direction": "asc", "page_size": str(FILLS_A_PAGE)}
             if token:
                 parameters["page_token"] = token
-            page = await self._get("/v2/account/activities/FILL", parameters)
+            page = await self._get("/v2/account/activities/FILL", parameters, "page_size")
+            found: list[Execution] = []
+            times: list[int] = []
+            last = None
+            for fill in _read_objects(page):
+                last = fill.get("id")
+                times.append(read_time(fill.get("transaction_time")))
+                if (execution := read_activity(fill)) is not None:
+                    found.append(execution)
             self._fills += len(page)
-            newest = end.note(page, "transaction_time")
-            last = page[-1].get("id") if page else None
+            newest = max(times, default=0)
+            end.note(newest)
             progress = {}
             if is_id(last) and last != token:
                 token = last
                 # Fills that come later are behind it, so the next import begins there.
-                first = self._measure(page, await self._strategies())
+                first = self._measure(times, await self._strategies())
                 progress = {FILLS_TOKEN: token, FIRST_TIME: str(first)}
-            found = [each for fill in page if (each := read_activity(fill)) is not None]
             await self._take([], found, progress)
-            if len(page) < FILLS_A_PAGE or newest >= began:
+            if len(page) < int(parameters["page_size"]) or newest >= began:
                 return
             if last != token:  # no next page can be asked for
                 raise RestUnavailableError(SHAPE)
 
-    def _measure(self, page: list[Document], strategies: Strategies) -> int:
+    def _measure(self, times: list[int], strategies: Strategies) -> int:
         """Estimate by the times of the fills how much of all is read; return that of the first."""
-        times = [read_time(fill.get("transaction_time")) for fill in page]
         first = int(strategies.get_progress(FIRST_TIME) or 0) or times[0]
         span = self._book.account.dates.now_microseconds() - first
         if span > 0:
@@ -239,18 +261,21 @@ class BookImport:
             await deferLater(self._clock, 0.5)
         raise UnreadableError("the book is still being built")
 
-    async def _get(self, path: str, parameters: dict[str, str]) -> list[Document]:
-        """Return a page. Raises RestRefusedError, or RestUnavailableError after RETRIES."""
+    async def _get(self, path: str, parameters: dict[str, str], limit: str) -> RestList:
+        """Return a page: see `get_page`.
+
+        Raises RestRefusedError, RestOversizedError, or RestUnavailableError after RETRIES.
+        """
         for attempt in range(RETRIES):
             await deferLater(self._clock, PAUSE * (1 + attempt * attempt))
             try:
-                answer = await self._rest.get(path, parameters)
+                return await get_page(self._rest, path, parameters, limit)
+            except RestOversizedError:
+                raise
             except RestUnavailableError as error:
                 if attempt == RETRIES - 1:
                     raise
                 await deferLater(self._clock, error.retry_after)
-            else:
-                return read_objects(answer.document)
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -261,14 +286,20 @@ class _ListEnd:
         self._newest = 0
         self._still = 0
 
-    def note(self, page: list[Document], field: str) -> int:
-        """Return the newest time of a page. Raises RestUnavailableError after MAX_STILL pages."""
-        newest = max([read_time(each.get(field)) for each in page], default=0)
+    def note(self, newest: int) -> None:
+        """Take the newest time of a page. Raises RestUnavailableError after MAX_STILL pages."""
         self._still = 0 if newest > self._newest else self._still + 1
         self._newest = max(self._newest, newest)
         if self._still > MAX_STILL:
             raise RestUnavailableError(_NO_END)
-        return newest
+
+
+def _read_objects(page: RestList) -> Iterator[Document]:
+    """Yield the objects of a list. Raises RestUnavailableError for anything else in it."""
+    for each in page:
+        if not isinstance(each, dict):
+            raise RestUnavailableError(SHAPE)
+        yield each
 
 
 def _matters(order: Document) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,9 +16,20 @@ from tradeproxy.book.positions import MAX_POSITIONS
 from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
 from tradeproxy.recovery.reconcile import Document, leg_ids
-from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders, read_positions
+from tradeproxy.recovery.snapshot import (
+    OVERHEAD,
+    encode,
+    is_named,
+    read_named_order,
+    read_open_orders,
+)
 from tradeproxy.runtime.account_log import AccountLogger
-from tradeproxy.upstream.rest import RestClient, RestRefusedError, RestUnavailableError
+from tradeproxy.upstream.rest import (
+    RestClient,
+    RestOversizedError,
+    RestRefusedError,
+    RestUnavailableError,
+)
 
 CHUNK = 25
 """Orders that the book takes in one turn of the reactor: about a millisecond."""
@@ -26,8 +37,8 @@ CHUNK = 25
 CHUNK_BYTES = 1024 * 1024
 """Bytes of these orders. The last one may exceed it."""
 
-POSITIONS_CHUNK = 500
-"""Positions that are encoded in one turn: about 4 ms."""
+POSITIONS_CHUNK = 250
+"""Positions that are read in one turn: about 5 ms."""
 
 WAIT_STEP, WAIT_STEPS = 0.25, 80
 """Seconds between two looks whether the book is built, and how many: it takes a few seconds."""
@@ -52,6 +63,8 @@ class BookSeed:
         self._clock = clock
         self._missing: set[str] = set()
         self._unknown: set[str] = set()
+        # Orders that are missing and too large to be read: the book is not complete with them.
+        self._oversized: set[str] = set()
         self._failure = ""
 
     def stream_lost(self) -> None:
@@ -77,35 +90,48 @@ class BookSeed:
         """Take Alpaca's lists; return why they are not complete, "" if they are."""
         unreadable: list[Any] = []
         legs: set[str] = set()
+        listed: dict[str, bytes] = {}
 
-        def keep(order: Document) -> bytes:
+        def keep(order: Document) -> int:
+            before = len(legs)
             legs.update(leg_ids([order]))
-            return _encode(order)
+            listed[order["id"]] = encode(order)
+            return len(listed[order["id"]]) + OVERHEAD * (len(legs) - before)
 
-        listed = await read_open_orders(self._rest, keep, unreadable)
-        positions = await read_positions(self._rest, unreadable)
+        await read_open_orders(self._rest, keep, unreadable)
+        answer: list[tuple[str, bytes]] = []
+        positions = await self._rest.get_list("/v2/positions")
+        for number, each in enumerate(islice(positions, MAX_POSITIONS)):
+            if number % POSITIONS_CHUNK == 0:
+                await deferLater(self._clock, 0)
+            if is_named(each, "symbol"):
+                answer.append((each["symbol"], encode(each)))
+            else:
+                unreadable.append(None)
         problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
         if len(positions) > MAX_POSITIONS:
             problem = f"they have more than {MAX_POSITIONS} positions"
             self._seeding.record_gap()
         await self._take_orders(seed, [listed[key] for key in listed if key not in legs])
-        answer: list[tuple[str, bytes]] = []
-        for begin in range(0, min(len(positions), MAX_POSITIONS), POSITIONS_CHUNK):
-            await deferLater(self._clock, 0)
-            chunk = positions[begin : min(begin + POSITIONS_CHUNK, MAX_POSITIONS)]
-            answer += [(str(each["symbol"]), _encode(each)) for each in chunk]
         if not await self._repeat(
             lambda: self._seeding.take_positions(seed, answer, is_whole=not problem), 0
         ):
             return problem
-        if not problem:
-            self._seeding.finish(seed)
         missing = set(self._seeding.list_open(seed)) - listed.keys() - self._unknown
-        named = sorted(missing & self._missing)[:MAX_NAMED]
+        self._oversized &= missing
+        if not problem and not self._oversized:
+            self._seeding.finish(seed)
+        named = sorted(missing & self._missing - self._oversized)[:MAX_NAMED]
         self._missing = missing - set(named)
-        orders = await read_named_orders(self._rest, named, self._unknown)
-        await self._take_orders(seed, list(map(_encode, orders)))
-        return problem
+        for order_id in named:
+            try:
+                orders = await read_named_order(self._rest, order_id, self._unknown)
+            except RestOversizedError:
+                self._oversized.add(order_id)
+                self._seeding.record_gap()
+            else:
+                await self._take_orders(seed, map(encode, orders))
+        return problem or ("an order is too large" if self._oversized else "")
 
     async def _repeat(self, attempt: Callable[[], _T | None], pause: float) -> _T | None:
         """Return the first true result of WAIT_STEPS attempts: the book may be behind its log."""
@@ -126,8 +152,3 @@ class BookSeed:
             self._seeding.take_orders(seed, chunk)
             if waiting:
                 await deferLater(self._clock, 0)
-
-
-def _encode(document: Document) -> bytes:
-    # A lone surrogate has no UTF-8: the book and its clients could not read the document.
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")

@@ -9,17 +9,17 @@ open in the log for ever.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import astuple
 
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
 from tradeproxy.recovery.reconcile import Document, find_missed_events, is_id, read_order_state
-from tradeproxy.recovery.snapshot import read_named_orders, read_open_orders
+from tradeproxy.recovery.snapshot import OVERHEAD, read_named_order, read_open_orders
 from tradeproxy.recovery.unreadable import UnreadableOrders
-from tradeproxy.upstream.rest import RestClient
-from tradeproxy.wire.event import CLOSED_STATUSES, OrderState, is_time
+from tradeproxy.upstream.rest import RestClient, RestOversizedError
+from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, OrderState, is_time
 
 MAX_REMEMBERED = 1000
 """Orders without an event in the log that are remembered: about 100 bytes of metadata each."""
@@ -49,6 +49,8 @@ class OpenOrders:
         """Ids of orders that Alpaca does not have. They are not requested again."""
         # The orders that the last comparison missed in Alpaca's list.
         self._missing: set[str] = set()
+        # Those that `find_closed` has reported as unusable. It does not request them again.
+        self._unusable: set[str] = set()
 
     def read_states(self) -> dict[str, OrderState]:
         """Return the newest known state of every open order, by id."""
@@ -77,43 +79,57 @@ class OpenOrders:
         text = json.dumps(states, separators=(",", ":")) if states else None
         self._account.set_metadata(_KEY, text)
 
-    async def find_closed(self, since: int) -> list[Document]:
+    async def find_closed(self, since: int, take: Callable[[Document], bool]) -> OrderState | None:
         """Compare with Alpaca's open orders, and remember those.
 
-        Returns the `data` of synthetic events for the orders that are missing there in two
+        Passes to `take` the `data` of synthetic events for the orders that are missing there in two
         comparisons in a row, if they closed before `since`, the time up to which the log is
         complete (microseconds since 1970). In between, an event of the stream or of the history may
-        arrive. More than MAX_LISTED orders are not compared. Raises RestRefusedError or
+        arrive. More than MAX_LISTED orders are not compared.
+
+        `take` returns whether the event is usable. Returns the known state of an order whose event
+        is not, or whose answer is too large: the oldest one. Raises RestRefusedError or
         RestUnavailableError.
         """
-        listed = await read_open_orders(self._rest, _keep_state)
+        listed: dict[str, Document] = {}
+
+        def keep(order: Document) -> int:
+            listed[order["id"]] = _keep_state(order)
+            return OVERHEAD
+
+        await read_open_orders(self._rest, keep, [])
         if len(listed) > MAX_LISTED:
-            return []
+            return None
         self.remember(listed.values(), since)
         # A closed leg is listed with its open parent.
         still_open = {
             key for key, order in listed.items() if str(order.get("status")) not in CLOSED_STATUSES
         }
-        missing = self.read_states().keys() - still_open - self.unknown
+        missing = self.read_states().keys() - still_open - self.unknown - self._unusable
         requested = sorted(missing & self._missing)[:MAX_REQUESTS]
         # An order that turns out to be open is requested again only after two more comparisons.
         self._missing = missing - set(requested)
-        events: list[Document] = []
-        orders = await read_named_orders(self._rest, requested, self.unknown)
-        # Read once: an answer may have thousands of legs. An event may have arrived meanwhile.
-        states = self.read_states()
-        for order in orders:
-            known = states.get(order["id"])
-            if known is None or not known.is_open or (now := read_order_state(order)).is_open:
-                continue
-            if self.is_unreadable(order, known):
-                self.unknown.add(now.id)
-                continue
-            if now.time > since:
-                self._missing.add(now.id)
-            else:
-                events += _find_missed(order, known, since)
-        return events
+        unusable: list[OrderState] = []
+        for order_id in requested:
+            try:
+                orders = await read_named_order(self._rest, order_id, self.unknown)
+            except RestOversizedError:
+                orders = []
+                unusable += filter(None, [self.read_states().get(order_id)])
+            # Read once: an answer may have thousands of legs. An event may have arrived meanwhile.
+            states = self.read_states() if orders else {}
+            for order in orders:
+                known = states.get(order["id"])
+                if known is None or not known.is_open or (now := read_order_state(order)).is_open:
+                    continue
+                if self.is_unreadable(order, known):
+                    self.unknown.add(now.id)
+                elif now.time > since:
+                    self._missing.add(now.id)
+                elif not all(map(take, _find_missed(order, known, since))):
+                    unusable.append(known)
+        self._unusable.update(state.id for state in unusable)
+        return min(unusable, key=lambda state: state.time, default=None)
 
     def is_unreadable(self, order: Document, known: OrderState | None = None) -> bool:
         """Whether nothing can be computed of an order or of its known state; report that."""
@@ -135,7 +151,8 @@ class OpenOrders:
 
 
 def _keep_state(order: Document) -> Document:
-    return {name: order.get(name) for name in ("id", "status", "filled_qty", "updated_at")}
+    names = ("id", "status", "filled_qty", "updated_at")
+    return {name: str(order.get(name) or "")[:MAX_WORD_LENGTH] for name in names}
 
 
 def _find_missed(order: Document, known: OrderState, since: int) -> list[Document]:

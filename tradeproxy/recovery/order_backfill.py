@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Mapping
-from itertools import chain
+from typing import TypeAlias
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -33,6 +33,9 @@ from tradeproxy.runtime.dates import SECOND
 from tradeproxy.upstream.rest import RestClient, RestUnavailableError
 from tradeproxy.wire.event import Event, OrderState
 
+_Missed: TypeAlias = tuple[int, str, Document]
+"""A missed event: its time, the id of its order, and its `data` without the order."""
+
 MARGIN = 60 * SECOND
 """Our log is read from this long before the request's start.
 
@@ -43,7 +46,10 @@ SETTLE = 2.0
 """Seconds in which the stream may deliver the events of changes that the snapshot shows."""
 
 ORDERS_A_TURN = 200
-"""Orders that are compared in one turn of the reactor, in about ten milliseconds."""
+"""Orders that are compared in one turn of the reactor, in about ten milliseconds.
+
+They have BYTES_A_TURN as well.
+"""
 
 EVENTS_A_TURN = 200
 """Events that are delivered in one turn, and read again in the log: about 50 milliseconds."""
@@ -100,7 +106,10 @@ class OrderBackfill:
     @property
     def has_left_out(self) -> bool:
         """Whether an event was left out: it is unusable, or all of them would be too large."""
-        return bool(self._left_out) or self._made > MAX_MADE_SIZE
+        if self._left_out:
+            return True
+        # Without a gap, the next check finds what was too much.
+        return not self._slack and self._made > MAX_MADE_SIZE
 
     async def run(self, begin: int, since: int, until: int) -> int:
         """Deliver synthetic events for missed changes, and return up to when they are complete.
@@ -121,10 +130,12 @@ class OrderBackfill:
             through = await self._deliver_missed(snapshot, begin, since, until)
             if undelivered := await self._list_undelivered(snapshot, since):
                 # Each is a request. The events above do not wait for them.
-                others = Snapshot(fills=snapshot.fills)
-                await add_named(self._rest, others, undelivered, unknown)
+                snapshot.forget_orders()
+                await add_named(self._rest, snapshot, undelivered, unknown)
                 await deferLater(self._clock, SETTLE)
-                through = min(through, await self._deliver_missed(others, begin, since, until))
+                through = min(through, await self._deliver_missed(snapshot, begin, since, until))
+            if snapshot.left_out:
+                self._left_out.add("")  # what could not be read has no id
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
         return through
@@ -161,52 +172,57 @@ class OrderBackfill:
         await delivered.update()
         fills = snapshot.group_fills()
 
-        def find(order_id: str) -> list[Document]:
-            order, of_order = snapshot.orders[order_id], fills.get(order_id, [])
-            return self._find_missed(order, of_order, delivered, begin, since)
-
-        found: dict[str, list[Document]] = {}
         late: set[str] = set()
+
+        def find(order_id: str) -> list[_Missed]:
+            order, of_order = snapshot.read(order_id), fills.get(order_id, [])
+            if self._slack and last_change(order, of_order) > until:
+                late.add(order_id)
+            events = self._find_missed(order, of_order, delivered, begin, since)
+            return [
+                (read_time(event["timestamp"]), order_id, event | {"order": None})
+                for event in events
+            ]
+
+        found: dict[str, list[_Missed]] = {}
         waiting = deque(snapshot.orders)
         while waiting:
-            for _ in range(min(ORDERS_A_TURN, len(waiting))):
+            count = size = 0
+            while waiting and count < ORDERS_A_TURN and size < BYTES_A_TURN:
+                count += 1
                 order_id = waiting.popleft()
+                size += len(snapshot.orders[order_id])
                 found[order_id] = find(order_id)
-                changed_at = last_change(snapshot.orders[order_id], fills.get(order_id, []))
-                if self._slack and changed_at > until:
-                    late.add(order_id)
             if waiting:
                 await deferLater(self._clock, 0)
             waiting.extend(await delivered.update() & found.keys())
-        is_behind = any(
-            read_time(event["timestamp"]) <= until for order_id in late for event in found[order_id]
-        )
+        is_behind = any(time <= until for order_id in late for time, _, _ in found[order_id])
         missed = _sort(
             event for key, events in found.items() if key not in late for event in events
         )
+        found.clear()
         while missed:
-            self._deliver_part(missed)
+            self._deliver_part(snapshot, missed)
             if missed:
                 await deferLater(self._clock, 0)
-                changed = await delivered.update() & {data["order"]["id"] for data in missed}
-                if changed:
-                    kept = [data for data in missed if data["order"]["id"] not in changed]
-                    missed = _sort(chain(kept, *map(find, sorted(changed))))
+                if changed := await delivered.update() & {order_id for _, order_id, _ in missed}:
+                    kept = [event for event in missed if event[1] not in changed]
+                    again = (event for order_id in sorted(changed) for event in find(order_id))
+                    missed = _sort([*kept, *again])
         if self._slack and self._made > MAX_MADE_SIZE:
             return begin  # no gap declares what is left out: the next check finds it
         return begin if is_behind else until
 
-    def _deliver_part(self, missed: deque[Document]) -> None:
+    def _deliver_part(self, snapshot: Snapshot, missed: deque[_Missed]) -> None:
         """Take events from the left, EVENTS_A_TURN or about BYTES_A_TURN, and deliver them."""
         count = size = 0
         while missed and count < EVENTS_A_TURN and size < BYTES_A_TURN:
             count += 1
-            data = missed.popleft()
-            order_id = data["order"]["id"]
+            _, order_id, data = missed.popleft()
             if order_id in self._left_out:
                 continue  # the order is in each of its events
             try:
-                event = read_synthetic(data)
+                event = read_synthetic(data | {"order": snapshot.read(order_id)})
             except UnusableError as error:
                 self._left_out.add(order_id)
                 self._account.drop_frame(UNUSABLE)
@@ -261,8 +277,8 @@ class OrderBackfill:
         return name is not None
 
 
-def _sort(events: Iterable[Document]) -> deque[Document]:
-    return deque(sorted(events, key=lambda event: read_time(event["timestamp"])))
+def _sort(events: Iterable[_Missed]) -> deque[_Missed]:
+    return deque(sorted(events, key=lambda event: event[0]))
 
 
 class _DeliveredEvents:

@@ -26,7 +26,7 @@ from tradeproxy.recovery.mute import MuteDetector
 from tradeproxy.recovery.open_orders import COMPARE_EVERY, OpenOrders
 from tradeproxy.recovery.order_backfill import UNUSABLE, OrderBackfill
 from tradeproxy.recovery.outage import Outage
-from tradeproxy.recovery.reconcile import UnusableError, read_synthetic
+from tradeproxy.recovery.reconcile import Document, UnusableError, read_synthetic
 from tradeproxy.recovery.synthetic import SyntheticEvents
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.runtime.dates import SECOND
@@ -249,6 +249,7 @@ class Recovery(StreamListener):
         """Look for events that a healthy stream omitted."""
         self._found.begin_search()
         is_checked = False
+        begin = self._account.completeness.backfill_from
         try:
             backfill = self._build_backfill(RECONCILE_SLACK, 1 if self._history_fails else TRIES)
             result = await self._retry(backfill.run, TRIES)
@@ -259,7 +260,9 @@ class Recovery(StreamListener):
             problem = "" if is_checked and result.history_from is None else result.reason
             if is_checked:
                 self._record_completeness(result)
-                problem = _OVERSIZED[result.outcome] if result.has_oversized else problem
+                if result.has_oversized:
+                    problem = _OVERSIZED[result.outcome]
+                    self._account.declare_lost(begin, result.through, problem)
         # A mute stream is opened again first: every request after this one is a delay.
         newest = self._found.newest
         if is_mute := newest is not None and self._mute.is_mute(newest):
@@ -297,17 +300,24 @@ class Recovery(StreamListener):
             return
         self._compared_at = now
         try:
-            closed = await self._open_orders.find_closed(checked)
+            unusable = await self._open_orders.find_closed(checked, self._deliver_made)
         except (RestRefusedError, RestUnavailableError):
             return
-        for data in closed:
-            try:
-                event = read_synthetic(data)
-            except UnusableError:
-                self._account.drop_frame(UNUSABLE)
-            else:
-                self._found.deliver(event, Recovered.ORDERS)
-        self._found.count()
+        finally:
+            self._found.count()
+        if unusable is not None:
+            self._log.warn("an order closed without an event: {reason}", reason=UNUSABLE)
+            self._account.declare_lost(unusable.time, checked, UNUSABLE)
+
+    def _deliver_made(self, data: Document) -> bool:
+        """Deliver an event that is made of an order; return whether it is usable."""
+        try:
+            event = read_synthetic(data)
+        except UnusableError:
+            self._account.drop_frame(UNUSABLE)
+            return False
+        self._found.deliver(event, Recovered.ORDERS)
+        return True
 
     async def _seed_book(self) -> None:
         """Compare the book with Alpaca's orders and positions. The next check retries a failure."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from tradeproxy.recovery.delivered import find_unreadable, read_time
 from tradeproxy.recovery.reconcile import Document, FillActivity, expand, is_id, leg_ids, read_fill
 from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.upstream.rest import (
+    SHAPE,
     RestClient,
+    RestList,
+    RestOversizedError,
     RestRefusedError,
-    RestResponse,
     RestUnavailableError,
 )
 from tradeproxy.wire.event import MAX_WORD_LENGTH, format_time
@@ -22,15 +25,20 @@ from tradeproxy.wire.event import MAX_WORD_LENGTH, format_time
 ORDERS_A_PAGE = 500
 FILLS_A_PAGE = 100
 
+MIN_A_PAGE = 6
+"""The smallest page that is asked for after one that is too large: some entry is, in that one."""
+
 MAX_ORDERS_A_PAGE = 10_000
 """Orders and legs of one answer. They are read in one turn; Alpaca sends 500, and their legs."""
 
-MAX_LIST_SIZE = 64 * 1024 * 1024
-"""Bytes of all pages of a list in memory, estimated by RestClient. An order has about 5,000."""
+MAX_LIST_SIZE = 40 * 1024 * 1024
+"""Bytes in memory of what is kept of all pages of a list, or of all answers for a snapshot."""
 
-_T = TypeVar("_T")
+OVERHEAD = 500
+"""Bytes in memory of an order's id, which is kept twice, or of the id of a leg, beside its JSON."""
 
-SHAPE = "an answer of another shape"
+FILL_SIZE = 1000
+"""Bytes in memory of a fill and of the event that may be made of it, beside its order."""
 
 _TICK = 1
 """Microsecond, subtracted from `after`: Alpaca starts a page after that time, not at it.
@@ -39,12 +47,52 @@ A parsed time also has no digits below a microsecond.
 """
 
 
-@dataclass(frozen=True, slots=True)
+class Budget:
+    """The memory for what is kept of Alpaca's answers: a list of a hostile server has no end."""
+
+    def __init__(self) -> None:
+        self._left = MAX_LIST_SIZE
+
+    def spend(self, size: int) -> None:
+        """Take some bytes. Raises RestOversizedError if there are not enough."""
+        self._left -= size
+        if self._left < 0:
+            raise RestOversizedError(f"a list of more than {MAX_LIST_SIZE // 1024**2} MiB")
+
+
+@dataclass(slots=True)
 class Snapshot:
     """Orders by id, and the fills of the requested time, oldest first."""
 
-    orders: dict[str, Document] = field(default_factory=dict)
+    orders: dict[str, bytes] = field(default_factory=dict)
+    """The JSON of each order: the documents would take four times as much."""
+    legs: set[str] = field(default_factory=set)
+    """The ids of the legs of multi-leg orders, which are not in `orders`."""
     fills: list[FillActivity] = field(default_factory=list)
+    left_out: list[Any] = field(default_factory=list)
+    """An element for each entry of a list, and each order, that could not be read."""
+    budget: Budget = field(default_factory=Budget)
+
+    def add(self, order: Document) -> int:
+        """Add an order or replace it; return the bytes that it takes."""
+        document = encode(order)
+        legs = leg_ids([order])
+        self.legs |= legs
+        size = len(document) - len(self.orders.get(order["id"], b""))
+        self.orders[order["id"]] = document
+        return size + OVERHEAD * len(legs)
+
+    def forget_orders(self) -> None:
+        """Forget the orders, to add others that only the fills show."""
+        self.orders.clear()
+        self.legs.clear()
+        self.budget = Budget()
+        self.budget.spend(FILL_SIZE * len(self.fills))
+
+    def read(self, order_id: str) -> Document:
+        """Return an order."""
+        order: Document = json.loads(self.orders[order_id])
+        return order
 
     def group_fills(self) -> dict[str, list[FillActivity]]:
         """Return the fills by order."""
@@ -58,8 +106,14 @@ class Snapshot:
 
         Fills of legs are left out: events of the multi-leg order report them.
         """
-        known = self.orders.keys() | leg_ids(self.orders.values())
+        known = self.orders.keys() | self.legs
         return {key: fills for key, fills in self.group_fills().items() if key not in known}
+
+
+def encode(document: Document) -> bytes:
+    """Return the JSON of a document."""
+    # A lone surrogate has no UTF-8: the book and its clients could not read the document.
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 async def take_snapshot(
@@ -83,9 +137,9 @@ async def take_snapshot(
         unreadable: reports the orders of fills that have an amount which is no number. These fills
             are left out: the order shows how much is filled, but not its price.
     """
-    orders = await _read_orders(rest, "all", since, _keep_all)
-    orders |= await read_open_orders(rest, _keep_all)
-    snapshot = Snapshot(orders)
+    snapshot = Snapshot()
+    for status, after in (("all", since), ("open", None)):
+        await _read_orders(rest, status, after, snapshot.add, snapshot.left_out, snapshot.budget)
     await add_named(rest, snapshot, open_orders, unknown)
     # Fills come after the orders. A fill that is newer than its order's answer is outside the
     # order's quantity, and the stream brings it. With fills first, an order could show a quantity
@@ -98,46 +152,20 @@ async def take_snapshot(
 
 
 async def read_open_orders(
-    rest: RestClient, keep: Callable[[Document], _T], unreadable: list[Any] | None = None
-) -> dict[str, _T]:
-    """Return what `keep` makes of each open order, by id: a document takes 5 KB.
+    rest: RestClient, take: Callable[[Document], int], unreadable: list[Any]
+) -> None:
+    """Pass each open order to `take`, which returns the bytes that it keeps: a document has 5 KB.
 
-    What is no order is added to `unreadable`; without it, one is RestUnavailableError. Raises
-    RestRefusedError or RestUnavailableError.
+    What is no order is added to `unreadable`. Raises RestRefusedError or RestUnavailableError.
     """
-    return await _read_orders(rest, "open", None, keep, unreadable)
+    await _read_orders(rest, "open", None, take, unreadable, Budget())
 
 
-async def read_positions(rest: RestClient, unreadable: list[Any]) -> list[Document]:
-    """Return the open positions. Raises RestRefusedError or RestUnavailableError.
+async def read_named_order(rest: RestClient, order_id: str, unknown: set[str]) -> list[Document]:
+    """Return an order and those nested in it.
 
-    What is no position is added to `unreadable`.
-    """
-    return _select((await rest.get("/v2/positions")).document, "symbol", unreadable)
-
-
-async def read_named_orders(
-    rest: RestClient, order_ids: Iterable[str], unknown: set[str]
-) -> list[Document]:
-    """Return the orders with these ids, and the orders nested in them.
-
-    The ids of those that Alpaca does not have are added to `unknown`. Raises RestRefusedError or
-    RestUnavailableError.
-    """
-    found: list[Document] = []
-    size = 0
-    for order_id in order_ids:
-        orders, size = await _read_named_order(rest, order_id, unknown, size)
-        found += orders
-    return found
-
-
-async def _read_named_order(
-    rest: RestClient, order_id: str, unknown: set[str], size: int
-) -> tuple[list[Document], int]:
-    """Return an order and those nested in it, and the size of a list with them added.
-
-    Raises RestRefusedError or RestUnavailableError.
+    If Alpaca does not have it, its id is added to `unknown`. Raises RestRefusedError,
+    RestUnavailableError, or RestOversizedError.
     """
     try:
         answer = await rest.get(f"/v2/orders/{quote(order_id, safe='')}", {"nested": "true"})
@@ -145,33 +173,28 @@ async def _read_named_order(
         if error.status != 404:
             raise
         unknown.add(order_id)
-        return [], size
-    size = _add_size(size, answer)
+        return []
     if not (orders := _expand([answer.document])):
         raise RestUnavailableError(SHAPE)
-    return orders, size
-
-
-def _expand(answer: list[Any]) -> list[Document]:
-    orders = list(islice(expand(answer), MAX_ORDERS_A_PAGE + 1))
-    if len(orders) > MAX_ORDERS_A_PAGE:
-        raise RestUnavailableError("an answer of more than 10,000 orders")
     return orders
 
 
-def _keep_all(order: Document) -> Document:
-    return order
+def _expand(answer: Iterable[Any]) -> list[Document]:
+    orders = list(islice(expand(answer), MAX_ORDERS_A_PAGE + 1))
+    if len(orders) > MAX_ORDERS_A_PAGE:
+        raise RestOversizedError("an answer of more than 10,000 orders")
+    return orders
 
 
 async def _read_orders(
     rest: RestClient,
     status: str,
     after: int | None,
-    keep: Callable[[Document], _T],
-    unreadable: list[Any] | None = None,
-) -> dict[str, _T]:
-    found: dict[str, _T] = {}
-    size = 0
+    take: Callable[[Document], int],
+    unreadable: list[Any],
+    budget: Budget,
+) -> None:
+    found: set[str] = set()
     parameters = {
         "status": status,
         "direction": "asc",
@@ -181,22 +204,25 @@ async def _read_orders(
     while True:
         if after is not None:
             parameters["after"] = format_time(after - _TICK)
-        answer = await rest.get("/v2/orders", parameters)
-        size = _add_size(size, answer)
-        if unreadable is None:
-            page = read_objects(answer.document)
-        else:
-            page = _select(answer.document, "id", unreadable)
-        orders = _expand(page)
-        new = {order["id"] for order in orders} - found.keys()
-        found.update((order["id"], keep(order)) for order in orders)
+        count, known = 0, len(found)
+        for each in await get_page(rest, "/v2/orders", parameters, "limit"):
+            if not is_named(each, "id"):
+                budget.spend(OVERHEAD)
+                unreadable.append(None)
+                continue
+            after = max(after or 0, read_time(each.get("submitted_at")))
+            for order in _expand([each]):
+                count += 1
+                if count > MAX_ORDERS_A_PAGE:
+                    raise RestOversizedError("an answer of more than 10,000 orders")
+                budget.spend(take(order) + (0 if order["id"] in found else OVERHEAD))
+                found.add(order["id"])
         # A page is the last one if it has no new order. Its length does not show that: Alpaca may
         # count nested legs in the limit.
-        if not new:
-            if len(orders) >= ORDERS_A_PAGE:
-                raise RestUnavailableError("more orders at one time than fit on a page")
-            return found
-        after = max([after or 0, *(read_time(order.get("submitted_at")) for order in page)])
+        if len(found) == known:
+            if count >= int(parameters["limit"]):
+                raise RestOversizedError("more orders at one time than fit on a page")
+            return
 
 
 async def add_named(
@@ -206,12 +232,16 @@ async def add_named(
 
     Raises RestRefusedError or RestUnavailableError.
     """
-    size = 0
     # One by one: an order may be nested in one that was requested before it.
     for order_id in order_ids:
         if order_id not in snapshot.orders and order_id not in unknown:
-            orders, size = await _read_named_order(rest, order_id, unknown, size)
-            snapshot.orders.update((order["id"], order) for order in orders)
+            try:
+                orders = await read_named_order(rest, order_id, unknown)
+            except RestOversizedError:
+                snapshot.left_out.append(None)
+            else:
+                for order in orders:
+                    snapshot.budget.spend(snapshot.add(order) + OVERHEAD)
 
 
 async def _add_fills(
@@ -223,50 +253,41 @@ async def _add_fills(
         "after": format_time(since - _TICK),
         "page_size": str(FILLS_A_PAGE),
     }
-    size = 0
     while True:
-        answer = await rest.get("/v2/account/activities", parameters)
-        size = _add_size(size, answer)
-        page = read_objects(answer.document)
+        page = await get_page(rest, "/v2/account/activities", parameters, "page_size")
+        last = None
         for activity in page:
+            snapshot.budget.spend(FILL_SIZE)
+            last = activity.get("id") if isinstance(activity, dict) else None
             if (fill := read_fill(activity)) is not None:
+                snapshot.budget.spend(len(fill.time) + len(fill.price or ""))
                 snapshot.fills.append(fill)
+            elif not isinstance(activity, dict):
+                snapshot.left_out.append(None)
             elif unreadable is not None and (name := find_unreadable(activity, "qty", "cum_qty")):
                 order_id = str(activity.get("order_id"))[:MAX_WORD_LENGTH]
                 unreadable.report(order_id, f"{name} of a fill")
-        last = page[-1].get("id") if page else None
-        if len(page) < FILLS_A_PAGE or not is_id(last) or last == parameters.get("page_token"):
+        is_last = len(page) < int(parameters["page_size"])
+        if is_last or not is_id(last) or last == parameters.get("page_token"):
             return
         parameters["page_token"] = last
 
 
-def _add_size(size: int, page: RestResponse) -> int:
-    """Return the size of a list with another page. Raises RestUnavailableError if it has no end."""
-    size += page.size
-    if size > MAX_LIST_SIZE:
-        raise RestUnavailableError("a list of more than 64 MiB")
-    return size
+async def get_page(rest: RestClient, path: str, parameters: dict[str, str], limit: str) -> RestList:
+    """Return a page of a list. While it is too large, half as many entries are asked for.
 
-
-def _select(document: Any, key: str, unreadable: list[Any]) -> list[Document]:
-    """Return the objects of a list that have an id under `key`; add the others to `unreadable`.
-
-    Raises RestUnavailableError if it is no list.
+    `limit` is the name of the parameter that has their number. Raises RestRefusedError,
+    RestUnavailableError, or RestOversizedError.
     """
-    if not isinstance(document, list):
-        raise RestUnavailableError(SHAPE)
-    found: list[Document] = []
-    for each in document:
-        is_named = isinstance(each, dict) and is_id(each.get(key))
-        (found if is_named else unreadable).append(each)
-    return found
+    while True:
+        try:
+            return await rest.get_list(path, parameters)
+        except RestOversizedError:
+            if (smaller := int(parameters[limit]) // 2) < MIN_A_PAGE:
+                raise
+            parameters[limit] = str(smaller)
 
 
-def read_objects(document: Any) -> list[Document]:
-    """Return a list of JSON objects.
-
-    Raises RestUnavailableError for anything else: it must not count as an empty list.
-    """
-    if not isinstance(document, list) or not all(isinstance(each, dict) for each in document):
-        raise RestUnavailableError(SHAPE)
-    return document
+def is_named(document: Any, key: str) -> bool:
+    """Whether this is an object with an id under `key`."""
+    return isinstance(document, dict) and is_id(document.get(key))

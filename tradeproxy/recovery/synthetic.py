@@ -6,6 +6,7 @@ as other events with other ids.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,7 +15,6 @@ from twisted.internet.task import deferLater
 from tradeproxy.journal.base import Log, UnreadableError
 from tradeproxy.recovery.delivered import (
     ZERO,
-    DeliveredEvent,
     QuantityRange,
     read_delivered_event,
     subtract_all,
@@ -47,12 +47,15 @@ class SyntheticEvents:
         self._journal = journal
         self._clock = clock
         self._orders: dict[str, _MadeOfOrder] = {}
+        # The same of events that are no rows yet: they may be dropped before.
+        self._unread: dict[str, _MadeOfOrder] = {}
         # The epoch, and the number of the last row that was read.
         self._read_to: tuple[str, int] | None = None
 
     def clear(self) -> None:
         """Forget all events: the history is not asked for their time any more."""
         self._orders.clear()
+        self._unread.clear()
         self._read_to = None
 
     async def update(self, since: int) -> None:
@@ -67,16 +70,16 @@ class SyntheticEvents:
             self._read_to = epoch, find_start(journal, since)
         _, after = self._read_to
         while (batch := journal.read(max(after, journal.first - 1), ROWS_A_TURN)) is not None:
-            for row in batch.rows:
-                # Searching for the mark saves parsing most of the rows.
-                if row.payload is not None and _MARK in row.payload:
-                    self._add(read_delivered_event(row.payload))
+            _add_all(self._orders, (row.payload for row in batch.rows))
             after = batch.last
             self._read_to = epoch, after
             if after < journal.last:
                 await deferLater(self._clock, 0)
             if journal.epoch != epoch:
                 raise UnreadableError  # the numbers are another log's
+        # In the turn of the last rows: an event becomes a row when it is read.
+        self._unread.clear()
+        _add_all(self._unread, (event.payload for event in journal.unread))
 
     def _is_in_log(self, epoch: str, last: int) -> bool:
         """Whether the rows up to a number of an epoch are in the log, or were before it began.
@@ -88,27 +91,34 @@ class SyntheticEvents:
 
     def covers(self, event: Event) -> bool:
         """Whether this event of the history reports what was already made of its order."""
-        if not self._orders or (read := read_delivered_event(event.payload)) is None:
+        sources = [orders for orders in (self._orders, self._unread) if orders]
+        if not sources or (read := read_delivered_event(event.payload)) is None:
             return False
-        if (made := self._orders.get(read.state.id)) is None:
-            return False
+        found = [orders[read.state.id] for orders in sources if read.state.id in orders]
+        fills = [fill for made in found for fill in made.fills]
+        changes = [change for made in found for change in made.changes]
         if read.fill is not None:
             # A busted quantity may be filled again, later.
             start, end = read.fill
-            parts = [part for part, time in made.fills if read.time <= time + LATER]
+            parts = [part for part, time in fills if read.time <= time + LATER]
             near = [part for part in parts if part.start < end and start < part.end]
             return bool(parts) and not subtract_all(read.fill, near)
         return any(
             kind == read.kind and (kind in CLOSED_STATUSES or abs(read.time - time) <= LATER)
-            for kind, time in made.changes
+            for kind, time in changes
         )
 
-    def _add(self, event: DeliveredEvent | None) -> None:
-        if event is None or not event.is_synthetic:
-            return
-        made = self._orders.setdefault(event.state.id, _MadeOfOrder())
-        if event.kind not in EXECUTION_KINDS:
-            made.changes.append((event.kind, event.time))
-        elif event.fill is not None:
-            part = QuantityRange(ZERO, event.filled) if event.covers_all else event.fill
-            made.fills.append((part, event.time))
+
+def _add_all(orders: dict[str, _MadeOfOrder], payloads: Iterable[bytes | None]) -> None:
+    for payload in payloads:
+        # Searching for the mark saves parsing most of them.
+        if payload is not None and _MARK in payload:
+            event = read_delivered_event(payload)
+            if event is None or not event.is_synthetic:
+                continue
+            made = orders.setdefault(event.state.id, _MadeOfOrder())
+            if event.kind not in EXECUTION_KINDS:
+                made.changes.append((event.kind, event.time))
+            elif event.fill is not None:
+                part = QuantityRange(ZERO, event.filled) if event.covers_all else event.fill
+                made.fills.append((part, event.time))

@@ -14,6 +14,9 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
+PIECE = 64 * 1024
+"""Bytes of a request's body that are written at once: what Twisted's transports buffer."""
+
 
 class BodyError(Exception):
     """The body is cut off, or too long."""
@@ -99,6 +102,60 @@ class RequestBody:
         """Do nothing: the whole body is written."""
 
     resumeProducing = stopProducing = pauseProducing
+
+
+@implementer(IBodyProducer)
+class StreamedBody:
+    """A request's body that is read again for each piece, and is in memory for no longer.
+
+    A server that reads slowly, or not at all, then costs the pieces in the transport's buffers.
+    """
+
+    def __init__(self, length: int, read: Callable[[], bytes]) -> None:
+        """Create the body.
+
+        Args:
+            length: of the body, in bytes.
+            read: returns the whole body. If it raises, the request fails.
+        """
+        self.length = length
+        self._read = read
+        self._is_paused = self._has_ended = False
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write the first piece; the result fires behind the last one."""
+        self._consumer, self._at, self._has_ended = consumer, 0, False
+        self._written: Deferred[None] = Deferred()
+        self.resumeProducing()
+        return self._written
+
+    def pauseProducing(self) -> None:
+        """Write no further piece: the transport's buffer is full."""
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        """Write until the transport's buffer is full, or all is written."""
+        self._is_paused = False
+        if self._has_ended:
+            return
+        try:
+            body = self._read()
+            if len(body) != self.length:
+                raise BodyError("the body has another length")
+        except Exception:
+            self._has_ended = True
+            self._written.errback()
+            return
+        while not self._is_paused and self._at < self.length:
+            self._consumer.write(body[self._at : self._at + PIECE])
+            self._at += PIECE
+        if self._at >= self.length and not self._has_ended:
+            self._has_ended = True
+            self._written.callback(None)
+
+    def stopProducing(self) -> None:
+        """Write nothing more: the connection is lost, or the request is answered."""
+        self._is_paused = self._has_ended = True
 
 
 class _ClosedBody(Protocol):

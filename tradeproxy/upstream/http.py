@@ -12,7 +12,7 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, ParseError, Request
+from twisted.web._newclient import BODY, HEADER, STATUS, HTTP11ClientProtocol, ParseError, Request
 from twisted.web.client import URI, Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
@@ -85,6 +85,7 @@ class _HttpConnection(HTTP11ClientProtocol):
     _head_size = 0
     _header_count = 0
     _is_idle = False
+    _is_early = False
 
     def __init__(
         self, quiescent: Callable[[HTTP11ClientProtocol], None], on_endless_head: Callable[[], None]
@@ -113,6 +114,20 @@ class _HttpConnection(HTTP11ClientProtocol):
             self._head_size += len(data)
             if self._head_size > MAX_HEAD_SIZE:
                 self._giveUp(Failure(EndlessHeadError()))
+        elif parser is not None and parser.state == BODY and self._state == "TRANSMITTING":
+            self._end_request()
+
+    def _end_request(self) -> None:
+        """Send no more of a request that is answered.
+
+        The server may not read on. Twisted would wait for that, and lose an answer without a length
+        at the end of the connection.
+        """
+        self._state, self._is_early = "WAITING", True
+        request: Any = self._currentRequest
+        request.stopWriting()
+        answered: Any = self._responseDeferred
+        answered.chainDeferred(self._finishedRequest)
 
     def _set_read_size(self, seconds: float) -> None:
         """Have the next read return fewer bytes if this one took long, or else more."""
@@ -123,10 +138,16 @@ class _HttpConnection(HTTP11ClientProtocol):
         )
 
     def _finishResponse(self, rest: bytes) -> None:
-        """End the answer. With bytes behind it, the connection is not kept: see has_unread."""
-        if rest and self._currentRequest is not None:
+        """End the answer. With bytes behind it, the connection is not kept: see has_unread.
+
+        If the request is not sent, the connection is closed at once: Twisted would send it first.
+        """
+        is_early = self._is_early or self._state == "TRANSMITTING"
+        if (rest or is_early) and self._currentRequest is not None:
             self._currentRequest.persistent = False
         super()._finishResponse(rest)
+        if is_early:
+            self._abort()
 
     def has_unread(self) -> bool:
         """Whether the server has closed, or sent bytes, which would answer the next request."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from sys import getsizeof
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as OverdueError
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -38,23 +39,26 @@ INACTIVITY_TIMEOUT = 20.0
 MAX_RESPONSE_SECONDS = 60.0
 """Seconds for a whole JSON body."""
 
-MAX_BODY_SIZE = 8 * 1024 * 1024
-"""Bytes of a JSON body, and of its text in memory: in a text with an emoji, each character takes
-four bytes. A page of 500 orders has about a million."""
+MAX_LIST_SIZE = 8 * 1024 * 1024
+"""Bytes of the body of a list. A page of 500 orders has about a million."""
 
-MAX_ITEMS = 200_000
-"""Commas and opened brackets of a JSON body. A page of 500 orders has about 50,000. An item may
-have two bytes in the body, and a hundred once it is parsed."""
+MAX_LIST_ITEMS = 200_000
+"""Commas and opened brackets of a list. A page of 500 orders has about 50,000."""
 
-ITEM_SIZE = 100
-"""Bytes of such an item in memory, about, beside its text."""
+MAX_DOCUMENT_SIZE = 1024 * 1024
+"""Bytes of another body, and of each entry of a list. An order has about 2,000."""
 
-OBJECT_SIZE = 100
-"""Bytes by which an object is larger than that."""
+MAX_DOCUMENT_ITEMS = 25_000
+"""Commas and opened brackets of such a document. Each may take 250 bytes once it is parsed."""
 
-_TOO_LARGE = "an answer of more than 8 MiB"
+MAX_LEVELS = 100
+"""Levels of such a document. Other parsers and encoders of Python's read fewer than its own one."""
+
+SHAPE = "an answer of another shape"
+_NOT_JSON = "an answer that is not JSON"
 _EVENT_STREAM = "text/event-stream"
 _DECODER = json.JSONDecoder(parse_int=read_int, parse_float=read_float, parse_constant=str)
+_LIST = Decoder(list[Raw])
 _FINAL = (401, 403, 404)
 """Statuses that do not change on a retry. Others may be temporary, or from a proxy or portal."""
 
@@ -89,16 +93,34 @@ class RestUnavailableError(Exception):
         self.date = date
 
 
+class RestOversizedError(RestUnavailableError):
+    """An answer is too large. A retry does not help, but a smaller page may."""
+
+
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """A JSON document and its Date header: Unix time in whole seconds, None if there is none.
-
-    `size` is an estimate of the bytes that the document has in memory.
-    """
+    """A JSON document and its Date header: Unix time in whole seconds, None if there is none."""
 
     document: Any
     date: float | None
-    size: int = field(default=0, compare=False)
+
+
+class RestList:
+    """The entries of a JSON list. Each is parsed when it is iterated over: all take much memory."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each entry; None for one that is too large or cannot be parsed."""
+        for entry in self._entries:
+            try:
+                yield _parse(memoryview(entry).tobytes()) if isinstance(entry, Raw) else entry
+            except RestUnavailableError:
+                yield None
 
 
 class RestClient:
@@ -138,14 +160,37 @@ class RestClient:
     async def get(self, path: str, parameters: Mapping[str, str] | None = None) -> RestResponse:
         """Return the JSON document at `path`.
 
-        Raises RestRefusedError or RestUnavailableError.
+        Raises RestRefusedError, RestUnavailableError, or RestOversizedError.
         """
+        body, date = await self._get_body(path, parameters, MAX_DOCUMENT_SIZE)
+        return RestResponse(_parse(body), date)
+
+    async def get_list(self, path: str, parameters: Mapping[str, str] | None = None) -> RestList:
+        """Return the JSON list at `path`.
+
+        Raises RestRefusedError, RestUnavailableError, or RestOversizedError.
+        """
+        body, _ = await self._get_body(path, parameters, MAX_LIST_SIZE)
+        if _count_items(body) > MAX_LIST_ITEMS:
+            raise RestOversizedError(f"an answer of more than {MAX_LIST_ITEMS} items")
+        try:
+            return RestList(_LIST.decode(body))
+        except (DecodeError, RecursionError):
+            document = _parse(body)  # it may have NaN, or half of an emoji, as some servers send
+        if not isinstance(document, list):
+            raise RestUnavailableError(SHAPE)
+        return RestList(document)
+
+    async def _get_body(
+        self, path: str, parameters: Mapping[str, str] | None, max_size: int
+    ) -> tuple[bytearray, float | None]:
+        """Return a body of at most `max_size` bytes, and its date."""
         body = bytearray()
 
         def take(chunk: bytes) -> None:
             body.extend(chunk)
-            if len(body) > MAX_BODY_SIZE:
-                raise RestUnavailableError(_TOO_LARGE)
+            if len(body) > max_size:
+                raise RestOversizedError(f"an answer of more than {max_size // 1024**2} MiB")
 
         response = await self._request(path, parameters, "application/json")
         ended = Deferred.fromCoroutine(self._read(response, take))
@@ -154,18 +199,7 @@ class RestClient:
             await ended
         except OverdueError:
             raise RestUnavailableError("an answer that takes too long") from None
-        items = sum(map(body.count, (b",", b"[", b"{")))
-        if items > MAX_ITEMS:
-            raise RestUnavailableError(f"an answer of more than {MAX_ITEMS} items")
-        try:
-            # json.loads would guess UTF-16 or UTF-32 from bytes. RecursionError: "[[[[…".
-            text = body.decode()
-            if (size := getsizeof(text) - getsizeof("")) > MAX_BODY_SIZE:
-                raise RestUnavailableError(_TOO_LARGE)
-            size += items * ITEM_SIZE + body.count(b"{") * OBJECT_SIZE
-            return RestResponse(_DECODER.decode(text), _date(response), size)
-        except (ValueError, RecursionError):
-            raise RestUnavailableError("an answer that is not JSON") from None
+        return body, _date(response)
 
     async def stream(
         self, path: str, parameters: Mapping[str, str], take: Callable[[bytes], None]
@@ -275,6 +309,39 @@ class _TimedReader(TimeoutMixin, BodyReader):
     def end(self, error: Exception | None = None) -> None:
         self.setTimeout(None)
         super().end(error)
+
+
+def _parse(body: bytes | bytearray) -> Any:
+    """Return a JSON document. Raises RestUnavailableError or RestOversizedError."""
+    error = RestOversizedError("a document of more than 1 MiB, 25,000 items or 100 levels")
+    if len(body) > MAX_DOCUMENT_SIZE or _count_items(body) > MAX_DOCUMENT_ITEMS:
+        raise error
+    try:
+        # json.loads would guess UTF-16 or UTF-32 from bytes.
+        document = _DECODER.decode(body.decode())
+    except ValueError:
+        raise RestUnavailableError(_NOT_JSON) from None
+    except RecursionError:  # "[[[[…"
+        raise error from None
+    if body.count(b"{") + body.count(b"[") > MAX_LEVELS and _is_deep(document):
+        raise error
+    return document
+
+
+def _is_deep(document: Any) -> bool:
+    level = [document]
+    for _ in range(MAX_LEVELS):
+        level = [
+            each
+            for parent in level
+            if isinstance(parent, dict | list)
+            for each in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    return bool(level)
+
+
+def _count_items(body: bytes | bytearray) -> int:
+    return sum(map(body.count, (b",", b"[", b"{")))
 
 
 async def _await_response(response: Deferred[_T]) -> _T:

@@ -38,6 +38,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
+from tradeproxy.book.old_documents import Hold
 from tradeproxy.downstream.admission import Rejection
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.runtime.peer import get_host_key
@@ -63,6 +64,8 @@ READ_TIMEOUT = 180.0
 
 FAILED = Rejection(503, "the answer could not be made: see the proxy's log")
 
+TOO_OLD = Rejection(503, "too many old states are in memory", retry_after=1)
+
 _TAG = re.compile(rb'"[^"]*"|\*')
 
 
@@ -78,15 +81,19 @@ class Waiting(NamedTuple):
 class Content:
     """The bytes of an answer, in pieces. Answers may share it: then it is hashed once."""
 
-    def __init__(self, pieces: Sequence[bytes], *, owns: bool = True) -> None:
+    def __init__(
+        self, pieces: Sequence[bytes], share: Callable[[Answer], Hold] | None = None
+    ) -> None:
         """Take the pieces.
 
         Args:
             pieces: all of them.
-            owns: whether they are of this answer alone. If not, they are in memory anyway.
+            share: returns what holds the documents in the pieces for an answer, if they are of a
+                book. Without it the pieces are of this answer alone.
         """
         self.pieces = pieces
-        self.held = getsizeof(pieces) + (sum(map(getsizeof, pieces)) if owns else 0)
+        self.share = share
+        self.held = getsizeof(pieces) + (sum(map(getsizeof, pieces)) if share is None else 0)
         """Bytes of memory that are freed with it."""
         self.tag = b""
         """For the header ETag, once `hash_some` has returned True."""
@@ -191,6 +198,10 @@ class Answer:
             self._send_error(rejection if self._waiting is None else self._waiting.rejection)
             self._finish()
 
+    def give_up(self, seconds: float) -> None:
+        """Give way: it keeps too many old documents in memory. See OldDocuments."""
+        self.give_way(TOO_OLD)
+
     def stats(self) -> None:
         """Return None: a request is not a client of a stream."""
 
@@ -256,6 +267,7 @@ class Answer:
             return
         request, content = self._request, made if isinstance(made, Content) else Content(made)
         pieces = content.pieces
+        hold = None if content.share is None else content.share(self)
         yield content.held
         if request.method == b"POST":
             request.setHeader(b"cache-control", b"no-store")
@@ -270,6 +282,7 @@ class Answer:
         for block in _blocks(pieces, lambda: self._find_block_bytes(self.host)):
             request.write(block)
             yield None
+        del hold
 
     def _is_known(self, content: Content) -> Generator[None, None, bool]:
         """Set the tag of the answer; return whether its client has it, and gets 304 alone."""

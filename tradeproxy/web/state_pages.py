@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from twisted.internet.interfaces import IReactorTime
@@ -233,10 +234,11 @@ def _show_state(book: Book) -> Work:
         b",",
         *build_array("fills", [fill.document for fill in snapshot.fills]),
         b",",
-        *build_array("strategies", snapshot.strategies),
+        *build_array("strategies", [strategy.document for strategy in snapshot.strategies]),
         b"}\n",
     ]
-    return _CONTENTS.setdefault(pending, Content(pieces, owns=False))
+    content = Content(pieces, partial(book.hold, snapshot))
+    return _CONTENTS.setdefault(pending, content)
 
 
 def _list_positions(book: Book) -> Work:
@@ -245,12 +247,13 @@ def _list_positions(book: Book) -> Work:
         yield None
     if book.is_building:
         return BUILDING
+    positions = book.positions()
     pieces = [
         _head({"account": book.account.name}, book.is_complete),
-        *build_array("positions", [position.document for position in book.positions()]),
+        *build_array("positions", [position.document for position in positions]),
         b"}\n",
     ]
-    return Content(pieces, owns=False)
+    return Content(pieces, partial(book.hold, positions))
 
 
 def _list_orders(book: Book, request: OrdersRequest) -> Work:

@@ -53,7 +53,7 @@ class AppriseSender:
 
         def work() -> None:
             try:
-                is_sent = self._notify(self._url.reveal(), request.body.decode())
+                is_sent = self._notify(self._url.reveal(), request.read_body().decode())
             except Exception as error:
                 answer = ReceiverAnswer(None, f"Apprise failed with {type(error).__name__}")
             else:

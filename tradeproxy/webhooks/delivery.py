@@ -10,7 +10,8 @@
     retrying  the delay is over                              sending; ready if it is too old now
     any       this node may no longer send                   waiting: what is in flight is cut off
 
-One request is in flight. The log holds what waits, so a slow receiver costs the rows of one read.
+One request is in flight. The log holds what waits. It holds the body of a large event too, which is
+read for each piece that is sent. So a receiver that hangs costs a piece, and delays no other.
 
 An event less than REST after the last message waits for the next `look`. A message between two
 events leaves cold caches, so the second one reaches the clients a quarter later. Thus most events
@@ -20,6 +21,7 @@ are spared that, however many there are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -30,7 +32,7 @@ from twisted.python.failure import Failure
 from tradeproxy.config.webhooks import WebhookSettings
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.hub.log_tail import ReplacedLogError
-from tradeproxy.journal.base import UnreadableError
+from tradeproxy.journal.base import TrimmedError, UnreadableError
 from tradeproxy.runtime.dates import SECOND
 from tradeproxy.webhooks.delivery_log import DeliveryLog
 from tradeproxy.webhooks.formats import build_request
@@ -207,11 +209,12 @@ class Delivery:
                 break
             if schedule.failures == 0:
                 self.stats.state = DeliveryState.SENDING
-            now = self.account.dates.own()
-            request = build_request(self.webhook, message, self._queue.skipped, now)
-            answer: ReceiverAnswer = await self._interruptible(
-                Deferred.fromCoroutine(self._sender.send(request))
-            )
+            try:
+                sending = self._send(message)
+            except TrimmedError:
+                self._queue.skip(1, message.time, message.time)
+                break
+            answer: ReceiverAnswer = await self._interruptible(sending)
             match judge(answer.status):
                 case Verdict.DELIVERED:
                     self._log.record_sent(schedule.failures, self.account.dates.own())
@@ -228,6 +231,17 @@ class Delivery:
                     self._log.record_failure(answer.reason, delay, schedule.failures)
                     await self._interruptible(deferLater(self._clock, delay))
         self.stats.state, self.stats.reason = DeliveryState.READY, ""
+
+    def _send(self, message: Message) -> Deferred[ReceiverAnswer]:
+        """Send a message once. Raises what `load` of the queue raises."""
+        # This is no coroutine: that would keep a large body until the answer.
+        skipped, now = self._queue.skipped, self.account.dates.own()
+        request = build_request(self.webhook, self._queue.load(message), skipped, now)
+        if message.dropped is not None:
+            request = replace(
+                request, read_body=lambda: self._queue.load(message).build_envelope(skipped)
+            )
+        return Deferred.fromCoroutine(self._sender.send(request))
 
     async def _interruptible(self, work: Deferred[Any]) -> Any:
         """Await a Deferred that `_interrupt` cancels. A cancelled request may fail otherwise."""

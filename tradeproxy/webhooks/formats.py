@@ -44,11 +44,17 @@ _WORD_JOINER = "\u2060"
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """A POST request. `target` is the path and the query, which are secret."""
+    """A POST request.
+
+    target: the path and the query, which are secret.
+    length: of the body, in bytes.
+    read_body: returns the body. A large one is not kept, but read again.
+    """
 
     target: bytes = field(repr=False)
     headers: tuple[tuple[str, str], ...]
-    body: bytes = field(repr=False)
+    length: int
+    read_body: Callable[[], bytes] = field(repr=False)
 
 
 def build_request(
@@ -174,4 +180,5 @@ def _post_json(target: str, document: dict[str, Any]) -> OutgoingRequest:
 def _post(
     target: str, content_type: str, body: bytes, headers: tuple[tuple[str, str], ...] = ()
 ) -> OutgoingRequest:
-    return OutgoingRequest(target.encode("ascii"), (("content-type", content_type), *headers), body)
+    head = (("content-type", content_type), *headers)
+    return OutgoingRequest(target.encode("ascii"), head, len(body), lambda: body)

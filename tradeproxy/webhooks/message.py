@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -41,6 +41,15 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class DroppedData:
+    """Where the data of a message is: between two bytes of the frame of row `seq`."""
+
+    seq: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message.
 
@@ -48,10 +57,11 @@ class Message:
     type: `trade_updates.<event>` or `proxy.<event>`.
     account: the account's name; "" for a test.
     time: when it happened (microseconds since 1970), or None.
-    data: the JSON of Alpaca's event, or of the proxy's own.
+    data: the JSON of Alpaca's event, or of the proxy's own; b"" if it was dropped.
     text: one line for people, without markup.
     recovered: the mark of an event that the stream did not bring, or None.
     is_late: whether it is recovered and older than LATE.
+    dropped: where the data is that was dropped, or None.
     """
 
     id: str
@@ -62,6 +72,16 @@ class Message:
     text: str
     recovered: str | None = None
     is_late: bool = False
+    dropped: DroppedData | None = None
+
+    def drop_data(self, seq: int, payload: bytes) -> Message:
+        """Return this without its data, which is in the frame `payload` of row `seq`."""
+        begin = _join_lines(payload).find(self.data)
+        return replace(self, data=b"", dropped=DroppedData(seq, begin, begin + len(self.data)))
+
+    def restore_data(self, dropped: DroppedData, payload: bytes) -> Message:
+        """Return this with the data that was dropped, from the same frame."""
+        return replace(self, data=_join_lines(payload)[dropped.begin : dropped.end], dropped=None)
 
     def build_text(self, skipped: Skipped) -> str:
         """Return the whole line for people."""
@@ -124,11 +144,12 @@ def build_event_message(
     )
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _read_event(payload: bytes) -> tuple[bytes, str | None, dict[str, Any], dict[str, Any]]:
     """Return the data of a frame, its mark, and the words of the event and of its order.
 
-    The webhooks of an account ask for the same frame in turn, and one of 1 MiB takes long.
+    The webhooks of an account ask for the same frame, and one of 1 MiB takes long. A few accounts
+    may have such frames at once.
     """
     try:
         data, mark = extract_data(payload)
@@ -137,6 +158,10 @@ def _read_event(payload: bytes) -> tuple[bytes, str | None, dict[str, Any], dict
         return b"null", None, {}, {}
     order = fields.get("order") if isinstance(fields, dict) else None
     return data, mark, _read_words(fields), _read_words(order)
+
+
+def _join_lines(payload: bytes) -> bytes:
+    return payload.replace(b"\r", b" ").replace(b"\n", b" ")  # as extract_data does
 
 
 def _read_words(document: object) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The messages of one webhook and account in their order, and the position after those sent.
 
 They are the wanted events of the log, and between them the reports about the proxy. The log holds
-what waits, so a slow receiver costs the rows of one read.
+what waits. The data of a large event is not kept in memory either: it is read when it is sent.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
-from tradeproxy.config.webhooks import WebhookSettings
+from tradeproxy.config.webhooks import WebhookFormat, WebhookSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError
-from tradeproxy.hub.log_tail import LogTail
+from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
 from tradeproxy.journal.base import Row, TrimmedError
 from tradeproxy.query.filters import Filter, read_traits
 from tradeproxy.webhooks.delivery_log import DeliveryLog
@@ -29,11 +29,18 @@ MAX_REPORTS = 100
 ROWS = 32
 """Rows of one read. They are parsed in one turn of the reactor: half a millisecond."""
 
+KEPT_BYTES = 64 * 1024
+"""Bytes of the rows that are kept of one read, unless the first is larger."""
+
+KEPT_DATA = 32 * 1024
+"""Bytes of an event that are kept until it is sent. Those of a larger one are read again."""
+
 UNWANTED_ROWS = 1000
 """After so many events that are not wanted, the position is stored nevertheless."""
 
-_read_traits = lru_cache(maxsize=1)(read_traits)
-"""The webhooks of an account ask for the same frame in turn, and one of 1 MiB takes long."""
+_read_traits = lru_cache(maxsize=4)(read_traits)
+"""The webhooks of an account ask for the same frame, and one of 1 MiB takes long. A few accounts
+may have such frames at once."""
 
 
 class MessageQueue:
@@ -70,7 +77,7 @@ class MessageQueue:
         self._filter = Filter(webhook.symbols, webhook.events, webhook.prefix)
         self._tail = LogTail(account, on_new)
         self._rows: deque[Row] = deque()
-        self._row: Row | None = None  # that of the next message
+        self._row: Row | None = None  # that of the next message, without its payload
         self._epoch = ""  # of the rows
         self._reports: deque[tuple[int, Message]] = deque()
         self._watch: AccountWatch | None = None
@@ -124,7 +131,8 @@ class MessageQueue:
     def find_next(self) -> Message | None:
         """Return the next message; None if none of the next ROWS events is wanted.
 
-        Raises ReplacedLogError or UnreadableError. `take` must follow before the next call.
+        The data of a large event is dropped: see `load`. Raises ReplacedLogError or
+        UnreadableError. `take` must follow before the next call.
         """
         self._row, self.is_at_end = None, False
         if not self._rows and not self._has_due_report:
@@ -134,7 +142,7 @@ class MessageQueue:
                 return None
             row = self._rows.popleft()
             if (message := self._select(row)) is not None:
-                self._row = row
+                self._row = Row(row.seq, None, row.time)
                 return message
             self._take_row(row)
         self.is_at_end = False
@@ -144,6 +152,24 @@ class MessageQueue:
     def _has_due_report(self) -> bool:
         """Whether a report is next: all events before it are done."""
         return bool(self._reports) and self._reports[0][0] <= self._tail.position
+
+    def load(self, message: Message) -> Message:
+        """Return a message with the data that was dropped.
+
+        Raises TrimmedError if it is no longer stored, ReplacedLogError or UnreadableError.
+        """
+        if (dropped := message.dropped) is None:
+            return message
+        if self._account.log.epoch != self._epoch:
+            if self._time is None and self._row is not None:
+                self._time = self._row.time  # no event is done: the new log may have this one
+            raise ReplacedLogError
+        # `find_next` has looked for damage, which takes most of the time of a read.
+        batch = self._account.log.read(dropped.seq - 1, 1, finds_damage=False)
+        payload = None if batch is None else batch.rows[0].payload
+        if payload is None:  # it could not be stored
+            raise TrimmedError
+        return message.restore_data(dropped, payload)
 
     def take(self, message: Message) -> None:
         """Continue after a message, which is done."""
@@ -155,12 +181,18 @@ class MessageQueue:
 
     def _read(self) -> None:
         try:
-            self._rows.extend(self._tail.read(ROWS))
+            rows = self._tail.read(ROWS)
         except TrimmedError:
             skipped = self._tail.skip_trimmed()
             self.skip(skipped, self._time, self._account.log.complete_from)
-            self._rows.extend(self._tail.read(ROWS))
-        self._epoch, self.is_at_end = self._account.log.epoch, not self._rows
+            rows = self._tail.read(ROWS)
+        size = 0
+        for row in rows:
+            size += len(row.payload or b"")
+            if self._rows and size > KEPT_BYTES:
+                break
+            self._rows.append(row)
+        self._epoch, self.is_at_end = self._account.log.epoch, not rows
 
     def _select(self, row: Row) -> Message | None:
         """Return the message of a row; None if it is not wanted."""
@@ -173,7 +205,12 @@ class MessageQueue:
         check = compute_check(row.payload)
         name, now = self._account.name, self._account.dates.now_microseconds()
         row_id = f"{name}-{self._epoch}-{row.seq}-{check:08x}"
-        return build_event_message(name, row.payload, row_id, row.time, now)
+        message = build_event_message(name, row.payload, row_id, row.time, now)
+        if self._webhook.format is not WebhookFormat.JSON:
+            return replace(message, data=b"")  # it sends the text alone
+        if len(message.data) > KEPT_DATA:
+            return message.drop_data(row.seq, row.payload)
+        return message
 
     def _take_row(self, row: Row) -> None:
         self._tail.take(row.seq)

@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectError
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
+    RequestGenerationFailed,
     RequestTransmissionFailed,
     ResponseFailed,
     ResponseNeverReceived,
@@ -23,7 +24,7 @@ from twisted.web.iweb import IResponse
 from tradeproxy.config.connect_proxy import ConnectProxy
 from tradeproxy.config.webhooks import ReceiverUrl
 from tradeproxy.runtime.connect_errors import describe_connect_error
-from tradeproxy.runtime.http_body import BodyError, RequestBody, read_body
+from tradeproxy.runtime.http_body import BodyError, StreamedBody, read_body
 from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.upstream.backoff import parse_retry_after
 from tradeproxy.upstream.http import ConnectionPool, EndlessHeadError
@@ -125,7 +126,8 @@ class HttpSender:
         headers = Headers({"user-agent": [USER_AGENT]})
         for name, value in request.headers:
             headers.addRawHeader(name, value)
-        url, body = self._origin + request.target, RequestBody(request.body)
+        url = self._origin + request.target
+        body = StreamedBody(request.length, request.read_body)
         while True:
             before = self._endpoint.attempts
             try:
@@ -162,6 +164,8 @@ def _describe(error: Exception) -> str:
     """Return why there is no answer, in one phrase."""
     if isinstance(error, TimedOutError):
         return "no answer in time"
+    if isinstance(error, RequestGenerationFailed):
+        return "its event could not be read"
     reasons = getattr(error, "reasons", None)
     for failure in reasons if isinstance(reasons, list) else [Failure(error)]:
         if failure.check(EndlessHeadError):

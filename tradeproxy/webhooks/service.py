@@ -164,8 +164,11 @@ class Webhooks(Service):
             )
 
     def _look(self) -> None:
-        for delivery in self._deliveries:
-            delivery.look()
+        # Account by account: the webhooks of one share what is read of an event.
+        for account in self._accounts.values():
+            for delivery in self._deliveries:
+                if delivery.account is account:
+                    delivery.look()
         self._store()
 
     def _store_last(self) -> None:

@@ -58,7 +58,8 @@ class Gap:
     """A period without events from Alpaca's stream.
 
     `begin` is the last time up to which events are complete, or None if that is unknown. `end` is
-    the stream's return, or None while it is down. Both are microseconds since 1970.
+    the stream's return, or that of a check which left something out, or None while the stream is
+    down. Both are microseconds since 1970.
     """
 
     begin: int | None

@@ -11,7 +11,7 @@ from twisted.internet import reactor as chosen
 from twisted.internet.task import deferLater
 from twisted.web.server import Request
 
-from tests.system.attacks.rest import HISTORY, ORDERS, reconnect
+from tests.system.attacks.rest import HISTORY, ORDERS, reconnect, refuse
 from tests.system.attacks.target import Attack, Target
 
 NUMBERS = ("1e-999999999", "1e50000000")
@@ -46,12 +46,6 @@ def send_orders(request: Request) -> bytes:
             for number in NUMBERS
         ]
     ).encode()
-
-
-def refuse(request: Request) -> bytes:
-    """Refuse the history, so that the proxy reads the orders."""
-    request.setResponseCode(403)
-    return b'{"code":40310000,"message":"forbidden."}'
 
 
 ORDERS_TAKE = 4.0

@@ -38,6 +38,33 @@ def send_gzip(request: Request) -> int:
 _BOMB = gzip.compress(BOMB_LINE * 120_000)
 
 
+def refuse(request: Request) -> bytes:
+    """Refuse the history, so that the proxy reads the orders."""
+    request.setResponseCode(403)
+    return b'{"code":40310000,"message":"forbidden."}'
+
+
+IDS = tuple(f"id-{number}" for number in range(20))
+
+
+NAMES = b",".join(b'"%d":"%d of the values"' % (number, number) for number in range(190_000))
+
+
+def send_large_order(request: Request) -> bytes:
+    """Send an order of 7 MB with 190,000 different names, which took 65 MB once it was parsed."""
+    request.setHeader(b"Content-Type", b"application/json")
+    return b'{"id":"%b","status":"canceled","x":{%b}}' % (request.path.rpartition(b"/")[2], NAMES)
+
+
+async def ask_by_id(target: Target) -> None:
+    """Have the proxy ask for orders by their ids: they are open in its log and in no list."""
+    await target.paper.when_listening()
+    for name in IDS:
+        order = {"id": name, "status": "new", "filled_qty": "0", "symbol": "SPY"}
+        target.paper.emit_stamped({"event": "new", "order": order})
+    await reconnect(target, 8.0)
+
+
 async def reconnect(target: Target, seconds: float = DURATION) -> None:
     """Drop the stream: the proxy then asks for what it missed, and gets `seconds` for it."""
     await target.paper.when_listening()
@@ -72,4 +99,9 @@ ATTACKS = (
     ),
     Attack("rest: empty data lines, history", reconnect, {HISTORY: EMPTY_LINES}),
     Attack("rest: gzip, history", reconnect, {HISTORY: send_gzip}),
+    Attack(
+        "rest: large orders by id",
+        ask_by_id,
+        {HISTORY: refuse} | {f"/v2/orders/{name}".encode(): send_large_order for name in IDS},
+    ),
 )
