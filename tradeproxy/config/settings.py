@@ -111,7 +111,8 @@ class Limits:
         "PROXY_STALL_TIMEOUT",
         seconds,
         "30",
-        "seconds in which a client must read its buffered data (at most 320 KiB)",
+        "seconds in which a client must read its buffered data (at most 320 KiB, or one event of"
+        " up to 1 MiB)",
         "If it does not, the proxy closes the connection, and the client can resume from its"
         " position.",
     )
