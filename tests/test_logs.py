@@ -12,7 +12,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.config.env import Environment, Findings
-from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
+from tradeproxy.config.logging import Level, LogFormat, LogSettings
+from tradeproxy.config.setting import read_fields
 from tradeproxy.logs import LONGEST, LONGEST_TRACEBACK, observer
 
 OUR_LOGGER = "tradeproxy.upstream.service.UpstreamService"
@@ -71,7 +72,8 @@ class LogSettingsTests(SynchronousTestCase):
 
     def read(self, **variables: str) -> tuple[LogSettings, list[str]]:
         findings = Findings()
-        return read_log(Environment(variables, Path("/here"), findings)), findings.problems
+        environment = Environment(variables, Path("/here"), findings)
+        return read_fields(LogSettings, environment), findings.problems
 
     def test_default_is_stream_format_and_info(self) -> None:
         """Without settings, the stream determines the format, and the level is info."""

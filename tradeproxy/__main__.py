@@ -107,7 +107,9 @@ def _dispatch(parser: ArgumentParser, arguments: Namespace, rest: Sequence[str])
         case "book":
             book.main(arguments)
         case "completion":
-            print(_completion(arguments.shell))
+            import shtab
+
+            print(shtab.complete(parser, arguments.shell))
         case None:
             parser.print_help()
 
@@ -182,12 +184,6 @@ def _make_parser() -> ArgumentParser:
 def _add_version(parser: ArgumentParser) -> None:
     version = f"tradeproxy {tradeproxy.__version__}"
     parser.add_argument("--version", action="version", version=version)
-
-
-def _completion(shell: str) -> str:
-    import shtab
-
-    return shtab.complete(_make_parser(), shell)
 
 
 def _port(text: str) -> int:

@@ -35,8 +35,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tradeproxy.config.env import Environment, Findings
-from tradeproxy.config.logging import Level, LogFormat, LogSettings, read_log
+from tradeproxy.config.logging import Level, LogFormat, LogSettings
+from tradeproxy.config.setting import read_fields
 from tradeproxy.runtime.repeated_lines import is_logged
+from tradeproxy.wire.printable import make_one_line
 
 LONGEST = 1000
 """Characters of a message or of one of its values. Our own messages are shorter."""
@@ -75,19 +77,21 @@ def set_level(levels: LogLevelFilterPredicate, level: Level) -> None:
     levels.setLogLevelForNamespace("", LogLevel.lookupByName(level.value))
 
 
-def environment_observer() -> ILogObserver:
-    """Return the observer that writes to standard output as the environment says."""
-    return _named(None)
+def environment_observer(form: LogFormat | None = None) -> ILogObserver:
+    """Return the observer that writes to standard output, in this format or the environment's."""
+    # twistd passes no arguments, so read the environment. tap.py has already checked it.
+    settings = read_fields(LogSettings, Environment(os.environ, Path(), Findings()))
+    return observer(replace(settings, format=form or settings.format), sys.stdout)
 
 
 def text_observer() -> ILogObserver:
     """Return the observer that writes text to standard output, for twistd's `--logger`."""
-    return _named(LogFormat.TEXT)
+    return environment_observer(LogFormat.TEXT)
 
 
 def json_observer() -> ILogObserver:
     """Return the observer that writes JSON to standard output, for twistd's `--logger`."""
-    return _named(LogFormat.JSON)
+    return environment_observer(LogFormat.JSON)
 
 
 def as_text(event: LogEvent) -> str | None:
@@ -124,12 +128,6 @@ def _message(event: LogEvent) -> str | None:
     return None if _is_library_information(event) else formatEvent(event) or None
 
 
-def _named(form: LogFormat | None) -> ILogObserver:
-    # twistd passes no arguments, so read the environment. tap.py has already checked it.
-    settings = read_log(Environment(os.environ, Path(), Findings()))
-    return observer(replace(settings, format=form or settings.format), sys.stdout)
-
-
 def _values(event: LogEvent) -> dict[str, Any]:
     """Return the values of one of our events. Those of a library may hold anything."""
     if not event["log_namespace"].startswith(OURS):
@@ -149,9 +147,7 @@ def _traceback(event: LogEvent) -> str:
 
 def _one_line(text: str) -> str:
     # A terminal executes control characters, and a line break would forge a log line.
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in _cut(text)
-    )
+    return make_one_line(_cut(text))
 
 
 def _cut(text: str, longest: int = LONGEST) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.book.support import BookCase, make_snapshot, parse
 from tests.support.threads import Threads
 from tests.support.trading import Trading
-from tradeproxy.book import store, writer
+from tradeproxy.book import builder, store, writer
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import APPLY_ROWS, CHECKPOINT_WAIT, MAX_WAITS, READ_ROWS, WRITE_EVERY
 from tradeproxy.book.writer import WRITE_ROWS
@@ -117,7 +117,9 @@ class CostTests(BookCase):
 
     def test_build_goes_on_during_a_checkpoint(self) -> None:
         """A fifth of its time was spent waiting. It does not go on for ever: the memory is full."""
+        self.patch(builder, "BUILD_READ_ROWS", READ_ROWS)
         self.patch(writer, "BUILD_ROWS", 3 * READ_ROWS)
+        self.patch(writer, "BUSY_ROWS", 6 * READ_ROWS)
         self.stop()
         self.start(in_thread=Threads())
         self.live(10 * READ_ROWS)

@@ -8,6 +8,7 @@ from tests.book.support import BookCase, make_snapshot, parse
 from tradeproxy.book.book import Book
 from tradeproxy.book.builder import READ_ROWS
 from tradeproxy.book.fill_sql import clear_strategies
+from tradeproxy.book.writer import WRITE_ROWS
 
 
 class TurnTests(BookCase):
@@ -101,4 +102,25 @@ class TurnTests(BookCase):
         assert strategies is not None
         self.assertTrue(strategies.is_current())
         self.assertEqual(sum("ORDER BY rowid" in each for each in statements), 0)
+        self.assert_is_account()
+
+    def test_end_of_a_build_writes_many_rows_in_two_transactions(self) -> None:
+        """Up to 256 rows were in one, the strategies' part too: twice as much as between events."""
+        self.live(WRITE_ROWS - 50)
+        self.settle()
+        self.book.stop()
+        tables = self.journal.tables
+        assert tables is not None
+        tables.run(lambda sql: sql.execute("DELETE FROM book_meta"), writes=True)
+        tables.run(clear_strategies, writes=True)
+        statements: list[str] = []
+        tables.run(lambda sql: sql.set_trace_callback(statements.append))
+        self.ticks.tick = 0
+        self.new_book()
+        self.settle()
+        transactions = "\n".join(statements).split("COMMIT")
+        self.assertTrue(any("INTO strategy_fills" in each for each in transactions))
+        for each in transactions:
+            rows = each.count("INTO book_events")
+            self.assertFalse(rows > WRITE_ROWS and "INTO strategy_fills" in each, rows)
         self.assert_is_account()

@@ -11,13 +11,12 @@ from tests.cli.test_tail import FakeTerminal
 from tradeproxy.cli import state
 from tradeproxy.cli.ask import AskError
 from tradeproxy.cli.state_output import (
-    format_csv,
     format_order,
     format_orders,
     format_positions,
-    list_order_cells,
-    list_position_cells,
-    list_timeline_cells,
+    list_csv_orders,
+    list_csv_positions,
+    list_csv_timeline,
 )
 
 HOSTILE = "\x1b[2J\x9b31m\u202e\n"
@@ -88,8 +87,8 @@ class TableTests(SynchronousTestCase):
         document = {"complete": True, "positions": [position]}
         [_, line] = format_positions(document)
         self.assertEqual(line, "AAPL    long   10          5          50  the fills lead to 4")
-        [_, *cells] = list_position_cells(document)
-        self.assertEqual(cells, [["AAPL", "", "long", "10", "5", "50", "the fills lead to 4"]])
+        [_, line] = list_csv_positions(document)
+        self.assertEqual(line, "AAPL,,long,10,5,50,the fills lead to 4")
 
     def test_order_shows_its_timeline(self) -> None:
         """Each event has its line; without one, the journal is older or younger than the order."""
@@ -106,8 +105,8 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(lines[2], "id 1")
         self.assertEqual(lines[-1].split(), ["partial_fill", "4", "5.1", "4", "partially_filled"])
         self.assertIn("no event", list(format_order(order(timeline=[])))[-1])
-        [_, cells] = list_timeline_cells({"timeline": [entry]})
-        self.assertEqual(cells, ["7", "", "partial_fill", "4", "5.1", "4", "partially_filled"])
+        [_, line] = list_csv_timeline({"timeline": [entry]})
+        self.assertEqual(line, "7,,partial_fill,4,5.1,4,partially_filled")
 
     def test_hostile_text_cannot_move_the_cursor(self) -> None:
         """Names of orders are anybody's text, also in CSV."""
@@ -116,14 +115,14 @@ class TableTests(SynchronousTestCase):
         lines = [
             *format_orders(document),
             *format_order(document["orders"][0]),
-            *map(format_csv, list_order_cells(document)),
+            *list_csv_orders(document),
         ]
         self.assertTrue(all(line.isprintable() for line in lines), lines)
 
     def test_csv_has_no_formula(self) -> None:
         """A spreadsheet would run it."""
         document = page(order(client_order_id='=cmd|"/c calc"!A1', legs=[order(id="2")]))
-        [head, first, leg] = map(format_csv, list_order_cells(document))
+        [head, first, leg] = list_csv_orders(document)
         self.assertTrue(head.startswith("id,parent_id,client_order_id,"))
         self.assertIn("\"'=cmd", first)
         self.assertTrue(leg.startswith("2,1,"))

@@ -141,6 +141,11 @@ class ReplacedTokensTests(AdmissionTestCase):
         self.assertEqual(self.ends_of("second-token"), [removed, None, None, None])
         self.check({"removed": make_request(offers=("first-token",))}, 401)
 
+    def test_removed_token_of_a_message_ends_its_client(self) -> None:
+        """A removed token must not stay in use for as long as a connection holds."""
+        removed = CloseCode.TOKEN_REMOVED
+        self.assertEqual(self.ends_of("first-token"), [None, None, removed, None])
+
     def test_kept_tokens_end_no_client(self) -> None:
         """A new token is accepted."""
         self.assertEqual(self.ends_of("third", "second-token", "first-token"), [None] * 4)

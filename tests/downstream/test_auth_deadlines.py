@@ -38,7 +38,7 @@ class AuthDeadlinesTests(SynchronousTestCase):
 
     def add(self, number: int, then: Callable[[], object] = lambda: None) -> RecordingClient:
         client = RecordingClient(number, self.timed_out, then)
-        self.deadlines.add(client)
+        self.deadlines.add(client.auth_timed_out)
         return client
 
     def test_each_client_times_out_at_its_own_deadline(self) -> None:
@@ -58,7 +58,7 @@ class AuthDeadlinesTests(SynchronousTestCase):
         clients = [self.add(number) for number in range(100)]
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         for client in clients:
-            self.deadlines.discard(client)
+            self.deadlines.discard(client.auth_timed_out)
         self.assertEqual((len(self.deadlines), self.clock.getDelayedCalls()), (0, []))
 
     def test_discarded_client_does_not_time_out(self) -> None:
@@ -66,8 +66,8 @@ class AuthDeadlinesTests(SynchronousTestCase):
         first = self.add(1)
         self.clock.advance(5)
         self.add(2)
-        self.deadlines.discard(first)
-        self.deadlines.discard(first)
+        self.deadlines.discard(first.auth_timed_out)
+        self.deadlines.discard(first.auth_timed_out)
         self.clock.advance(9.9)
         self.assertEqual(self.timed_out, [])
         self.clock.advance(0.1)
@@ -76,7 +76,7 @@ class AuthDeadlinesTests(SynchronousTestCase):
     def test_timeout_callback_may_discard_and_add_clients(self) -> None:
         """Each remaining client times out once, whatever the callbacks do."""
         later: list[RecordingClient] = []
-        self.add(1, lambda: self.deadlines.discard(later[0]))
+        self.add(1, lambda: self.deadlines.discard(later[0].auth_timed_out))
         self.add(2, lambda: self.add(4))
         later.append(self.add(3))
         self.clock.advance(10)
@@ -104,7 +104,7 @@ class AuthDeadlinesTests(SynchronousTestCase):
             added[number] = (self.clock.seconds(), self.add(number))
             if number % 3 == 2:  # a client that was added shortly before
                 discarded.add(number - number % 2)
-                self.deadlines.discard(added[number - number % 2][1])
+                self.deadlines.discard(added[number - number % 2][1].auth_timed_out)
             self.clock.advance((number * 7 % 5) / 2)
             stayed = [n for n, (time, _) in added.items() if time + 10 <= self.clock.seconds()]
             self.assertEqual(self.timed_out, [n for n in stayed if n not in discarded])

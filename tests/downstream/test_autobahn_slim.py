@@ -54,6 +54,14 @@ class AutobahnSlimTests(ProxyTestCase):
             expected = list(value) if isinstance(value, tuple) else value
             self.assertEqual(getattr(client, name), expected, name)
 
+    def test_send_queue_is_first_in_first_out(self) -> None:
+        """Autobahn uses it for frames that are sent in several pieces."""
+        self.connect()
+        (client,) = self.factory.clients
+        queue: Any = client.send_queue  # type: ignore[attr-defined]  # Autobahn's
+        queue.extend("abc")
+        self.assertEqual([queue.popleft() for _ in range(3)], ["a", "b", "c"])
+
     def test_values_of_debug_lines_are_not_formatted(self) -> None:
         """Autobahn would format and colour them at every frame, and then drop the lines."""
         value = object()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import capturedLogs
+
 from tests.support.frames import AUTH, FILL, LISTEN, LISTENING
 from tests.support.proxy import Client, ProxyTestCase
 from tradeproxy.config.settings import Limits
@@ -149,8 +151,31 @@ class UnfinishedRequestTests(ProxyTestCase):
         """
         clients = [self.open_client() for _ in range(6)]
         self.say(clients[5], LISTEN + b" " * 9000)
-        for client in clients:
-            transport: Any = client.transport
-            transport.write(b"\x81\xfe\x23\x29\0\0\0\0" + HEAD)  # one byte is missing
-            self.wires.flush()
+        with capturedLogs() as logs:
+            for client in clients:
+                transport: Any = client.transport
+                transport.write(b"\x81\xfe\x23\x29\0\0\0\0" + HEAD)  # one byte is missing
+                self.wires.flush()
         self.assertEqual([each.is_open_now for each in clients], [False] * 2 + [True] * 4)
+        ends = [each for each in logs if "events" in each]
+        self.assertEqual([each["reason"] for each in ends], [TOO_MUCH] * 2)
+
+    def test_pieces_of_a_message_count_more_than_their_bytes(self) -> None:
+        """A byte in a read, or in a frame, of its own takes 48 more in memory."""
+        self.patch(socket_limit, "MAX_UNFINISHED", 7_000)
+        piece = b"\x81\0\0\0\0x"
+        for begin, more in (
+            (b"\x81\xfe\x01\xf4\0\0\0\0", b"x"),
+            (b"\x01" + piece, b"\0" + piece),
+        ):
+            clients = [self.open_client() for _ in range(3)]
+            for client in clients:
+                transport: Any = client.transport
+                for data in (begin, *[more] * 60):
+                    transport.write(data)
+                    self.wires.flush()
+            self.assertEqual([each.is_open_now for each in clients], [False, True, True])
+            for client in clients:
+                transport = client.transport
+                transport.abortConnection()
+            self.wires.flush()

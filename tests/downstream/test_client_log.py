@@ -137,6 +137,29 @@ class ClientLineTests(ProxyTestCase):
             self.wires.advance(1)
         self.assertIn("and 1 event before its filter: ", lines[1])
 
+    def test_events_of_a_filtered_response_are_named_so(self) -> None:
+        """A response with an end by time leaves out later events too."""
+        for query in ("symbols=NOSUCH", "since=2027-01-15T08:00:00Z&until=2999-01-01T00:00:00Z"):
+            with client_lines() as lines:
+                response = self.request(f"/paper/v2/events/trades?{query}")
+                assert response.transport is not None
+                response.transport.loseConnection()
+                self.wires.advance(1)
+            self.assertIn(" before its filter: ", lines[1], query)
+
+    def test_response_that_the_proxy_ends_has_its_reason(self) -> None:
+        """A lost connection would be the network's fault."""
+        with client_lines() as lines:
+            self.request("/paper/v2/events/trades")
+            [served] = self.factory.clients
+            served.abort()
+            self.wires.advance(1)
+            self.request("/paper/v2/events/trades")
+            self.service.stopService()
+            self.wires.advance(1)
+        self.assertTrue(lines[1].endswith(": dropped by the proxy"), lines[1])
+        self.assertTrue(lines[3].endswith(": the proxy is restarting: reconnect"), lines[3])
+
     def test_events_that_a_client_did_not_listen_to_do_not_count(self) -> None:
         """After `unlisten` and `listen` the stream begins live."""
         with client_lines() as lines:
@@ -271,6 +294,19 @@ class ClientLogLimitTests(SynchronousTestCase):
         self.assertEqual(len(lines), MAX_ANONYMOUS + 2)
         self.assertEqual(lines[-2], 'client connected: [::1]:50000 /paper "bot/1", begins live')
         self.assertEqual(lines[-1], f"no line for 95 more clients that left before auth: {LOST}")
+
+    def test_strangers_have_lines_again_after_a_minute(self) -> None:
+        """With the count of those that were left out."""
+        clock = Clock()
+        log = ClientLog(clock)
+        counts = []
+        for seconds in (0.0, 59.875, 0.125):
+            with client_lines() as lines:
+                clock.advance(seconds)
+                for _ in range(6):
+                    log.left(INFO, None, "the connection was lost")
+            counts.append(len(lines))
+        self.assertEqual(counts, [5, 0, 6])
 
     def test_loop_with_a_wrong_token_writes_six_lines_a_minute(self) -> None:
         """It wrote six a second, half a million a day. No client is left out of the count."""

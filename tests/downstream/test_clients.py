@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.frames import AUTH, FILL
+from tests.support.frames import AUTH, AUTHENTICATE, FILL
 from tests.support.proxy import ProxyTestCase
 from tradeproxy.downstream.client_log import user_agent
 from tradeproxy.downstream.clients import ClientLabels, DownstreamService, RejectionCounter
@@ -142,6 +142,19 @@ class ConnectedClientsTests(ProxyTestCase):
             (stats.account, stats.info.address, stats.info.user_agent, stats.is_slow, stats.lag),
             ("paper", "127.0.0.1:50000", "bot/1", False, 0),
         )
+
+    def test_client_is_one_of_its_account(self) -> None:
+        """The broadcaster serves so many in a turn. Here is one of each kind of stream."""
+        self.say(self.connect(), AUTH)
+        self.request("/paper/v2/events/trades")
+        self.assertEqual(len(self.paper.broadcaster), 2)
+
+    def test_client_that_listens_to_nothing_does_not_lag(self) -> None:
+        """It waits for no event."""
+        self.say(self.connect("/trade-updates-paper/stream"), AUTHENTICATE)
+        self.publish(self.paper, FILL)
+        [stats] = self.clients.list_stats()
+        self.assertEqual(stats.lag, 0)
 
     def test_clients_that_tokens_no_longer_accept_are_closed(self) -> None:
         """And counted; a short request has no token."""

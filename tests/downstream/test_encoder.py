@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import memory_journal
-from tradeproxy.downstream.encoder import FrameEncoder, cursor_encoder
+from tradeproxy.downstream.encoder import FrameEncoder, add_cursor
 from tradeproxy.hub.account import Account
 from tradeproxy.journal.base import Batch, Row
 
@@ -31,12 +31,14 @@ class FrameEncoderTests(SynchronousTestCase):
         self.assertEqual(frames, b"<{}><{ }>")
         self.assertIs(encoder.encode(batch, self.account), frames)
 
-    def test_cursor_encoder_row_not_durable_has_no_cursor(self) -> None:
+    def test_add_cursor_row_not_durable_has_no_cursor(self) -> None:
         """A row that is not on the disk yet has no cursor; every other row has one."""
         batch = Batch((Row(1, b'{"a":1}'), Row(2, b'{"b":1}', durable=False)))
         cursor = self.account.cursor_after(batch.rows[0])
         expected = f'<{{"a":1,"cursor":"{cursor}"}}><{{"b":1}}>'.encode()
-        self.assertEqual(cursor_encoder(frame_in_brackets).encode(batch, self.account), expected)
+        self.assertEqual(
+            FrameEncoder(frame_in_brackets, add_cursor).encode(batch, self.account), expected
+        )
 
     def test_encode_batch_with_hole_returns_none(self) -> None:
         """A hole cannot be encoded, so that no caller skips it unnoticed."""

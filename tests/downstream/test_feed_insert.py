@@ -130,6 +130,17 @@ class InsertTests(FeedTestCase):
         self.turn()
         self.assertEqual(self.sink.sent, [])
 
+    def test_iterator_may_insert_another_one(self) -> None:
+        """A snapshot that cannot be made begins again."""
+
+        def begin_again() -> Iterator[bytes]:
+            self.insert(b"1", b"2")
+            yield from ()
+
+        self.feed.insert(begin_again())
+        self.turn(5)
+        self.assertEqual(self.sink.sent, [b"1", b"2"])
+
     def test_iterator_may_end_the_feed(self) -> None:
         """A client whose snapshot is not ready in time is closed."""
 

@@ -89,6 +89,13 @@ class HandshakeThrottleTests(SynchronousTestCase):
         self.clock.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_turn_counts_those_that_waited(self) -> None:
+        """Others come in the same turn."""
+        self.submit(PER_TURN + 2)
+        self.clock.turn()
+        self.submit(PER_TURN)
+        self.assertEqual(len(self.handled), 2 * PER_TURN)
+
     def test_deferred_work_waits_for_a_later_turn_each_time(self) -> None:
         """A client that always has more to do is handled once a turn, behind the others."""
         endless, other = FakeTransport(), FakeTransport()
@@ -129,6 +136,10 @@ class HandshakeThrottleTests(SynchronousTestCase):
         throttle.submit(FakeTransport(), self.handled.append, b"other")
         self.clock.turn()
         self.assertEqual(self.handled, [b"other"])
+        for waits in (False, True):  # the other one may have more
+            [retry] = self.clock.getDelayedCalls()
+            self.assertEqual(retry.getTime() - self.clock.seconds() > ROOM_RETRY / 2, waits)
+            self.clock.turn()
         refused.clear()
         self.clock.advance(2 * ROOM_RETRY)
         self.assertEqual(self.handled, [b"other", b"new", b"middle", b"old"])

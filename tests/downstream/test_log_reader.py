@@ -139,6 +139,19 @@ class LogReaderTests(SynchronousTestCase):
             clock.turn()
             self.assertEqual(ran, list(range(3 * turns)))
 
+    def test_step_that_takes_the_whole_time_ends_its_turn(self) -> None:
+        """A live event comes next."""
+        ran: list[float] = []
+
+        def step() -> None:
+            ran.append(self.clock.seconds())
+            self.clock.rightNow += TURN
+
+        for _ in range(2):
+            self.log_reader.schedule(lambda: step(), "")
+        self.clock.turn()
+        self.assertEqual(len(ran), 1)
+
     def test_addresses_take_turns(self) -> None:
         """Behind 300 replays of one address, another's replay of 1,000 events took 2 s."""
         clock = self.clock

@@ -38,10 +38,11 @@ class ProxyHeaderTests(ProxyTestCase):
             self.protocol.dataReceived(data[begin : begin + step])
 
     def test_request_behind_a_header_is_answered(self) -> None:
-        """In pieces, and with options that the proxy ignores."""
+        """In pieces, and with options that the proxy ignores. One may begin as another header."""
         options = b"\x04\x01\xf4" + bytes(500)
-        for header in (V1, V2 % b"\0\x0c", V2 % b"\x02\x03" + options):
-            for step in (1000, 20):
+        text = b"\x04\0\x05PROXY"
+        for header in (V1, V2 % b"\0\x0c", V2 % b"\x02\x03" + options, V2 % b"\0\x14" + text):
+            for step in (1000, 20, len(V2 % b"\0\0") + 3):
                 self.setUp()
                 self.receive(header + REQUEST, step)
                 self.clock.advance(0)
@@ -82,8 +83,11 @@ class ProxyHeaderTests(ProxyTestCase):
 
     def test_header_without_an_end_closes(self) -> None:
         """10,000 connections held 64 KiB each: 640 MB that no limit counted."""
-        self.receive(V2 % b"\xff\xff" + bytes(MAX_HEADER), 500)
-        self.assertTrue(self.transport.disconnected)
+        header = V2 % b"\xff\xff" + bytes(MAX_HEADER)
+        for size, closes in ((MAX_HEADER - 1, False), (MAX_HEADER, True)):
+            self.setUp()
+            self.receive(header[:size], 500)
+            self.assertEqual(self.transport.disconnected, closes, size)
 
     def test_header_that_cannot_be_read_closes(self) -> None:
         """Twisted raises ValueError; it was logged as an error of the proxy's own."""

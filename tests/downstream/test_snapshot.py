@@ -413,6 +413,11 @@ class SseSnapshotTests(StateTestCase):
         self.trade("2")
         self.assertEqual(len(reader.ids()), 1)
 
+    def test_response_without_the_parameter_has_no_snapshot(self) -> None:
+        """A client that knows Alpaca's events alone gets nothing else."""
+        self.trade("1")
+        self.assertNotIn("snapshot", self.get("").taken())
+
     def test_replay_comes_before_the_snapshot(self) -> None:
         """An EventSource that reconnects gets what it missed, then the state."""
         self.trade("1")

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import Connections, event, events, memory_journal
 from tests.support.memory import StrictClock
-from tradeproxy.downstream.encoder import FrameEncoder, cursor_encoder
+from tradeproxy.downstream.encoder import FrameEncoder, add_cursor
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.subscription import SharedEncoders, Subscription
 from tradeproxy.hub.account import Account
@@ -68,8 +68,10 @@ class SubscriptionTestCase(SynchronousTestCase):
             return payload + b"\n"
 
         log_reader = LogReader(self.clock, 30)
-        encoders = SharedEncoders(frame, FrameEncoder(frame), cursor_encoder(frame), log_reader)
-        options = SubscribeOptions(position, status, wanted)
+        encoders = SharedEncoders(
+            frame, FrameEncoder(frame), FrameEncoder(frame, add_cursor), log_reader
+        )
+        options = SubscribeOptions(position, wanted, status=status)
         self.subscription = Subscription(self.account, options, self.transport, encoders)
         self.account.broadcaster.register(self.subscription)
         if status:

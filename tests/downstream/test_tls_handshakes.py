@@ -327,11 +327,13 @@ class TlsHandshakesTests(SynchronousTestCase):
         """OpenSSL keeps 200 KB for the largest hello."""
         [client] = self.connect(1)
         size = MAX_HANDSHAKE.to_bytes(2, "big")
-        client.send(b"\x16\x03\x01" + size + b"\x01\x00\x80\x00\x03\x03")
-        for _ in range(MAX_HANDSHAKE // 1000 + 1):
-            self.assertTrue(client.is_connected)
-            client.send(bytes(1000))
+        hello = b"\x16\x03\x01" + size + b"\x01\x00\x80\x00\x03\x03" + bytes(MAX_HANDSHAKE - 11)
+        for at in range(0, MAX_HANDSHAKE, 1000):
+            client.send(hello[at : at + 1000])
             self.kernel.turn(2)
+        self.assertTrue(client.is_connected)
+        client.send(b"\0")
+        self.kernel.turn(2)
         self.assertFalse(client.is_connected)
 
     def test_end_before_handshake_frees_place(self) -> None:

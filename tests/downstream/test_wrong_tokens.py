@@ -32,9 +32,9 @@ class WrongTokensTests(SynchronousTestCase):
         """Ten a minute are answered at once: a program with an old token logs the reason soon."""
         self.assertEqual(self.record(12), [0.0] * 10 + [1.0] * 2)
         self.assertEqual(self.record(1, "192.0.2.2"), [0.0])
-        self.clock.advance(59.9)
+        self.clock.advance(59.875)
         self.assertEqual(self.record(1), [1.0])
-        self.clock.advance(0.2)
+        self.clock.advance(0.125)
         self.assertEqual(self.record(11), [0.0] * 10 + [1.0])
 
     def test_addresses_of_one_network_share_a_count(self) -> None:

@@ -220,11 +220,17 @@ class NewAccountTests(AccountTestCase):
         """Prometheus computes no rate from a series that begins with its first event."""
         self.assertEqual(self.account.reconnect_reasons, dict.fromkeys(RECONNECT_REASONS, 0))
         self.assertEqual(self.account.reconnects, 0)
+        self.assertEqual(self.account.found_events, {"gap": 0, "check": 0})
 
     def test_new_account_is_healthy_and_has_no_role(self) -> None:
         """/healthz and /readyz read these before the first connection."""
         account = self.account
         self.assertEqual((account.has_failed, account.is_mute, account.role), (False, False, None))
+
+    def test_new_account_has_no_book_and_no_trade_log(self) -> None:
+        """A setting leaves them out. Neither is then a reason in /readyz."""
+        account = self.account
+        self.assertEqual((account.book, account.trade_log, account.notices), (None, None, {}))
 
 
 class FlushTests(AccountTestCase):
@@ -238,6 +244,16 @@ class FlushTests(AccountTestCase):
         self.assert_delivered([1, 2])
         self.clock.advance(0)
         self.assert_delivered([1, 2])
+
+
+class LagTests(AccountTestCase):
+    """How far a client or a file is behind the log."""
+
+    def test_lag_counts_rows_after_a_position(self) -> None:
+        """A position behind the end is one of a log that has been replaced."""
+        self.publish(1, 2, 3)
+        self.account.flush()
+        self.assertEqual([self.account.lag(position) for position in (0, 2, 3, 4)], [3, 1, 0, 0])
 
 
 class DropFrameTests(SynchronousTestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.accounts import BEGIN, AccountTestCase
@@ -161,11 +162,15 @@ class AccountGapTests(AccountTestCase):
         self.account.mark_upstream_down("lost")
         self.subscriber.statuses.clear()
         epoch = self.journal.epoch
+        others: list[str] = []
+        self.account.on_another_account = lambda: others.append(self.journal.epoch)
         self.account.identify("one")
-        self.assertEqual(self.subscriber.statuses, [])
+        self.assertEqual((self.subscriber.statuses, others), ([], []))
         self.account.identify("two")
+        self.assertEqual(others, [self.journal.epoch])
         hello, gap = self.subscriber.statuses
         self.assertEqual((gap["outcome"], gap["reason"]), ("lost", ANOTHER_ACCOUNT))
+        self.assertEqual(self.account.gap_outcomes, {GapOutcome.PENDING: 1, GapOutcome.LOST: 1})
         self.assertEqual(hello["event"], "hello")
         self.assertNotIn(epoch, hello["cursor"])
 
@@ -211,8 +216,10 @@ class AccountStreamStateTests(AccountTestCase):
         """The state of the leader is copied, and announced when it changes."""
         up = UpstreamStatus(streaming=True, reason="streaming", since=BEGIN + 1.5)
         gap = Gap(1, 2, GapOutcome.RECOVERED, 3)
-        for _ in range(2):
-            self.account.apply_stream_state(StreamState(up, (gap,)))
+        for lines in (["paper: upstream of the leader is streaming"], []):
+            with capturedLogs() as logged:
+                self.account.apply_stream_state(StreamState(up, (gap,)))
+            self.assertEqual(list(map(formatEvent, logged)), lines)
         self.assertEqual((self.account.upstream, list(self.account.gaps)), (up, [gap]))
         self.assertEqual(
             [status["event"] for status in self.subscriber.statuses], ["gap", "upstream"]
@@ -286,6 +293,15 @@ class AccountStreamStateTests(AccountTestCase):
         """No earlier position is valid in the new log."""
         self.journal.on_replaced()
         self.assertEqual(len(self.account.broadcaster), 0)
+
+
+class AccountNoteInRedisTests(RedisJournalCase, AccountTestCase):
+    """The imports in a log that nodes share."""
+
+    def test_imports_are_those_of_the_log(self) -> None:
+        """Every node reads what one of them has imported."""
+        self.assertIsNotNone(self.account.import_log)
+        self.assertIs(self.account.import_log, self.journal.import_log)
 
 
 class AccountGapInRedisTests(RedisJournalCase, AccountGapTests):

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import event, time_of
 from tradeproxy.hub.buffer import MAX_BUFFERED, MAX_BUFFERED_BYTES, EventBuffer
-from tradeproxy.wire.event import Event
+from tradeproxy.wire.event import Event, format_time
 
 NOW = time_of(100)
 
@@ -52,6 +52,19 @@ class EventBufferTests(SynchronousTestCase):
         self.assertEqual(self.take_before(event(1)), [])
         self.assertEqual(self.take_before(event(4)), [event(3), event(101), event(1)])
 
+    def test_take_before_ends_with_the_present(self) -> None:
+        """A time that is `now` is over: the history has that event, and it can be the newer one."""
+        self.append(event(1), event(100))
+        self.assertEqual(self.take_before(event(100)), [])
+        self.append(event(101), event(3))
+        self.assertEqual(self.take_before(event(3)), [])
+
+    def test_take_before_event_of_the_same_time_returns_it(self) -> None:
+        """It is not newer. Alpaca often reports several changes at one time."""
+        beside = event(2, at=format_time(time_of(3)))
+        self.append(event(101), beside, event(3))
+        self.assertEqual(self.take_before(event(3)), [event(101), beside])
+
     def test_take_before_event_without_a_time_returns_those_before_it(self) -> None:
         """It shows only its place in the stream."""
         no_time = event(2, at=None)
@@ -76,6 +89,9 @@ class EventBufferTests(SynchronousTestCase):
         self.append(event(MAX_BUFFERED))
         self.assertTrue(self.buffer.is_full)
         self.take_before(event(1))
+        self.assertFalse(self.buffer.is_full)
+        self.buffer.take_all()
+        self.append(replace(event(0), payload=b"{}".ljust(MAX_BUFFERED_BYTES - 1)))
         self.assertFalse(self.buffer.is_full)
         self.buffer.take_all()
         self.append(replace(event(0), payload=b"{}".ljust(MAX_BUFFERED_BYTES)))

@@ -58,13 +58,14 @@ class LogTailTests(AccountTestCase):
         self.take(2)
         other = LogTail(self.account, self.record)
         self.assertTrue(other.start_at(self.tail.cursor, LastEvents(0)))
-        self.assertEqual([row.seq for row in other.read()], [3])
+        self.assertEqual([row.seq for row in other.read(128)], [3])
 
     def test_start_at_an_unknown_cursor_continues_where_the_owner_says(self) -> None:
         """The owner learns that rows may be missing."""
         self.publish_now(1, 2)
-        self.assertFalse(self.tail.start_at("paper.0123456789abcdef.1.00000000", LastEvents(1)))
-        self.assertEqual([row.seq for row in self.tail.read()], [2])
+        unknown = "paper.0123456789abcdef.1.00000000"
+        self.assertIs(self.tail.start_at(unknown, LastEvents(1)), False)
+        self.assertEqual([row.seq for row in self.tail.read(128)], [2])
 
     def test_start_at_an_unknown_position_raises_and_stays_idle(self) -> None:
         """Otherwise an owner without a fallback would read a wrong part of the log."""
@@ -72,6 +73,11 @@ class LogTailTests(AccountTestCase):
             self.tail.start(AfterId("no such id"))
         self.publish_now(1)
         self.assertEqual(self.calls, [])
+
+    def test_tail_before_its_start_is_at_the_beginning(self) -> None:
+        """Metrics show how far it is behind. It has no cursor that could be stored."""
+        self.publish_now(1)
+        self.assertEqual((self.tail.position, self.tail.cursor), (0, None))
 
     def test_stop_ends_the_calls(self) -> None:
         """A second stop has no effect."""
@@ -87,7 +93,7 @@ class LogTailTests(AccountTestCase):
         self.tail.start(LastEvents(0))
         self.account.identify("another")
         with self.assertRaises(ReplacedLogError):
-            self.tail.read()
+            self.tail.read(128)
 
     def test_row_that_cannot_be_read_is_looked_at(self) -> None:
         """If the log has it, the bytes are an event's; else the log is another one by now."""
@@ -114,6 +120,8 @@ class LogTailTests(AccountTestCase):
         journal.append([event(n) for n in (1, 2, 3, 4)])
         self.clock.advance(TRIM_EVERY)
         with self.assertRaises(TrimmedError):
-            tail.read()
+            tail.read(128)
         self.assertEqual(tail.skip_trimmed(), 2)
-        self.assertEqual([row.seq for row in tail.read()], [3, 4])
+        self.assertEqual([row.seq for row in tail.read(128)], [3, 4])
+        tail.take(3)
+        self.assertEqual((tail.skip_trimmed(), tail.position), (0, 3))

@@ -14,13 +14,12 @@ from twisted.internet import reactor as chosen
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.support.processes import SCRIPTS, SOURCES, Command, free_port
-from tests.support.sockets import SocketTestCase
+from tests.support.sockets import MODULE, SocketTestCase
 from tradeproxy.tap import Options
 from tradeproxy.wire.credentials import KeyPair, Secret
 
 reactor: Any = chosen  # of many interfaces, which mypy does not know
 TOKEN = "a-token-of-some-length"
-MODULE = (sys.executable, "-m", "tradeproxy")
 WATCH_CSV = "--watch: cannot be combined with --csv\n"
 KEY, SECRET = "PKINIT", "secret'#\\x"
 
@@ -92,10 +91,7 @@ class StatusTests(SocketTestCase):
     """`tradeproxy status`."""
 
     async def status(self, *arguments: str, **environment: str) -> tuple[int, str]:
-        command = self.command(
-            *MODULE, "status", *arguments, PROXY_PORT=str(self.port), **environment
-        )
-        return await command.ended, command.output
+        return await self.run_command("status", *arguments, **environment)
 
     async def test_healthy_proxy_exits_0(self) -> None:
         """The lines are the start, each account, and the clients."""
@@ -150,10 +146,6 @@ class StatusTests(SocketTestCase):
 class StateCommandTests(SocketTestCase):
     """`tradeproxy orders`, `order` and `positions`."""
 
-    async def ask(self, *arguments: str) -> tuple[int, str]:
-        command = self.command(*MODULE, *arguments, PROXY_PORT=str(self.port))
-        return await command.ended, command.output
-
     async def test_orders_and_one_order_of_the_running_proxy(self) -> None:
         """Each form has the order; an unknown one and a misspelt filter exit with 2."""
         alpaca = await self.simulate()
@@ -165,16 +157,16 @@ class StateCommandTests(SocketTestCase):
         order |= {"submitted_at": "2026-07-24T14:42:50Z", "type": "limit"}
         alpaca.emit({"event": "new", "order": order})
         await client.has(1)  # the book follows within a moment; the answer catches up
-        status, output = await self.ask("orders", "--json", "--symbol", "AAPL")
+        status, output = await self.run_command("orders", "--json", "--symbol", "AAPL")
         self.assertEqual(status, 0, output)
         self.assertEqual([each["id"] for each in json.loads(output)["orders"]], ["o-1"])
-        status, output = await self.ask("orders", "--csv", "--status", "all")
+        status, output = await self.run_command("orders", "--csv", "--status", "all")
         self.assertEqual((status, output.count("\n")), (0, 2), output)
-        status, output = await self.ask("order", "o-1")
+        status, output = await self.run_command("order", "o-1")
         self.assertEqual(status, 0, output)
         self.assertIn("limit 5", output)
-        self.assertEqual(await self.ask("positions", "--csv", "--watch"), (1, WATCH_CSV))
-        status, output = await self.ask("order", "../no such")
+        self.assertEqual(await self.run_command("positions", "--csv", "--watch"), (1, WATCH_CSV))
+        status, output = await self.run_command("order", "../no such")
         self.assertEqual((status, output.count("\n")), (2, 1), output)
 
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from tests.book.strategy_frames import order
 from tests.support.sockets import SocketTestCase
 
-MODULE = (sys.executable, "-m", "tradeproxy")
-
 
 class StrategyCommandTests(SocketTestCase):
     """A proxy with one fill of the strategy `alpha`."""
-
-    async def run_command(self, *arguments: str) -> tuple[int, str]:
-        """Return the status and the output of a command."""
-        command = self.command(*MODULE, *arguments, PROXY_PORT=str(self.port))
-        return await command.ended, command.output
 
     async def begin(self, **environment: str) -> None:
         """Have a proxy that has the fill."""

@@ -87,6 +87,14 @@ class AccessTests(SqliteCase):
         self.path.parent.chmod(0o755)
         self.assertIsNone(check_journal(self.path))
 
+    def test_file_of_root_in_directory_of_everyone_is_accepted(self) -> None:
+        """A backup may have been restored by root, for the proxy's own user."""
+        if os.geteuid() != 0:
+            raise SkipTest("only root can make a file of root")
+        self.patch(os, "geteuid", lambda: STRANGER)
+        self.path.parent.chmod(0o1777)
+        check_access(self.path)
+
     def test_group_that_can_write_is_a_warning(self) -> None:
         """It may be the user's own group."""
         self.assertEqual(find_access_warnings(self.path), [])

@@ -70,6 +70,19 @@ class BacklogTests(SynchronousTestCase):
         self.assertEqual([row.seq for row in backlog.read(4, 9)], [5])
         backlog.clear()
         self.assertEqual((len(backlog), backlog.read(5, 9), backlog.first_since(0)), (0, [], None))
+        for seq in (6, 7):
+            backlog.add(entry(seq))
+        self.assertTrue(all(backlog.has(event(seq)) for seq in (6, 7)))
+
+    def test_read_returns_256_kib_at_most(self) -> None:
+        """But always one row. A hole has no bytes."""
+        for size, count in ((131_072, 3), (131_073, 2), (262_145, 2)):
+            backlog = Backlog()
+            for seq, length in ((1, 131_072), (2, None), (3, size)):
+                payload = None if length is None else replace(event(seq), payload=bytes(length))
+                backlog.add(replace(entry(seq), event=payload))
+            self.assertEqual(len(backlog.read(0, 9)), count, size)
+            self.assertEqual(len(backlog.read(2, 9)), 1, size)
 
     def test_first_since_skips_entries_without_time(self) -> None:
         """Only the first entries can have no time."""

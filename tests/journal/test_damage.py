@@ -10,7 +10,7 @@ from typing import Any
 from twisted.logger import capturedLogs
 
 from tests.support.journals import DiskCase, event, events, row, time_of
-from tradeproxy.journal.base import Batch, JournalError, TrimmedError
+from tradeproxy.journal.base import Batch, JournalError, TrimmedError, UnreadableError
 from tradeproxy.journal.bookmark import CHECK_EVERY
 from tradeproxy.journal.disk import RETRY_EVERY
 from tradeproxy.journal.file import JournalFile
@@ -45,6 +45,19 @@ class DamagedFileTests(DiskCase):
         """The check for rows to trim can be the first to find the damage."""
         self.damage()
         self.clock.advance(TRIM_EVERY)
+        self.assertTrue(self.set_aside(self.journal))
+        self.assertTrue(self.journal.status.durable)
+
+    def test_book_that_finds_damage_replaces_the_file(self) -> None:
+        """Its tables are in the same file. It reads again later, in the new one."""
+        self.damage()
+        assert self.journal.tables is not None
+
+        def read(connection: sqlite3.Connection) -> object:
+            return connection.execute("SELECT * FROM book_meta").fetchall()
+
+        self.assertRaises(UnreadableError, self.journal.tables.run, read)
+        self.assertEqual(self.journal.tables.run(read), [])
         self.assertTrue(self.set_aside(self.journal))
         self.assertTrue(self.journal.status.durable)
 

@@ -53,6 +53,14 @@ class FailingDiskTests(DiskCase):
         self.assertEqual((self.journal.status, self.journal.last), (status, 5))
         self.assertEqual([(log["account"], log["reason"]) for log in logs], [("paper", reason)])
 
+    def test_commit_saves_metadata_only_after_a_change(self) -> None:
+        """Each event would write all of it: the text of the assignments may have 768 KiB."""
+        self.journal.set_metadata("note", "1")
+        statements = self.connections.record()
+        self.journal.append(events(3))
+        self.assertFalse([each for each in statements if "meta" in each])
+        self.assertTrue([each for each in statements if "INTO events" in each])
+
     def test_newest_time_that_is_plausible_needs_no_disk(self) -> None:
         """It may be five minutes ahead, but not a microsecond more."""
         self.journal.append([event(300)])

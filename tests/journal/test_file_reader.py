@@ -29,6 +29,20 @@ class FileReaderTests(JournalCase):
         expected = [each.payload for each in events(*range(300, 1700))]
         self.assertEqual(self.read(time_of(300), time_of(1700)), expected)
 
+    def test_progress_is_reported_after_each_page(self) -> None:
+        """From 0 to 1, as far as the rows have come. One row alone has none."""
+        for count, expected in ((1201, [499 / 1200, 999 / 1200, 1.0]), (1, [])):
+            journal = self.open()
+            journal.append([event(n) for n in range(count)])
+            found: list[float] = []
+            connection = file_reader.open_read_only(self.path)
+            self.addCleanup(connection.close)
+            read = file_reader.read_payloads(connection, self.path, 0, FAR_FUTURE, found.append)
+            self.assertEqual(len(list(read)), count)
+            self.assertEqual(found, expected)
+            journal.close()
+            del self.path
+
     def test_late_event_is_in_period_of_its_time(self) -> None:
         """An event that a backfill found late belongs to the day on which it happened."""
         journal = self.open()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tradeproxy.journal.metadata import (
-    MAX_NOTES,
     OPEN_SINCE,
     ORDERS_THROUGH,
     UNKNOWN,
     Metadata,
     TrimmedEvent,
+    read_assignments,
 )
 
 SAVED = {
@@ -97,6 +97,28 @@ class SavedFormTests(SynchronousTestCase):
         )
 
 
+class TextOfAnotherProcessTests(SynchronousTestCase):
+    """What another node has stored with this same log."""
+
+    def test_text_is_taken_over_or_removed(self) -> None:
+        """As this process would have loaded it: the beginning of a gap may be unknown."""
+        metadata = load(**{"remembered n": "1", "remembered m": "2"})
+        for text in ("3", None):
+            metadata.adopt_text("n", text)
+            self.assertEqual(metadata.get_metadata("n"), text)
+        self.assertEqual(metadata.get_metadata("m"), "2")
+        metadata.adopt_text("m", "1" * (MIB + 1))
+        self.assertIsNone(metadata.get_metadata("m"))
+        metadata.adopt_text(OPEN_SINCE, "x")
+        self.assertEqual(metadata.get_metadata(OPEN_SINCE), UNKNOWN)
+
+    def test_assignments_are_orders_with_strategies(self) -> None:
+        """Another program's text assigns none."""
+        self.assertEqual(read_assignments('{"an order": "alpha"}'), {"an order": "alpha"})
+        for text in (None, "", "{}", "x", "[]", '{"an order": 1}'):
+            self.assertEqual(read_assignments(text), {}, text)
+
+
 class LoadTests(SynchronousTestCase):
     """Metadata in which another program or a damaged disk has written."""
 
@@ -112,8 +134,8 @@ class LoadTests(SynchronousTestCase):
 
     def test_notes_that_no_version_has_stored_are_dropped(self) -> None:
         """Kept for ever, they would be read and saved with every change."""
-        notes = {f"remembered {n}": "1" for n in range(2 * MAX_NOTES)}
-        self.assertEqual(len(load(**notes).encode_present()) - len(SAVED), MAX_NOTES)
+        notes = {f"remembered {n}": "1" for n in range(64)}
+        self.assertEqual(len(load(**notes).encode_present()) - len(SAVED), 32)
         for key, value in (("n", "1" * (MIB + 1)), ("n", "é"), ("\ud800", "1"), ("é", "1")):
             self.assertIsNone(load(**{f"remembered {key}": value}).get_metadata(key))
         self.assertEqual(load(**{"remembered n": "1" * MIB}).get_metadata("n"), "1" * MIB)

@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.disks import fill_disk, mount_disk
-from tests.support.journals import SpooledCase, entries, event, event_id_of, events, time_of
+from tests.support.journals import (
+    SpooledCase,
+    entries,
+    event,
+    event_id_of,
+    events,
+    order_id_of,
+    time_of,
+)
 from tests.support.properties import examples
-from tradeproxy.journal import spool
+from tradeproxy.journal import spool, stored_keys
 from tradeproxy.journal.backlog import Entry
 from tradeproxy.journal.base import JournalError
 from tradeproxy.journal.disk import RETRY_EVERY, WATCH_EVERY
@@ -188,6 +196,16 @@ class SpooledJournalTests(SpooledCase):
                 self.assert_has(self.kill(), n)
                 self.path = path
 
+    def test_killed_process_repeats_no_row(self) -> None:
+        """Alpaca's history brings the last events again, one by one."""
+        for n in (1, 2):
+            self.journal.append(events(n))
+        self.assertEqual(self.count_stored(), 0)
+        journal = self.kill()
+        for n in (2, 1, 3):
+            journal.append(events(n))
+        self.assertEqual((journal.last, journal.duplicates), (3, 2))
+
     def test_killed_during_commit_loses_no_row(self) -> None:
         """The rows are in the database, and the spool was not rewound."""
         self.journal.append(events(1, 2))
@@ -237,6 +255,25 @@ class SpooledJournalTests(SpooledCase):
         self.assertEqual(self.count_stored(), 2)
         self.journal.append(events(3))
         self.assertEqual(self.count_stored(), 2)
+
+    def test_open_orders_are_in_the_order_of_their_last_events(self) -> None:
+        """The last event of one may be in the spool, and those of the others in the database."""
+        self.journal.append(events(1, 2))
+        self.clock.advance(TRIM_EVERY)
+        self.journal.append([event(3, order_id=order_id_of(1))])
+        self.assertEqual(self.count_stored(), 2)
+        orders = [order.id for order in self.journal.open_orders()]
+        self.assertEqual(orders, [order_id_of(2), order_id_of(1)])
+
+    def test_full_filter_of_keys_is_made_anew_with_the_next_trimming(self) -> None:
+        """Until then, each event costs a query."""
+        self.patch(stored_keys, "MIN_KEYS", 2)
+        journal = self.reopen(self.journal, connect=self.connections)
+        journal.append(events(1, 2, 3))
+        self.clock.advance(TRIM_EVERY)
+        statements = self.connections.record()
+        journal.append(events(4))
+        self.assertEqual(statements, [])
 
     def test_events_are_found_in_the_spool(self) -> None:
         """By id, by time and by order, as in the database."""
@@ -299,6 +336,18 @@ class SpooledJournalTests(SpooledCase):
         self.journal.append(events(1, 2))
         find_spool(self.path).unlink()
         self.clock.advance(WATCH_EVERY)
+        self.assertEqual(self.count_stored(), 2)
+        self.journal.append(events(3))
+        self.assertEqual(self.count_stored(), 2)
+        self.assert_has(self.kill(), 3)
+
+    def test_removed_spool_without_rows_is_made_again_with_the_next_row(self) -> None:
+        """In the removed file it would be lost. The database gets that row at once."""
+        self.journal.append(events(1))
+        self.clock.advance(TRIM_EVERY)
+        find_spool(self.path).unlink()
+        self.clock.advance(WATCH_EVERY)
+        self.journal.append(events(2))
         self.assertEqual(self.count_stored(), 2)
         self.journal.append(events(3))
         self.assertEqual(self.count_stored(), 2)

@@ -87,6 +87,19 @@ class SpoolFaultTests(SpooledCase):
         self.clock.advance(RETRY_EVERY)
         self.assert_has(self.kill(), 2)
 
+    def test_lost_directory_makes_spooled_rows_volatile(self) -> None:
+        """The spool is gone too. A client that reads them gets no cursor until they are stored."""
+        self.journal.append(events(1, 2))
+        shutil.rmtree(self.path.parent)
+        self.path.parent.write_text("")
+        self.clock.advance(WATCH_EVERY)
+        batch = self.journal.read(0, 10)
+        assert batch is not None
+        self.assertEqual([row.durable for row in batch.rows], [False, False])
+        self.path.parent.unlink()
+        self.clock.advance(RETRY_EVERY)
+        self.assert_has(self.kill(), 2)
+
     def test_spool_cut_off_is_written_again(self) -> None:
         """`> paper.spool` leaves the file in its place."""
         self.journal.append(events(1, 2))

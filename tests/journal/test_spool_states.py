@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import sys
 from pathlib import Path
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+from unittest.mock import patch
+from zlib import crc32
 
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.journals import entries
-from tradeproxy.journal.spool import Spool
+from tradeproxy.journal.spool import HEAD, Spool, sync_file
 
 EPOCH = "0123456789abcdef"
 
@@ -58,6 +62,18 @@ class SpoolStateTests(SynchronousTestCase):
         self.assertTrue(self.spool.write(entries(2)))
         self.assertEqual(self.spool.read(EPOCH, 0), entries(2))
 
+    def test_rows_end_before_one_that_is_no_row(self) -> None:
+        """Its checksum is right. A later version may write other rows."""
+        self.spool.restart()
+        body = b"\xc1"
+        head = HEAD.pack(len(body), crc32(body, crc32(EPOCH.encode())))
+        for count in (0, 1):
+            if count:
+                self.spool.write(entries(1))
+            with self.path.open("ab") as file:
+                file.write(head + body)
+            self.assertEqual(self.spool.read(EPOCH, 0), entries(*range(1, count + 1)))
+
     def test_lost_file_is_made_again_by_a_restart(self) -> None:
         """A row in a file without a path would not survive a crash."""
         self.spool.restart()
@@ -79,3 +95,18 @@ class SpoolStateTests(SynchronousTestCase):
         self.path.rmdir()
         self.spool.restart()
         self.assertTrue(self.spool.write(entries(1)))
+
+
+class SyncTests(SynchronousTestCase):
+    """What was written survives a power cut."""
+
+    def test_macos_flushes_the_drives_cache_too(self) -> None:
+        """There, fsync leaves it to the drive when it writes."""
+        calls: list[tuple[int, int]] = []
+        with (
+            patch.object(sys, "platform", "darwin"),
+            patch.object(fcntl, "F_FULLFSYNC", 51, create=True),
+            patch.object(fcntl, "fcntl", lambda *call: calls.append(call)),
+        ):
+            sync_file(7)
+        self.assertEqual(calls, [(7, 51)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -91,6 +92,19 @@ class OpenStoreTests(SynchronousTestCase):
                     "journal_mode": "wal",
                 },
             )
+
+    def test_write_of_the_book_is_not_synced_on_its_own(self) -> None:
+        """It can be built again, and events must not wait for it. They are synced as before."""
+        connection = sqlite3.connect(self.mktemp(), isolation_level=None)
+        with closing(connection):
+            store = Store(connection, full_sync=True)
+
+            def read(connection: sqlite3.Connection) -> int:
+                [level] = connection.execute("PRAGMA synchronous").fetchone()
+                return int(level)
+
+            levels = [store.run(read, writes=writes) for writes in (False, True, False)]
+        self.assertEqual(levels, [2, 1, 2])
 
     def test_open_file_of_another_program_closes_connection(self) -> None:
         """An open connection would keep a lock on the file."""
@@ -347,6 +361,15 @@ class KeyFilterTests(SynchronousTestCase):
             store.prepare(1)
         self.assertFalse(store.must_prepare)
 
+    def test_step_of_the_scan_takes_two_milliseconds(self) -> None:
+        """Clients wait for it. Here, a page of a thousand keys takes one."""
+        entries = [Entry(n, event(n), None, 1) for n in range(1, 4501)]
+        self.store.commit(entries, {})
+        times = itertools.count()
+        self.patch(stored_keys, "perf_counter", lambda: next(times) / 1000)
+        store = self.open()
+        self.assertEqual([store.prepare(0), store.prepare(0)], [True, False])
+
     def test_trim_that_is_not_committed_keeps_events_of_holes(self) -> None:
         """A repeat of one of them is still recognised."""
         hole = Entry(1, None, 1, 1, unstored=(event(1).key_hash,))
@@ -364,6 +387,18 @@ class KeyFilterTests(SynchronousTestCase):
         connection.execute("UPDATE events SET seq = ? WHERE seq = 2", (2**61,))
         connection.close()
         self.assertTrue(self.open().has(event(2)))
+
+    def test_scanned_keys_take_room(self) -> None:
+        """A filter with too many keys would have each event cost a query."""
+        self.store.commit([Entry(n, event(n), None, 1) for n in range(1, 9)], {})
+        self.patch(stored_keys, "MIN_KEYS", 8)
+        store = self.open()  # with room for 16
+        for n, is_full in ((15, False), (16, True)):
+            last = store.bounds()
+            assert last is not None
+            new = [Entry(k, event(k), None, 1) for k in range(last[1] + 1, n + 1)]
+            store.commit(new, {})
+            self.assertEqual(store.must_prepare, is_full, n)
 
     def test_scan_of_fills_leaves_room(self) -> None:
         """Each is in two tables, but takes one place: a full filter is made anew."""

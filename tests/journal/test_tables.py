@@ -38,6 +38,14 @@ class TemporaryTablesTests(SynchronousTestCase):
         [(_, _, path)] = self.tables.run(lambda sql: sql.execute("PRAGMA database_list").fetchall())
         self.assertEqual(path, "")
 
+    def test_nothing_is_kept_for_a_crash(self) -> None:
+        """The file ends with the process, so no write waits for the disk."""
+        names = ("journal_mode", "synchronous", "temp_store")
+        found = self.tables.run(
+            lambda sql: [sql.execute(f"PRAGMA {name}").fetchone() for name in names]
+        )
+        self.assertEqual(found, [("off",), (0,), (1,)])
+
     def test_only_a_write_begins_a_transaction(self) -> None:
         """So a write may read in between."""
         for writes in (False, True):

@@ -261,13 +261,13 @@ class HistoryQueryTests(QueryTestCase):
         rows = {
             b"since=2027-01-15T05:13:20Z": HistoryQuery(FromTime(MORNING)),
             b"since=2027-01-15T05:13:20Z&until=2027-01-15T05:13:20Z": HistoryQuery(
-                FromTime(MORNING), UntilTime(MORNING)
+                FromTime(MORNING), until=UntilTime(MORNING)
             ),
             b"since_id=1": HistoryQuery(AfterId("1")),
-            b"since_id=1&until_id=2": HistoryQuery(AfterId("1"), UntilId("2")),
+            b"since_id=1&until_id=2": HistoryQuery(AfterId("1"), until=UntilId("2")),
             b"replay=3": HistoryQuery(LastEvents(3)),
             # A shell leaves the end of the line behind what it read from a file.
-            b"since_id=1+%0A&until_id=2%0D%0A": HistoryQuery(AfterId("1"), UntilId("2")),
+            b"since_id=1+%0A&until_id=2%0D%0A": HistoryQuery(AfterId("1"), until=UntilId("2")),
         }
         for query, expected in rows.items():
             self.assertEqual(self.read(query), expected, query)
@@ -276,7 +276,7 @@ class HistoryQueryTests(QueryTestCase):
         """Live events up to then are wanted too."""
         history = self.read(b"since=2027-01-15T05:13:20Z&until=2027-01-16T05:13:20Z")
         self.assertEqual(
-            history, HistoryQuery(FromTime(MORNING), UntilTime(MORNING + 86_400_000_000))
+            history, HistoryQuery(FromTime(MORNING), until=UntilTime(MORNING + 86_400_000_000))
         )
 
     def test_history_invalid_parameter_is_rejected_with_its_name(self) -> None:
@@ -312,9 +312,9 @@ class HistoryQueryTests(QueryTestCase):
         rows = {
             b"": HistoryQuery(AfterId(CURSOR)),
             b"replay=100": HistoryQuery(AfterId(CURSOR)),
-            b"since_id=1&until_id=2": HistoryQuery(AfterId(CURSOR), UntilId("2")),
+            b"since_id=1&until_id=2": HistoryQuery(AfterId(CURSOR), until=UntilId("2")),
             b"since=2027-01-15T05:13:20Z&until=2027-01-15T05:13:20Z": HistoryQuery(
-                AfterId(CURSOR), UntilTime(MORNING)
+                AfterId(CURSOR), until=UntilTime(MORNING)
             ),
         }
         for query, expected in rows.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -21,6 +22,9 @@ from tests.support.processes import PATIENCE, Command, free_port, run
 from tests.support.proxy import Client
 from tradeproxy.simulator.service import Simulator
 from tradeproxy.simulator.web import ApiSite
+
+MODULE = (sys.executable, "-m", "tradeproxy")
+"""The command line, as a user runs it without its script."""
 
 
 class SocketClient(Client):
@@ -91,6 +95,11 @@ class SocketTestCase(TestCase):
         command = run(*arguments, directory=self.directory, **environment)
         self.addCleanup(lambda: Deferred.fromCoroutine(command.finish()))
         return command
+
+    async def run_command(self, *arguments: str, **environment: str) -> tuple[int, str]:
+        """Return the status and the output of a command that asks the proxy at `self.port`."""
+        command = self.command(*MODULE, *arguments, PROXY_PORT=str(self.port), **environment)
+        return await command.ended, command.output
 
     async def proxy(self, *options: str, **environment: str) -> Command:
         """Start `twistd -n tradeproxy` on a free port, `self.port`, for the simulator."""

@@ -76,7 +76,7 @@ class UpgradingResource(Resource):
         self._account = account
 
     def render(self, request: Request) -> bytes | int:
-        options = SubscribeOptions(None, False)
+        options = SubscribeOptions()
         answer = self._factory.upgrade(
             request, self._account, ProtocolMode.ORIGINAL, options, Grant(Tokens(()), ())
         )

@@ -373,6 +373,12 @@ class FormatTests(MetricsTestCase):
         self.assertIn(b"Content-Type: application/openmetrics-text; version=1.0.0", other.received)
         self.assertEqual(names(read_openmetrics(other.body)), names(self.families()))
 
+    def test_malformed_version_gets_text_format(self) -> None:
+        """prometheus_client compares the parts of a version as numbers, and raises for others."""
+        answer = self.request("/metrics", Accept="application/openmetrics-text; version=1.x")
+        self.assertEqual(answer.status, 200)
+        self.assertIn(b"Content-Type: text/plain; version=0.0.4", answer.received)
+
     def test_metrics_equal_documented_metrics(self) -> None:
         """Names, types and labels match docs/metrics.md, in both directions."""
         self.open_client()

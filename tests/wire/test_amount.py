@@ -82,11 +82,12 @@ class AmountTests(SynchronousTestCase):
     def test_json_number_beyond_the_bounds_stays_text(self) -> None:
         """Python raises an error for a whole number of 4301 digits, and makes inf of 1e999."""
         document = json.loads(
-            "[1, -20, 1.5, 1e3, %s, 1e999, -1e-999]" % ("9" * 5000),
+            f"[1, -20, 1.5, 1e3, {DIGITS}, {DIGITS}1, {'9' * 5000}, 1e999, -1e-999]",
             parse_int=read_int,
             parse_float=read_float,
         )
-        self.assertEqual(document, [1, -20, 1.5, 1e3, "9" * 5000, "1e999", "-1e-999"])
+        texts = [f"{DIGITS}1", "9" * 5000, "1e999", "-1e-999"]
+        self.assertEqual(document, [1, -20, 1.5, 1e3, int(DIGITS), *texts])
 
     @staticmethod
     def normalize(text: str) -> str:

@@ -21,6 +21,20 @@ class QuoteTests(SynchronousTestCase):
         for word, quote in (("x" * 36, "x" * 36), ("x" * 37, "..."), ("xxSECRxx", "...")):
             self.assertEqual(quote_text(word, [Secret("SECRET")], 36), quote)
 
+    def test_four_characters_of_a_secret_make_a_word_unfit(self) -> None:
+        """In any place of the word; fewer may be by chance. A shorter secret counts as a whole."""
+        for word, shown in (
+            *(("xSECRx", "..."), ("xECREx", "..."), ("xCRETx", "..."), ("xSECx", "xSECx")),
+            *(("xRETx", "xRETx"), ("xabcx", "..."), ("xbcx", "xbcx")),
+        ):
+            self.assertEqual(quote_text(word, [Secret("SECRET"), Secret("abc")]), shown, word)
+
+    def test_secret_split_into_words_hides_the_whole_text(self) -> None:
+        """As it is, or as hexadecimal digits."""
+        for text in ("a SE CR b", "S-E-C-R", "a 53 45 43 52 b", "4a 53:45:43:52"):
+            self.assertEqual(quote_text(text, [Secret("SECRET")]), "...", text)
+        self.assertEqual(quote_text("a SE C b", [Secret("SECRET")]), "a SE C b")
+
 
 class KeyTests(SynchronousTestCase):
     """A value of a setting, in the line about its error."""

@@ -55,6 +55,12 @@ class RefusalTests(SynchronousTestCase):
         for last, is_allowed in (("c800", False), ("c900", True)):
             refusal = refuse(f"64:ff9b:1:6464:64:{last}:808:808")
             self.assertEqual(refusal is None, is_allowed, last)
+        for text in (
+            "64:ff9b:1:6465:64:c800:808:808",
+            "64:ff9b::100.100.100.201",
+            "fd12::5eff:a9fe:a9fe",
+        ):
+            self.assertIsNone(refuse(text), text)
 
     def test_refusal_never_shows_the_address(self) -> None:
         """It is a part of the URL, which is a secret, and the page of /readyz is public."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +15,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.properties import examples
 from tradeproxy.wire.strategy_rule import (
     MAX_NAME,
-    MAX_PATTERN,
-    MAX_PREFIXES,
     BeforeDash,
     Prefixes,
     RuleError,
@@ -45,7 +47,8 @@ class RuleTests(SynchronousTestCase):
                 "": "(none)",
                 "\n-1": "(none)",
                 "(other)-1": "(none)",
-                "x" * (MAX_NAME + 1): "(none)",
+                "x" * 126 + "-1": "x" * 126,
+                "x" * 127 + "-1": "(none)",
             },
         )
         self.assertEqual(name_strategy(BeforeDash(), None), "(none)")
@@ -92,14 +95,44 @@ class RuleTests(SynchronousTestCase):
             ("(a)(b)", "2 groups"),
             ("(?:a)", "0 groups"),
             ("((a{1000}){1000})", "RE2"),
-            ("(" + "a" * MAX_PATTERN + ")", "characters"),
-            ("a" * (MAX_NAME + 1), "characters"),
+            ("(" + "a" * 999 + ")", "more than 1,000 characters"),
+            ("a" * 129, "at most 128 printable characters"),
             ("a\tb", "printable"),
-            (",".join(map(str, range(MAX_PREFIXES + 1))), "prefixes"),
+            (",".join(map(str, range(1001))), "more than 1,000 prefixes"),
         ):
             with self.assertRaises(RuleError) as caught:
                 parse_rule(rule)
             self.assertIn(reason, str(caught.exception))
+
+    def test_rule_of_the_greatest_size_is_accepted(self) -> None:
+        """docs/security.md has the bounds. RE2 may use a megabyte for an expression."""
+        self.assertEqual(len(parse_rule("(" + "a" * 998 + ")").text), 1000)
+        self.assertEqual(parse_rule("a" * 128).find("a" * 128), "a" * 128)
+        self.assertEqual(parse_rule(",".join(map(str, range(1000)))).find("999-1"), "999")
+        parse_rule("(" + "x{1000}" * 80 + ")")
+        self.assertRaises(RuleError, parse_rule, "(" + "x{1000}" * 90 + ")")
+
+    def test_wrong_expression_is_not_printed(self) -> None:
+        """RE2 would write it to the standard error, beside the log. It may be anything."""
+        output, error = Path(self.mktemp()), os.dup(2)
+        self.addCleanup(os.close, error)
+        with output.open("wb") as file:
+            os.dup2(file.fileno(), 2)
+            try:
+                self.assertRaises(RuleError, parse_rule, "(a")
+            finally:
+                os.dup2(error, 2)
+        self.assertEqual(output.read_bytes(), b"")
+
+    def test_expression_without_re2_says_what_to_install(self) -> None:
+        """RE2 is an optional dependency."""
+        with patch.dict(sys.modules, {"re2": None}):
+            self.assertRaisesRegex(RuleError, r"tradeproxy\[re2\]", parse_rule, "(a)")
+
+    def test_text_describes_the_rule(self) -> None:
+        """The book compares it with that of the rule by which it was built."""
+        for rule, text in (("", ""), ("b, a,b", "a,b"), ("(a)", "(a)")):
+            self.assertEqual(parse_rule(rule).text, text)
 
     def test_equal_rules_are_equal(self) -> None:
         """A reload compares them."""
@@ -107,7 +140,9 @@ class RuleTests(SynchronousTestCase):
             self.assertEqual(parse_rule(rule), parse_rule(rule))
             self.assertEqual(hash(parse_rule(rule)), hash(parse_rule(rule)))
         self.assertEqual(parse_rule("a,b"), Prefixes(("b", "a")))
-        self.assertNotEqual(parse_rule("a"), parse_rule("(a)"))
+        for rule in ("", "a", "(b)"):
+            self.assertNotEqual(parse_rule(rule), parse_rule("(a)"))
+            self.assertNotEqual(parse_rule("(a)"), parse_rule(rule))
 
     @examples()
     @given(st.text(max_size=40), st.sampled_from(["", "a,b,-", "(.*)-", "^(.)"]))

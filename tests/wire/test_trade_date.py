@@ -56,6 +56,11 @@ class TradeDateTests(SynchronousTestCase):
         """An event's time comes from outside: no number raises."""
         trade_date(time)
 
+    def test_end_of_the_calendar_counts_as_a_day_before_it(self) -> None:
+        """An offset from UTC, or the four hours, would lead out of the calendar."""
+        self.assertEqual(trade_date(MIN_TIME), date(1, 1, 1))
+        self.assertEqual(trade_date(MAX_TIME), date(9999, 12, 30))
+
     @given(integers(0, 4_102_444_800_000_000))
     @examples()
     def test_time_is_within_the_bounds_of_its_date(self, time: int) -> None:

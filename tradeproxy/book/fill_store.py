@@ -17,6 +17,7 @@ from tradeproxy.book.fill_records import BookedFill, Opening, OrderRecord
 from tradeproxy.book.fill_sql import HAS_ALIAS, HAS_REF, IS_FILLED
 from tradeproxy.book.lots import FillKey
 from tradeproxy.journal.base import Tables
+from tradeproxy.journal.stored_keys import KeyFilter
 
 MAX_CACHED = 128
 """Orders whose record and fills are kept in memory: most events are about a few of them."""
@@ -40,7 +41,8 @@ class FillStore:
     UnreadableError or sqlite3.Error.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, expected: int = 0) -> None:
+        """Read what is in memory at all times. `expected` is that of Orders."""
         self._run = tables.run
         self._known: OrderedDict[str, OrderRecord | None] = OrderedDict()
         # The first fills of an order by their `ref`.
@@ -65,8 +67,8 @@ class FillStore:
         self._take_unbooked()
         self.is_new = not self._run(fill_sql.has_orders)
         """Whether there were no orders at first."""
-        # The hashes of all orders' ids, if there were none at first: until `forget_seen`.
-        self._seen: set[int] | None = set() if self.is_new else None
+        # The ids of all orders, if there were none at first: until `forget_seen`.
+        self._seen = KeyFilter(expected) if self.is_new else None
 
     def _take_unbooked(self) -> None:
         """Move what could not be booked out of the texts, each with the number in its key."""
@@ -125,9 +127,9 @@ class FillStore:
         """Return an order; None if it is unknown."""
         if (order := self._orders.get(order_id)) is not None:
             return order
-        if self._seen is not None and hash(order_id) not in self._seen:
-            return None
         if order_id not in self._known:
+            if self._seen is not None and not self._seen.may_have(order_id):
+                return None
             found = self._run(lambda sql: fill_sql.load_order(sql, order_id))
             self._remember(self._known, order_id, found)
         return self._known[order_id]
@@ -144,7 +146,7 @@ class FillStore:
         elif order.id not in self._orders:
             self._replaced_orders.add(order.id)
         if self._seen is not None:
-            self._seen.add(hash(order.id))
+            self._seen.add(order.id)
         self._orders[order.id] = order
         self._remember(self._known, order.id, order)
 

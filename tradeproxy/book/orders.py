@@ -12,6 +12,7 @@ from copy import copy
 from msgspec import Struct
 
 from tradeproxy.book.fields import BookOrder
+from tradeproxy.journal.stored_keys import KeyFilter
 from tradeproxy.wire.amount import is_more
 from tradeproxy.wire.event import CLOSED_STATUSES
 
@@ -66,7 +67,10 @@ class Orders:
     """The orders of one account. Open families are here; `load` finds those of the store."""
 
     def __init__(
-        self, load: Callable[[str], list[OrderEntry]], next_num: int | None = None
+        self,
+        load: Callable[[str], list[OrderEntry]],
+        next_num: int | None = None,
+        expected: int = 0,
     ) -> None:
         """Begin without orders.
 
@@ -74,10 +78,11 @@ class Orders:
             load: returns all orders of the family that an order id is in, each with its document;
                 none if it is unknown.
             next_num: the number of the next new order; None if the store has no orders.
+            expected: about how many orders come until `forget_seen`.
         """
         self._load = load
-        # The hashes of all orders' ids, until `forget_seen`: most look-ups are for a new one.
-        self._seen: set[int] | None = set() if next_num is None else None
+        # The ids of all orders, until `forget_seen`: most look-ups are for a new one.
+        self._seen = KeyFilter(expected) if next_num is None else None
         self.next_num = next_num or 1
         self._entries: dict[str, OrderEntry] = {}
         self._legs: dict[str, list[str]] = {}
@@ -101,8 +106,8 @@ class Orders:
         return self._entries.get(order_id)
 
     def _find(self, order_id: str) -> OrderEntry | None:
-        """Return an order that is not in memory; None if it is unknown."""
-        if self._seen is not None and hash(order_id) not in self._seen:
+        """Return an order that is not in memory; None if it is unknown, and will be created."""
+        if self._seen is not None and not self._seen.add(order_id):
             return None
         self.adopt(self._load(order_id))
         return self._entries.get(order_id)
@@ -193,8 +198,6 @@ class Orders:
         self, order: BookOrder, seq: int, last: int, updated: int, parent_id: str | None
     ) -> OrderEntry:
         num, self.next_num = self.next_num, self.next_num + 1
-        if self._seen is not None:
-            self._seen.add(hash(order.id))
         entry = OrderEntry(
             num,
             order.id,

@@ -34,11 +34,15 @@ class BookState:
     """Orders, positions and fills after row `seq`. It reads and writes nothing itself."""
 
     def __init__(
-        self, load: Callable[[str], list[OrderEntry]], seq: int = 0, next_num: int | None = None
+        self,
+        load: Callable[[str], list[OrderEntry]],
+        seq: int = 0,
+        next_num: int | None = None,
+        expected: int = 0,
     ) -> None:
         """Begin after row `seq` without orders, positions and fills. See Orders for the rest."""
         self.seq = seq
-        self.orders = Orders(load, next_num)
+        self.orders = Orders(load, next_num, expected)
         self.positions = Positions()
         self._fills: deque[tuple[Row, tuple[str, ...], str]] = deque()
         self._fill_bytes = 0

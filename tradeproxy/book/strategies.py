@@ -82,7 +82,12 @@ class Strategies:
     """
 
     def __init__(
-        self, account: Account, tables: Tables, rule: StrategyRule, plan: Callable[[], None]
+        self,
+        account: Account,
+        tables: Tables,
+        rule: StrategyRule,
+        plan: Callable[[], None],
+        expected: int = 0,
     ) -> None:
         """Open the records; `work` computes what they add up to.
 
@@ -91,11 +96,12 @@ class Strategies:
             tables: where the records are.
             rule: how a client_order_id names a strategy.
             plan: has `work` called soon.
+            expected: that of Orders.
         """
         self._account = account
         self._log = AccountLogger(self, account.name)
         self._plan = plan
-        self.records = self._open(tables)
+        self.records = self._open(tables, expected)
         """The orders and fills. `save` writes their changes."""
         self._rule = rule
         self.book = StrategyBook(self.records, rule, self._warn)
@@ -114,15 +120,15 @@ class Strategies:
         if not self.records.is_new and self.records.get_meta("rule") != self._describe_rule():
             self.book.rename()
 
-    def _open(self, tables: Tables) -> FillStore:
+    def _open(self, tables: Tables, expected: int) -> FillStore:
         """Return the records, without those of another account."""
-        store = FillStore(tables)
+        store = FillStore(tables, expected)
         log = self._account.log
         owner = {"base_url": log.base_url, "account_id": log.account_id or ""}
         known = {key: store.get_meta(key) for key in owner}
         if any(known[key] and value and known[key] != value for key, value in owner.items()):
             tables.run(clear_strategies, writes=True)
-            store = FillStore(tables)
+            store = FillStore(tables, expected)
         return store
 
     def _record_owner(self) -> None:

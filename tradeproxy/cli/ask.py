@@ -45,14 +45,9 @@ def ask_proxy(
 ) -> dict[str, Any]:
     """Return the JSON object at a path below a URL. It blocks for some seconds at most.
 
-    Args:
-        method: GET or POST.
-        base_url: with ws or wss, as `proxy.find_url` and `proxy.find_base_url` return it.
-        path: what follows it, with its query; quoted.
-        token: a token, or "" for none.
-        max_seconds: for the whole answer.
-
-    Raises AskError.
+    `base_url` is with ws or wss, as `proxy.find_url` and `proxy.find_base_url` return it. The path
+    follows it, with its query, and is quoted. The token is "" for none. `max_seconds` is for the
+    whole answer. Raises AskError.
     """
     try:
         parts = urlsplit(base_url)

@@ -56,16 +56,10 @@ def write_parquet(
     """Write a Parquet file. Its columns are those of CSV; a missing field is null.
 
     `time` is a timestamp in microseconds, rounded up; null for text that is no time. All others are
-    text, as Alpaca wrote them, with lone surrogates escaped as in JSON. Returns the number of
-    events.
+    text, as Alpaca wrote them, with lone surrogates escaped as in JSON. `notes` go into the
+    metadata of the file. `find_strategy` returns the strategy of an event's order.
 
-    Args:
-        events: the events.
-        out: the file, or a pipe.
-        notes: go into the metadata of the file.
-        find_strategy: returns the strategy of an event's order.
-
-    Raises ParquetError if pyarrow is not installed.
+    Returns the number of events. Raises ParquetError if pyarrow is not installed.
     """
     pa, parquet = _import_pyarrow()
     schema = pa.schema(

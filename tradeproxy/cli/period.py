@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
-from typing import TypeAlias
+from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from tradeproxy.cli import times
 from tradeproxy.wire.trade_date import NEW_YORK, trade_date_bounds, utc_date_bounds
-
-Bounds: TypeAlias = Callable[[date], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +77,13 @@ def read_period(arguments: Namespace, now: datetime) -> Period:
         raise SystemExit("--trade-date: cannot be combined with --date, --from or --until")
     zone, tz = ("UTC", UTC) if arguments.utc else (times.find_zone_name(), None)
     if arguments.trade_date is not None and not arguments.utc:
-        begin, end = _get_bounds("--trade-date", trade_date_bounds, arguments.trade_date)
+        with _in_range("--trade-date"):
+            begin, end = trade_date_bounds(arguments.trade_date)
         return Period(begin, end, NEW_YORK, ZoneInfo(NEW_YORK))
     option = "--trade-date" if arguments.trade_date is not None else "--date"
     day = arguments.trade_date or arguments.date or now.astimezone(tz).date()
-    begin, end = _get_bounds(
-        option, utc_date_bounds if arguments.utc else times.get_day_bounds, day
-    )
+    with _in_range(option):
+        begin, end = utc_date_bounds(day) if arguments.utc else times.get_day_bounds(day)
     if bounds != (None, None):
         if arguments.begin is not None:
             begin = _read_moment("--from", arguments.begin, is_utc=arguments.utc)
@@ -97,17 +95,16 @@ def read_period(arguments: Namespace, now: datetime) -> Period:
     return Period(begin, end, zone, tz)
 
 
-def _get_bounds(option: str, get_bounds: Bounds, day: date) -> tuple[int, int]:
+@contextmanager
+def _in_range(option: str) -> Iterator[None]:
     try:
-        return get_bounds(day)
+        yield
     except (OverflowError, ValueError):  # which of them depends on the version of Python
         raise SystemExit(f"{option}: is out of range") from None
 
 
 def _read_moment(option: str, moment: datetime, *, is_utc: bool) -> int:
-    try:
+    with _in_range(option):
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC) if is_utc else times.to_local(moment)
         return times.to_microseconds(moment)
-    except (OverflowError, ValueError):
-        raise SystemExit(f"{option}: is out of range") from None

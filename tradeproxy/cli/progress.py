@@ -19,11 +19,8 @@ LENGTH = 30
 class ProgressBar:
     """Shows how much of the work is done, and nothing if the work takes less than DELAY.
 
-    Args:
-        err: where to write the bar.
-        label: what the work is, in a word.
-        is_shown: whether to show a bar; it needs a terminal that nothing else writes to.
-        seconds: a monotonic clock.
+    The label is what the work is, in a word. A bar needs a terminal that nothing else writes to.
+    `seconds` is a monotonic clock.
     """
 
     def __init__(

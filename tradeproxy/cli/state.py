@@ -16,13 +16,12 @@ from urllib.parse import quote, urlencode
 from tradeproxy.cli import proxy
 from tradeproxy.cli.ask import AskError, ask_proxy, reading
 from tradeproxy.cli.state_output import (
-    format_csv,
     format_order,
     format_orders,
     format_positions,
-    list_order_cells,
-    list_position_cells,
-    list_timeline_cells,
+    list_csv_orders,
+    list_csv_positions,
+    list_csv_timeline,
 )
 from tradeproxy.cli.streams import JSON_ESCAPE, replace_unencodable
 from tradeproxy.wire.printable import escape_unprintable
@@ -54,7 +53,7 @@ class StateCommand:
     fetch: Callable[[str, str], dict[str, Any]]
     """Takes the URL of the stream and a token. Raises AskError too."""
     format_table: Callable[[dict[str, Any]], Iterable[str]]
-    list_cells: Callable[[dict[str, Any]], Iterable[list[str]]]
+    list_csv: Callable[[dict[str, Any]], Iterable[str]]
 
 
 def add_orders_arguments(parser: ArgumentParser) -> None:
@@ -128,13 +127,9 @@ def watch(
 ) -> None:
     """Write a text now, and again whenever it has changed, without end.
 
-    A failed request is a line below the text on a terminal; elsewhere nothing is written for it.
-
-    Args:
-        make: makes the text. Raises AskError.
-        text: the first one.
-        out: on a terminal, the text replaces what is on the screen.
-        sleep: waits for some seconds.
+    `make` makes the text, or raises AskError; `text` is the first one. On a terminal the text
+    replaces what is on the screen, and a failed request is a line below it. Elsewhere nothing is
+    written for a failed request.
     """
     shown = ""
     while True:
@@ -162,17 +157,17 @@ def _find_report(arguments: Namespace) -> StateCommand:
             return StateCommand(
                 partial(_fetch_orders, given, arguments.limit),
                 partial(format_orders, status=arguments.status),
-                list_order_cells,
+                list_csv_orders,
             )
         case "positions":
             return StateCommand(
                 lambda url, token: ask_proxy("GET", url, "/positions", token),
                 format_positions,
-                list_position_cells,
+                list_csv_positions,
             )
         case _:
             return StateCommand(
-                partial(_fetch_order, arguments.id), format_order, list_timeline_cells
+                partial(_fetch_order, arguments.id), format_order, list_csv_timeline
             )
 
 
@@ -182,9 +177,9 @@ def _write_lines(
     """Yield the lines of the output. Raises AskError for a document of another shape."""
     with reading("answer"):
         if arguments.csv:
-            yield from map(format_csv, report.list_cells(document))
+            yield from report.list_csv(document)
         elif arguments.json:
-            list(report.list_cells(document))  # the answer of a tradeproxy?
+            list(report.list_csv(document))  # the answer of a tradeproxy?
             text = json.dumps(document, indent=None if arguments.watch else 2)
             yield escape_unprintable(text) if sys.stdout.isatty() else text
         else:

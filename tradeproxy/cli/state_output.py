@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tradeproxy.cli.table import format_table, printable
@@ -93,30 +93,20 @@ def format_order(order: dict[str, Any]) -> Iterator[str]:
         yield "The journal has no event of it."
 
 
-def list_order_cells(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield the header and the cells of each order and leg, for CSV."""
-    yield list(ORDER_COLUMNS)
-    for order, parent in _list_orders(document["orders"]):
-        yield _read_cells(order | {"parent_id": parent}, ORDER_COLUMNS)
+def list_csv_orders(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of CSV for a page of orders and their legs."""
+    orders = _list_orders(document["orders"])
+    return _format_csv(ORDER_COLUMNS, (order | {"parent_id": parent} for order, parent in orders))
 
 
-def list_position_cells(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield the header and the cells of each position, for CSV."""
-    yield list(POSITION_COLUMNS)
-    for position in document["positions"]:
-        yield _read_cells(position, POSITION_COLUMNS)
+def list_csv_positions(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of CSV for the positions."""
+    return _format_csv(POSITION_COLUMNS, document["positions"])
 
 
-def list_timeline_cells(document: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield the header and the cells of each entry of an order's timeline, for CSV."""
-    yield list(TIMELINE_COLUMNS)
-    for entry in document["timeline"]:
-        yield _read_cells(entry, TIMELINE_COLUMNS)
-
-
-def format_csv(cells: list[str]) -> str:
-    """Return a line of CSV in which no field is a formula of a spreadsheet."""
-    return format_line(map(printable, cells))
+def list_csv_timeline(document: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of CSV for an order's timeline."""
+    return _format_csv(TIMELINE_COLUMNS, document["timeline"])
 
 
 def _list_orders(
@@ -129,8 +119,11 @@ def _list_orders(
             yield from _list_orders(order.get("legs") or [], str(order["id"]))
 
 
-def _read_cells(document: dict[str, Any], names: tuple[str, ...]) -> list[str]:
-    return ["" if (value := document.get(name)) is None else str(value) for name in names]
+def _format_csv(columns: tuple[str, ...], documents: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield the header, and a line for each document. No field is a formula of a spreadsheet."""
+    yield format_line(columns)
+    for document in documents:
+        yield format_line(printable(document.get(name)) for name in columns)
 
 
 def _read_qty(order: dict[str, Any]) -> str:

@@ -212,11 +212,8 @@ def _read_price(data: Mapping[str, Any], order: Mapping[str, Any]) -> object:
 class Notices:
     """Writes the status of the stream and of the connection to standard error, dimmed.
 
-    Args:
-        err: standard error.
-        environ: the environment, for NO_COLOR and TERM.
-        url: the URL of the stream, for messages.
-        seconds: a monotonic clock.
+    `environ` is for NO_COLOR and TERM, and the URL of the stream is for messages. `seconds` is a
+    monotonic clock.
     """
 
     def __init__(

@@ -213,12 +213,8 @@ def _read_credentials(
 ) -> Credentials | None:
     """Return the key pair or the token of an account, or None after a problem.
 
-    Args:
-        env: the variables; problems go to its findings.
-        prefix: the start of the account's variables, with its underscore.
-        key: the variable that sets the key, or None.
-        secret: the variable that sets the secret key, or None.
-        token: the variable that sets the OAuth token, or None.
+    `key`, `secret` and `token` are the variables that set the key, the secret key and the OAuth
+    token, or None. Problems go to `env.findings`.
     """
     if token and (pair := key or secret):
         env.findings.problem(f"{token}: {pair} is set too; an account has a key pair or a token")

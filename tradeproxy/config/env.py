@@ -16,6 +16,7 @@ from dotenv.parser import parse_stream
 
 from tradeproxy.config.files import find_distrust, find_weakness, open_text, read_text
 from tradeproxy.config.setting import ListSetting, flag
+from tradeproxy.wire.printable import make_one_line
 from tradeproxy.wire.quote import hide_keys
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ MAX_LINES = 10_000
 class Findings:
     """Problems and warnings about the settings, a line each. A problem prevents the start.
 
-    After MAX_FINDINGS of a kind, one line says how many more there are.
+    Names of variables and files may contain any character except NUL. After MAX_FINDINGS of a
+    kind, one line says how many more there are.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -119,7 +121,8 @@ class Environment:
     ) -> None:
         stripped = {name: value.strip() for name, value in variables.items()}
         self._variables = {name: value for name, value in stripped.items() if value}
-        self._directory = directory
+        self.directory = directory
+        """The base directory of .env and of relative file names."""
         self.is_running = is_running
         """Whether the process runs: then no reading may block."""
         self.findings = findings
@@ -148,11 +151,6 @@ class Environment:
             directory, env_file, findings, is_allowed=allowed, is_running=is_running
         )
         return cls({**variables, **given}, directory, findings, is_running=is_running)
-
-    @property
-    def directory(self) -> Path:
-        """The base directory of .env and of relative file names."""
-        return self._directory
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the sorted names of the set variables."""
@@ -223,12 +221,12 @@ class Environment:
     def warn_of_others(self, source: str, file: str) -> None:
         """Record a warning, without its name, if others can write the file that `source` names."""
         with suppress(OSError, ValueError):  # the reading reports it
-            if weakness := find_weakness(self._directory / file):
+            if weakness := find_weakness(self.directory / file):
                 self.findings.warning(f"{source}: the file that it names: {weakness}")
 
     def _read_content(self, file: str) -> str:
         try:
-            with open_text(self._directory / file, is_running=self.is_running) as opened:
+            with open_text(self.directory / file, is_running=self.is_running) as opened:
                 text = read_text(opened).strip()
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -242,7 +240,7 @@ class Environment:
 def _add(findings: list[str], text: str, more: int) -> bool:
     """Add a finding; return whether there was room. Otherwise the last line counts `more` + 1."""
     if len(findings) < MAX_FINDINGS:
-        findings.append(_escape(text[:MAX_TEXT]))
+        findings.append(make_one_line(text[:MAX_TEXT]))
         return True
     findings[MAX_FINDINGS:] = [f"and {more + 1} more"]
     return False
@@ -316,10 +314,3 @@ def _explain_line(written: str) -> str:
 
 def _describe_error(error: OSError | ValueError) -> str:
     return str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
-
-
-def _escape(text: str) -> str:
-    # Names of variables and files may contain any character except NUL.
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from tradeproxy.config.env import Environment
-from tradeproxy.config.setting import choice, read_fields, setting
+from tradeproxy.config.setting import choice, setting
 
 
 class LogFormat(Enum):
@@ -51,8 +50,3 @@ class LogSettings:
         "the lowest level in the log: debug, info, warn, error or critical",
         reload=True,
     )
-
-
-def read_log(env: Environment) -> LogSettings:
-    """Read the settings of the log. Problems go to `env.findings`."""
-    return read_fields(LogSettings, env)

@@ -181,11 +181,8 @@ def split_url(
 ) -> tuple[SplitResult, bool, str, int]:
     """Split a URL. Return its parts, whether it uses TLS, its canonical host, and its port.
 
-    Args:
-        text: the URL.
-        schemes: whether each scheme that is allowed uses TLS.
-        reason: the text of the ValueError for any other URL. It does not quote the URL, which may
-            contain a password.
+    `schemes` has, for each scheme that is allowed, whether it uses TLS. Raises ValueError with
+    `reason` for any other URL. It does not quote the URL, which may contain a password.
     """
     if not is_visible_ascii(text):  # urlsplit removes line breaks and tabs silently
         raise ValueError(reason)

@@ -20,7 +20,7 @@ from tradeproxy.config.connect_proxy import (
     read_connect_proxy,
 )
 from tradeproxy.config.env import ALLOW_FOREIGN, Environment
-from tradeproxy.config.logging import LogSettings, read_log
+from tradeproxy.config.logging import LogSettings
 from tradeproxy.config.setting import (
     Setting,
     choice,
@@ -282,7 +282,7 @@ def read_settings(
         redis=storage.read_redis(env, in_memory=demo),
         trade_log=trade_log.read_trade_log(env, in_memory=demo),
         recovery=read_fields(RecoverySettings, env),
-        log=read_log(env),
+        log=read_fields(LogSettings, env),
         connect_proxy=None if demo else read_connect_proxy(environ, env.findings),
         rest=access.read_rest(env, listening),
         book=BOOK.read(env),

@@ -220,12 +220,9 @@ def _add_password(
 ) -> RedisSettings:
     """Return the settings with the password of the URL or of PROXY_REDIS_PASSWORD.
 
-    Args:
-        settings: the settings from the URL.
-        source: the variable that sets the URL.
-        password: the text of PROXY_REDIS_PASSWORD, or "".
-        password_source: the variable that sets the password, or None.
-        env: problems and warnings go to its findings.
+    The settings are from the URL, and `source` is the variable that sets it. The password is the
+    text of PROXY_REDIS_PASSWORD, or "", and `password_source` the variable that sets it, or None.
+    Problems and warnings go to `env.findings`.
     """
     if settings.password is not None and password_source is not None:
         env.findings.problem(

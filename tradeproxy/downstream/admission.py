@@ -75,9 +75,8 @@ class WrongTokens:
     def record(self, address: str) -> float:
         """Count a wrong token, and return by how many seconds its answer must be delayed.
 
-        Args:
-            address: the client's; "" for a UNIX socket, whose clients share one count. So do the
-                addresses of one network of IPv6: see `get_host_key`.
+        The address is "" for a UNIX socket, whose clients share one count. So do the addresses of
+        one network of IPv6: see `get_host_key`.
         """
         address = get_host_key(address)
         now = self._seconds()

@@ -146,11 +146,8 @@ def take_over(
 ) -> bytes | int:
     """Turn a valid WebSocket request into `connection`, and return a result for Resource.render.
 
-    Args:
-        request: the request, admitted and checked. Its transport moves to the connection.
-        connection: the new connection; its `factory` is set.
-        key: the value of Sec-WebSocket-Key.
-        subprotocol: the one that the answer names, if any.
+    The request is admitted and checked; its transport moves to the connection, whose `factory` is
+    set. The key is the value of Sec-WebSocket-Key. The answer names the subprotocol, if any.
     """
     channel: Any = request.channel
     # It gets what the client has sent behind its request, without waiting for the answer.

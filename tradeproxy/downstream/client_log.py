@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.web.server import Request
 
+from tradeproxy.query.stream import StreamQuery
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.runtime.peer import format_peer
 from tradeproxy.wire.plural import plural_ending
@@ -78,22 +79,15 @@ class ClientInfo(NamedTuple):
 
 
 def read_client_info(
-    request: Request,
-    dialect: str,
-    position: Position | None,
-    dates: Dates,
-    *,
-    name: str = "",
-    is_dashboard: bool = False,
+    request: Request, dialect: str, query: StreamQuery, dates: Dates, *, is_dashboard: bool = False
 ) -> ClientInfo:
     """Return what the operator sees of a client.
 
     Args:
         request: the client's request, whose path names a stream.
         dialect: the protocol, as in the label of the metrics.
-        position: where its stream begins; None means with the next event.
+        query: what the request asks for.
         dates: the time by this machine's clock, and by the clock that measures intervals.
-        name: the name that the client gave itself.
         is_dashboard: whether it is a connection of the dashboard.
     """
     path = re.sub(rb"/+", b"/", request.path).rstrip(b"/").decode("ascii", "replace")
@@ -103,10 +97,10 @@ def read_client_info(
         dates.own(),
         format_peer(request.getClientAddress()),
         sys.intern(path),
-        _describe_begin(position),
+        _describe_begin(query.position),
         dates.clock(),
         getattr(request.getClientAddress(), "host", ""),
-        name,
+        query.client_name,
         is_dashboard,
     )
 
@@ -166,6 +160,7 @@ class LineLimit:
                 once in a period, and only if there are some.
             period: in seconds.
         """
+        self._lines = lines
         self._written: deque[float] = deque(maxlen=lines)
         self._clock = clock
         self._report = report
@@ -177,7 +172,7 @@ class LineLimit:
         """Return whether a line may be written now; otherwise count it by its kind."""
         now = self._clock.seconds()
         written = self._written
-        if len(written) < (written.maxlen or 0) or now - written[0] >= self._period:
+        if len(written) < self._lines or now - written[0] >= self._period:
             written.append(now)
             return True
         self._left_out[kind] += 1

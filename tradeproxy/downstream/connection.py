@@ -111,14 +111,8 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     ) -> None:
         """Create a connection; the factory must set `factory` before the handshake.
 
-        Args:
-            context: what all connections share.
-            account: the account whose events the client gets.
-            session: the client's session, in its first state.
-            options: the client's position, filter and status, from the query.
-            info: what the operator sees of the client.
-            grant: the tokens by which the client is accepted.
-            book: the state of the account, for a snapshot.
+        The session is in its first state. The options are from the query. The grant has the tokens
+        by which the client is accepted, and the book is for a snapshot.
         """
         autobahn_slim.init_connection(self)
         self._context = context
@@ -200,7 +194,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
             self.close(CloseCode.FULL)
         self._run_step(self._session.received, payload)
         if was_unauthenticated and self._session.state is not ClientState.AWAITING_AUTH:
-            self._context.auth_deadlines.discard(self)
+            self._context.auth_deadlines.discard(self.auth_timed_out)
             autobahn_slim.release_leftovers(self)
 
     def onPing(self, payload: bytes) -> None:
@@ -219,7 +213,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         if self.send_group is not None:
             self.send_group.remove(self)
         self.account.broadcaster.unregister(self.subscriber)
-        self._context.auth_deadlines.discard(self)
+        self._context.auth_deadlines.discard(self.auth_timed_out)
         self.subscriber.release()
         self._context.clients.sockets.discard(self.transport)
         self._context.throttle.discard(self.transport)
@@ -370,7 +364,7 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         context = self._context
         self.unregisterProducer()  # twisted.web's channel is still the transport's producer
         self.registerProducer(self.subscriber.feed, True)
-        context.auth_deadlines.add(self)
+        context.auth_deadlines.add(self.auth_timed_out)
         context.clients.add(self)
         self.account.broadcaster.register(self.subscriber)
         return ()

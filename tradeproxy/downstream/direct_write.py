@@ -96,16 +96,11 @@ def send_each(targets: Iterable[Callable[[bytes], int]], data: bytes) -> dict[An
 
 
 def write_direct(connection: Any, data: bytes, fallback: Callable[[bytes], None]) -> bool:
-    """Write to an Autobahn connection, and return whether all of `data` was taken at once.
+    """Write whole frames to an Autobahn connection; return whether all was taken at once.
 
-    If there is no direct way, call `fallback` and return False. After a short write the rest is
-    buffered in the transport. An error of the socket is not hidden: the transport gets it again
-    when it writes the rest, and closes the connection.
-
-    Args:
-        connection: the Autobahn protocol.
-        data: whole frames.
-        fallback: Autobahn's own `sendData`.
+    If there is no direct way, call `fallback`, Autobahn's own `sendData`, and return False. After a
+    short write the rest is buffered in the transport. An error of the socket is not hidden: the
+    transport gets it again when it writes the rest, and closes the connection.
     """
     writer = find_writer(connection)
     if writer is None:

@@ -83,22 +83,14 @@ def encode_text(payload: bytes) -> bytes:
     return _pack_long(_FIRST, 127, size) + payload
 
 
-def cursor_encoder(message: Callable[[bytes], bytes]) -> FrameEncoder:
-    """Return an encoder that adds the cursor, if any, to each payload; `message` frames it."""
-    return FrameEncoder(message, _add_cursor)
-
-
-def sse_encoder() -> FrameEncoder:
-    """Return an encoder for server-sent events (WHATWG HTML, 9.2), one line of data per event."""
-    return FrameEncoder(bytes, _server_sent)  # `bytes` returns the same object
-
-
-def _add_cursor(payload: bytes, row: Row, account: Account) -> bytes:
+def add_cursor(payload: bytes, row: Row, account: Account) -> bytes:
+    """Return a payload with its cursor, if there is one."""
     cursor = account.cursor_after(row)
     return payload if cursor is None else with_cursor(payload, cursor)
 
 
-def _server_sent(payload: bytes, row: Row, account: Account) -> bytes:
+def convert_to_sse(payload: bytes, row: Row, account: Account) -> bytes:
+    """Return a server-sent event (WHATWG HTML, 9.2) with one line of data."""
     cursor = account.cursor_after(row)
     data, recovered = extract_data(payload)
     # Only the proxy's own marks become a comment. If Alpaca used the same name, its value could

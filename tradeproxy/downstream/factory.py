@@ -19,7 +19,7 @@ from tradeproxy.downstream.admission import Grant, Rejection, WrongTokens
 from tradeproxy.downstream.client_log import ClientLog, read_client_info
 from tradeproxy.downstream.clients import Clients
 from tradeproxy.downstream.connection import ConnectionContext, DownstreamProtocol
-from tradeproxy.downstream.encoder import FrameEncoder, cursor_encoder, encode_text
+from tradeproxy.downstream.encoder import FrameEncoder, add_cursor, encode_text
 from tradeproxy.downstream.handshake_limits import AuthDeadlines, HandshakeThrottle, TlsHandshakes
 from tradeproxy.downstream.log_reader import LogReader
 from tradeproxy.downstream.send_group import SendGroups
@@ -103,7 +103,7 @@ class DownstreamFactory(WebSocketServerFactory):
             encoders=SharedEncoders(
                 encode_text,
                 plain,
-                cursor_encoder(encode_text),
+                FrameEncoder(encode_text, add_cursor),
                 LogReader(reactor, limits.stall_timeout),
             ),
             encode_reply=cache(_encode_reply),  # about a dozen different replies exist
@@ -131,12 +131,8 @@ class DownstreamFactory(WebSocketServerFactory):
     ) -> bytes | int | Rejection:
         """Turn an admitted request into a client, and return a result for Resource.render.
 
-        Args:
-            request: the request. It has been admitted, and asks for an upgrade.
-            account: the account whose events the client gets.
-            mode: the behaviour of the path: the original proxy's, or Alpaca's.
-            options: the client's position, filter and status, from the query.
-            grant: the tokens by which the client is accepted; it checks the auth message.
+        The request asks for an upgrade. The mode is the behaviour of its path, and the options are
+        from its query. The grant checks the auth message.
 
         Returns:
             A rejection if the handshake is invalid. Then `request` is unchanged.
@@ -146,12 +142,7 @@ class DownstreamFactory(WebSocketServerFactory):
             return key
         session = ClientSession(mode, grant.admit, status=options.status)
         info = read_client_info(
-            request,
-            _DIALECTS[mode],
-            options.position,
-            account.dates,
-            name=options.client_name,
-            is_dashboard=options.is_dashboard,
+            request, _DIALECTS[mode], options, account.dates, is_dashboard=options.is_dashboard
         )
         book = self.books.get(account.name)
         client = self._client(self._context, account, session, options, info, grant, book)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from OpenSSL.SSL import WantReadError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -103,7 +103,6 @@ class HandshakeThrottle:
         Args:
             transport: the connection that `data` came from. It is paused while it waits.
             work: handles the data. It is not called if the connection is lost while it waits.
-            data: the received bytes.
 
         Raises:
             Exception: what `work` raises when it is called now. In a later turn the exception is
@@ -329,15 +328,8 @@ class TlsHandshakes:
         (self._answered if is_answered else self._begun).submit(tls, receive, data)
 
 
-class UnauthenticatedClient(Protocol):
-    """A connected client without an accepted auth message. Compared and hashed by identity."""
-
-    def auth_timed_out(self) -> None:
-        """Close the client: its auth deadline has passed."""
-
-
 class AuthDeadlines:
-    """The auth deadlines of all unauthenticated clients.
+    """The auth deadlines of all unauthenticated clients, each by the method that it calls.
 
     The timeout is the same for all, so deadlines expire in FIFO order. One timer suffices.
     """
@@ -345,20 +337,20 @@ class AuthDeadlines:
     def __init__(self, seconds: float, clock: IReactorTime) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._due: dict[UnauthenticatedClient, float] = {}
+        self._due: dict[Callable[[], None], float] = {}
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def add(self, client: UnauthenticatedClient) -> None:
-        """Call `client.auth_timed_out()` after the timeout, unless `client` is discarded first."""
-        self._due[client] = self._clock.seconds() + self._seconds
+    def add(self, time_out: Callable[[], None]) -> None:
+        """Call `time_out` after the timeout, unless it is discarded first."""
+        self._due[time_out] = self._clock.seconds() + self._seconds
         self._schedule()
 
-    def discard(self, client: UnauthenticatedClient) -> None:
-        """Remove the deadline of `client`. An unknown client is ignored."""
-        self._due.pop(client, None)
+    def discard(self, time_out: Callable[[], None]) -> None:
+        """Remove a deadline. An unknown one is ignored."""
+        self._due.pop(time_out, None)
         if not self._due and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -371,8 +363,8 @@ class AuthDeadlines:
     def _expire(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        for client in [client for client, due in self._due.items() if due <= now]:
+        for time_out in [each for each, due in self._due.items() if due <= now]:
             # The close of an earlier client may have discarded this one.
-            if self._due.pop(client, None) is not None:
-                client.auth_timed_out()
+            if self._due.pop(time_out, None) is not None:
+                time_out()
         self._schedule()

@@ -44,12 +44,7 @@ class LogReader:
     """
 
     def __init__(self, clock: IReactorTime, stall_timeout: float) -> None:
-        """Create a reader without steps.
-
-        Args:
-            clock: the reactor.
-            stall_timeout: seconds in which a client must read what it was sent.
-        """
+        """Create a reader; a client must read what it was sent in `stall_timeout` seconds."""
         self.clock = clock
         self.stall_timeout = stall_timeout
         self._read_step = lru_cache(maxsize=CACHED_STEPS)(_read_step)
@@ -84,9 +79,8 @@ class LogReader:
     def schedule(self, step: Callable[[], None], host: str) -> None:
         """Call `step` soon, but not now. STEPS_PER_TURN, or those of TURN seconds, share a turn.
 
-        Args:
-            step: must not raise. It may schedule itself again.
-            host: the address of the client. Its steps are in FIFO order.
+        It must not raise, and may schedule itself again. The steps of one address, `host`, are in
+        FIFO order.
         """
         self._waiting.push(host, step)
         if not self._has_turn:
@@ -139,7 +133,7 @@ def _read_step(
     Everything that the result depends on is an argument, and so part of the cache's key. The
     bounds and the status rarely change while many clients catch up.
     """
-    batch = journal.read(after, max(STEP_ROWS * limit // STEP_BYTES, 1))
+    batch = journal.read(after, STEP_ROWS * limit // STEP_BYTES)
     if batch is None:
         return None
     size = 0

@@ -17,7 +17,7 @@ from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Grant
 from tradeproxy.downstream.client_log import DROPPED, LOST, read_client_info
 from tradeproxy.downstream.clients import Clients, ClientStats
-from tradeproxy.downstream.encoder import sse_encoder
+from tradeproxy.downstream.encoder import FrameEncoder, convert_to_sse
 from tradeproxy.downstream.feed import Feed
 from tradeproxy.downstream.log_range import LogRange
 from tradeproxy.downstream.log_reader import LogReader
@@ -50,7 +50,7 @@ class SseContext:
     def __init__(self, clients: Clients, limits: Limits, clock: IReactorTime) -> None:
         self.clients = clients
         self.clock = clock
-        self.encoder = sse_encoder()
+        self.encoder = FrameEncoder(bytes, convert_to_sse)  # `bytes` returns the same object
         self.log_reader = LogReader(clock, limits.stall_timeout)
 
 
@@ -77,7 +77,7 @@ class SseResponse:
     ) -> None:
         """Create a response to an admitted request, whose `query` describes `log_range`.
 
-        A query with `snapshot` needs the `book` of the account.
+        `book` is that of the account for a query with `snapshot`; None for any other.
         """
         self.is_closed: Deferred[None] = Deferred()
         self._shared = shared
@@ -87,9 +87,7 @@ class SseResponse:
         self._account = account
         self._range = log_range
         self.grant = grant
-        self._info = read_client_info(
-            request, "server-sent events", query.position, account.dates, name=query.client_name
-        )
+        self._info = read_client_info(request, "server-sent events", query, account.dates)
         self._is_filtered = query.filter is not None or log_range.until is not None
         self._end_reason = ""
         wanted = query.filter
@@ -97,7 +95,7 @@ class SseResponse:
         self._id_epoch: str | None = None
         self._feed = Feed(account.log, shared.log_reader, self, self._info.host)
         self._snapshot = None
-        if query.snapshot and book is not None:
+        if book is not None:
             self._snapshot = SnapshotInsert(
                 book,
                 query.filter,
@@ -203,7 +201,7 @@ class SseResponse:
             self._snapshot = None
         if self._range.last is not None and self._feed.position >= self._range.last:
             self._finish()
-        elif self._range.until is not None and not _is_active(self._time_limit):
+        elif self._range.until is not None and self._time_limit is None:
             self._end_if_complete()
 
     def on_hole(self, row: Row) -> None:
@@ -259,6 +257,7 @@ class SseResponse:
         self._request.write(b": heartbeat\n%s\n" % line)
 
     def _end_if_complete(self) -> None:
+        self._time_limit = None
         if not self._feed.is_current:
             return  # `on_caught_up` follows, and calls this again
         if self._is_complete():
@@ -323,10 +322,6 @@ class SseResponse:
 def _encode_part(part: Part) -> bytes:
     position = b"" if part.cursor is None else b"id: %b\n" % part.cursor.encode()
     return b"event: snapshot\n%bdata: %b\n\n" % (position, part.data)
-
-
-def _is_active(call: IDelayedCall | None) -> bool:
-    return call is not None and bool(call.active())
 
 
 def free_head(request: Request) -> None:

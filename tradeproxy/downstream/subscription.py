@@ -113,13 +113,8 @@ class Subscription:
     ) -> None:
         """Create a subscription that sends nothing yet.
 
-        Args:
-            account: the account whose events are sent.
-            options: the position and the filter of the client. Its `status` is not read here.
-            transport: the connection to the client.
-            encoders: what all clients share.
-            book: the state of the account. Options with `snapshot` need one.
-            host: the address of the client.
+        The `status` of the options is not read here. Options with `snapshot` need a book. `host`
+        is the address of the client.
         """
         # These run for every client and event, so the calls in between are saved here once.
         self.write = transport.write if options.filter is None else self._write_filtered

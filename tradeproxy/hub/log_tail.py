@@ -25,10 +25,8 @@ class LogTail:
     def __init__(self, account: Account, on_rows: Callable[[], None]) -> None:
         """Read nothing yet.
 
-        Args:
-            account: its log is read.
-            on_rows: called after a batch has been delivered to the clients, if the tail is started.
-                It must not raise, and should plan its work for another turn of the reactor.
+        `on_rows` is called after a batch has been delivered to the clients, if the tail is started.
+        It must not raise, and should plan its work for another turn of the reactor.
         """
         self._account = account
         self._on_rows = on_rows
@@ -65,7 +63,7 @@ class LogTail:
         """Be idle. A second call has no effect."""
         self._account.on_delivered.pop(self, None)
 
-    def read(self, limit: int = 128, *, finds_damage: bool = True) -> tuple[Row, ...]:
+    def read(self, limit: int, *, finds_damage: bool = True) -> tuple[Row, ...]:
         """Return the next rows, `limit` at most and about 256 KiB; none at the end of the log.
 
         A hole is a row without a payload. The same rows are returned until `take`. Without

@@ -15,14 +15,11 @@ OWN_SUFFIXES = (".lock", ".bookmark", ".spool")
 
 
 def check_access(path: Path) -> None:
-    """Raise JournalError if everyone can change a journal's files, or OSError.
+    """Raise JournalError if everyone can change the database at `path` or a file of it, or OSError.
 
     That is a file with write permission for everyone, or a directory without the sticky bit. In
     a directory with it, everyone can make files: those of another user are refused. A FIFO, device,
     socket or directory in a file's place is refused too. What is missing is fine.
-
-    Args:
-        path: the database; the others are beside it.
     """
     directory = path.parent
     mode = _read_mode(directory)

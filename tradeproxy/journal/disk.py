@@ -124,7 +124,8 @@ class Disk:
     def restore(self, epoch: str, last: int) -> Entry | None:
         """Add the rows of the spool to the backlog, and return the last one; None without rows.
 
-        These are the rows of this epoch that follow number `last`. Raises OSError.
+        These are the rows of this epoch that follow number `last`. The next `flush` stores them.
+        Raises OSError.
         """
         rows = self._spool.read(epoch, last)
         if not rows or rows[0].seq > last + 1:
@@ -133,7 +134,6 @@ class Disk:
             return None
         for row in rows:
             self._backlog.add(row)
-        self._claim_backlog()
         return rows[-1]
 
     def check(self) -> None:
@@ -172,13 +172,11 @@ class Disk:
         return self._file.lost is None
 
     def _check_spool(self) -> None:
-        """Replace a spool that is lost. Until then, the store gets every row at once."""
+        """Close a spool that is lost. The next commit makes another one."""
         if self._spool.is_lost:
             self._spool.close()
             self._backlog.mark_volatile()
             self.flush()
-            if not self._backlog:
-                self._spool.restart()
 
     def _reopen(self) -> None:
         """Write to the database what only the open files have, and open it again."""

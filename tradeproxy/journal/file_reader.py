@@ -87,14 +87,9 @@ def read_payloads(
 ) -> Iterator[bytes]:
     """Yield the events of a time, in the order of the journal, in which every client got them.
 
-    The newest ones may be in the spool only. Raises OSError or sqlite3.Error.
-
-    Args:
-        connection: the open journal.
-        path: its file.
-        begin: the first time to include, in microseconds since 1970.
-        end: the first time to exclude.
-        on_progress: called after each page with how much of the journal is read, from 0 to 1.
+    The time is from `begin` to before `end`, both in microseconds since 1970. The newest events may
+    be in the spool only. `on_progress` is called after each page with how much of the journal is
+    read, from 0 to 1. Raises OSError or sqlite3.Error.
     """
     # First: what the proxy moves from the spool to the database meanwhile is in both.
     [epoch] = connection.execute(_EPOCH_QUERY).fetchone() or [""]

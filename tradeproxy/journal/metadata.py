@@ -194,13 +194,10 @@ class Metadata:
         self.newest_trimmed = _read_trimmed(saved.get("trimmed event"), self.first - 1)
 
     def begin_epoch(self, epoch: str, first: int, now: int, max_time: int | None) -> None:
-        """Continue with number `first` under another epoch.
+        """Continue with row number `first` under another epoch.
 
-        Args:
-            epoch: the new epoch.
-            first: the number of its first row.
-            now: the time (microseconds since 1970).
-            max_time: the highest time of all earlier events; None if there were none.
+        `max_time` is the highest time of all earlier events; None if there were none. Both times
+        are in microseconds since 1970.
         """
         self.epoch, self.first, self.newest_trimmed = epoch, first, None
         # Positions in the discarded file are invalid. A time up to its newest event must be, too.
@@ -236,14 +233,10 @@ class Metadata:
         self._notes = {}
 
     def record_trim(self, through: int, newest: TrimmedEvent, max_time: int | None) -> None:
-        """Move the bounds behind row `through`.
+        """Move the bounds behind row `through`, the last that is trimmed. `newest` is its event.
 
-        Trimmed events were delivered, so the dedup horizon moves to their highest time.
-
-        Args:
-            through: the number of the last row that is trimmed.
-            newest: the event of that row.
-            max_time: the highest time of the trimmed rows (microseconds since 1970).
+        Trimmed events were delivered, so the dedup horizon moves to their highest time, `max_time`
+        (microseconds since 1970).
         """
         self.first = through + 1
         if newest.time is not None and newest.time < self.complete_from:

@@ -144,7 +144,7 @@ def check_tables(connection: sqlite3.Connection, migrations: tuple[str, ...] = M
         raise SchemaError(f"it has a table {_quote(more[0])}, which tradeproxy does not make")
 
 
-@lru_cache(maxsize=4)
+@lru_cache
 def _list_expected(migrations: tuple[str, ...]) -> Mapping[str, list[tuple[object, ...]]]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for script in migrations:

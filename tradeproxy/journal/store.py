@@ -334,13 +334,9 @@ class Store:
     def find_due(self, first: int, count: int, due: Due) -> int:
         """Return the number of the last row to trim; `first` - 1 if no row is due.
 
-        A row is trimmed only together with all rows before it. Whatever their age, the rows from
-        the first one with the highest time on are kept.
-
-        Args:
-            first: the number of the first stored row.
-            count: the maximum number of rows to trim.
-            due: which rows are due.
+        `first` is the number of the first stored row, and at most `count` rows are trimmed. A row
+        is trimmed only together with all rows before it. Whatever their age, the rows from the
+        first one with the highest time on are kept.
         """
         if due.before is None:
             return min(due.seq, first + count - 1)

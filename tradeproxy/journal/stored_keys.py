@@ -145,12 +145,12 @@ class StoredKeys:
         self.filter = KeyFilter(fetch_value(self._connection, "SELECT count(*) FROM events"))
         self._unscanned = self._scan()
 
-    def scan(self, seconds: float = MAX_STEP) -> bool:
-        """Add the keys of stored rows to the filter for some seconds.
+    def scan(self) -> bool:
+        """Add the keys of stored rows to the filter for MAX_STEP seconds.
 
         Return whether more must follow. Until all are there, `has` queries the tables.
         """
-        end = perf_counter() + seconds
+        end = perf_counter() + MAX_STEP
         try:
             for _ in self._unscanned or ():
                 if perf_counter() >= end:

@@ -55,10 +55,7 @@ class WalCheckpoints:
     ) -> None:
         """Open the files, and run nothing yet. May raise sqlite3.Error.
 
-        Args:
-            connection: for any thread, in autocommit mode; it is closed if the files fail.
-            in_thread: calls a function that blocks.
-            full_sync: as for the store.
+        `connection` is for any thread, in autocommit mode; it is closed if the files fail.
         """
         self._connection = connection
         self._in_thread = in_thread

@@ -113,7 +113,7 @@ def _parse_status(given: Query) -> OrderScope:
     names = [status.value for status in OrderScope]
     if text in names:
         return OrderScope(text)
-    nearest = get_close_matches(text[:32].lower(), names, 1)
+    nearest = get_close_matches(text[:32].lower(), names)  # the nearest is first
     hint = f"; the nearest is {nearest[0]}" if nearest else ""
     raise QueryError(f"status: is none of {', '.join(names)}{hint}")
 

@@ -31,21 +31,27 @@ _POSITIONS = ("since_id", "since", "replay")
 
 
 @dataclass(frozen=True, slots=True)
-class SubscribeOptions:
-    """The options of a WebSocket client. By default it gets every event from now on."""
+class StreamQuery:
+    """What every client may ask for. By default it gets every event from now on."""
 
     position: Position | None = None
     """Where its stream begins; None means with the next event."""
-    status: bool = False
-    """Whether it gets the `proxy_status` frames."""
     filter: Filter | None = None
     """Which events it gets; None means all."""
     client_name: str = ""
     """The name that the client gives itself; empty if it gives none."""
-    is_dashboard: bool = False
-    """Whether it is a connection of the dashboard, which is not counted as a client."""
     snapshot: bool = False
     """Whether it gets the state of the account before the live events."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeOptions(StreamQuery):
+    """The options of a WebSocket client."""
+
+    status: bool = False
+    """Whether it gets the `proxy_status` frames."""
+    is_dashboard: bool = False
+    """Whether it is a connection of the dashboard, which is not counted as a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +69,11 @@ class UntilId:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryQuery:
-    """The part of the log that a client wants as server-sent events.
+class HistoryQuery(StreamQuery):
+    """The part of the log that a client wants as server-sent events."""
 
-    Without `until`, live events follow.
-    """
-
-    position: Position | None = None
     until: UntilTime | UntilId | None = None
-    filter: Filter | None = None
-    """Which events it gets; None means all."""
-    client_name: str = ""
-    """The name that the client gives itself; empty if it gives none."""
-    snapshot: bool = False
-    """Whether it gets the state of the account before the live events."""
+    """Where it ends; None means that live events follow."""
 
 
 def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOptions:
@@ -89,12 +86,12 @@ def parse_subscribe_options(query: bytes, since_limit: float) -> SubscribeOption
         query, (*_POSITIONS, "proxy_status", SNAPSHOT, CLIENT_NAME, "dashboard", *filters.NAMES)
     )
     return SubscribeOptions(
-        _parse_position(given, since_limit),
-        read_switch(given, "proxy_status"),
-        filters.read_filter(given),
-        _parse_client_name(given),
-        read_switch(given, "dashboard"),
-        read_switch(given, SNAPSHOT),
+        position=_parse_position(given, since_limit),
+        status=read_switch(given, "proxy_status"),
+        filter=filters.read_filter(given),
+        client_name=_parse_client_name(given),
+        is_dashboard=read_switch(given, "dashboard"),
+        snapshot=read_switch(given, SNAPSHOT),
     )
 
 
@@ -134,7 +131,7 @@ def parse_history_query(
         # (WHATWG HTML, 9.2.3).
         position = AfterId(check_id("Last-Event-ID", last_event_id))
     wanted, name = filters.read_filter(given), _parse_client_name(given)
-    return HistoryQuery(position, until, wanted, name, snapshot)
+    return HistoryQuery(position, wanted, name, snapshot, until)
 
 
 def _parse_client_name(given: Query) -> str:

@@ -32,10 +32,8 @@ class BodyReader(Protocol):
     def __init__(self, take: Callable[[bytes], None], *, needs_length: bool = False) -> None:
         """Create the reader, for IResponse.deliverBody.
 
-        Args:
-            take: gets each piece.
-            needs_length: whether a body without a length and without chunks counts as cut off: its
-                end looks like a lost connection.
+        With `needs_length`, a body without a length and without chunks counts as cut off: its end
+        looks like a lost connection.
         """
         self.ended: Deferred[None] = Deferred(lambda _: self.end(CancelledError()))
         self._take = take

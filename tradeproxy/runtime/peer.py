@@ -18,9 +18,7 @@ def format_peer(address: Any) -> str:
     Without a port, if that is 0: a reverse proxy has named the address.
 
     A client that reaches a socket of IPv6 over IPv4 (`::ffff:192.0.2.1`) has its IPv4 address.
-
-    Args:
-        address: Twisted's IPv4Address or IPv6Address, or that of a UNIX socket.
+    `address` is one of Twisted's, of TCP or of a UNIX socket.
     """
     host = getattr(address, "host", None)
     if host is None:

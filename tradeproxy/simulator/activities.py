@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tradeproxy.simulator.clock import nanoseconds
+from tradeproxy.simulator.clock import is_between, nanoseconds
 from tradeproxy.simulator.errors import unprocessable
 from tradeproxy.simulator.history import EventRecord, FillRecord
 from tradeproxy.simulator.orders import Document, choice, number_text
@@ -61,7 +61,7 @@ def list_activities(records: Iterable[EventRecord], page: ActivityQuery) -> list
         if page.token not in fills:
             raise unprocessable("page_token is not known")
         found = found[found.index(fills[page.token]) + 1 :]
-    found = [pair for pair in found if _within(page, pair[0])]
+    found = [pair for pair in found if is_between(pair[0].time, page.after, page.until)]
     return [_document(fill, json.loads(record.data)) for fill, record in found[: page.size]]
 
 
@@ -79,11 +79,6 @@ def whole_number(fields: Mapping[str, str], name: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
         raise unprocessable(f"{name} must be from 1 to {most}")
     return int(text)
-
-
-def _within(page: ActivityQuery, fill: FillRecord) -> bool:
-    is_after = page.after is None or fill.time > page.after
-    return is_after and (page.until is None or fill.time < page.until)
 
 
 def _document(fill: FillRecord, data: Document) -> Document:

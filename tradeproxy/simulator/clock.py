@@ -61,6 +61,11 @@ def nanoseconds(text: object) -> int | None:
     return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
 
 
+def is_between(time: int, after: int | None, until: int | None) -> bool:
+    """Whether a time is between two others, exclusive; None is no limit."""
+    return (after is None or time > after) and (until is None or time < until)
+
+
 def compact(time: int) -> str:
     """Format a time in nanoseconds since 1970 as the prefix of activity ids: to the millisecond."""
     moment = EPOCH + timedelta(microseconds=time // 1000)

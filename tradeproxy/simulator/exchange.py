@@ -15,7 +15,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from tradeproxy.simulator.clock import EventClock, random_uuid
+from tradeproxy.simulator.clock import EventClock, is_between, nanoseconds, random_uuid
 from tradeproxy.simulator.errors import ApiError, unprocessable
 from tradeproxy.simulator.market import find_expiry
 from tradeproxy.simulator.orders import (
@@ -174,7 +174,11 @@ class Exchange:
             order for order in orders.values() if status != "closed" or order.id not in self._open
         ]
         if after is not None or until is not None:
-            found = [order for order in found if order.submitted_between(after, until)]
+            found = [
+                order
+                for order in found
+                if is_between(nanoseconds(order.created_at) or 0, after, until)
+            ]
         return found[::-1] if newest_first else found
 
     def has_next_step(self, order_id: str) -> bool:

@@ -8,7 +8,6 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, TypeAlias
 
-from tradeproxy.simulator.clock import nanoseconds
 from tradeproxy.simulator.errors import ApiError, unprocessable
 from tradeproxy.wire.amount import parse_amount
 
@@ -165,14 +164,6 @@ class Order:
         """Whether the order trades at a market price of `price`: stop reached, limit kept."""
         waits = self.request.type in STOP_TYPES and not self.triggered
         return not waits and self.request.marketable_at(price)
-
-    def submitted_between(self, after: int | None, until: int | None) -> bool:
-        """Whether the order was submitted between two times, exclusive.
-
-        Both are nanoseconds since 1970, or None for no limit.
-        """
-        time = nanoseconds(self.created_at) or 0
-        return (after is None or time > after) and (until is None or time < until)
 
     def document(self) -> Document:
         """Return the order with every key that Alpaca sends, in Alpaca's order, numbers as text."""

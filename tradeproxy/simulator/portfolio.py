@@ -143,11 +143,7 @@ class Portfolio:
     def settle(self, symbol: str, side: str, qty: Decimal, price: Decimal) -> Decimal:
         """Settle a trade, and return the new position.
 
-        Args:
-            symbol: The symbol.
-            side: `buy` or `sell`.
-            qty: The quantity, positive.
-            price: The price of one unit, in USD.
+        The side is `buy` or `sell`, the quantity is positive, and the price is in USD.
         """
         instrument = self.instrument(symbol)
         signed = qty if side == "buy" else -qty

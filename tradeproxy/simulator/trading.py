@@ -49,11 +49,8 @@ class TradingApi:
     ) -> HttpResponse:
         """Respond to a request. Raises ApiError, with 404 for an unknown path.
 
-        Args:
-            method: The HTTP method.
-            path: The decoded segments after /v2/.
-            query: The parameters.
-            read_body: Returns the body's JSON value, or raises ApiError.
+        `path` has the decoded segments after /v2/. `read_body` returns the body's JSON value, or
+        raises ApiError.
         """
         match path:
             case ["orders" | "orders:by_client_order_id", *_]:

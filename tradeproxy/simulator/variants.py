@@ -47,11 +47,9 @@ def make_copies(
 ) -> EventCopies:
     """Return the copies of an event.
 
-    Args:
-        data: The event without faults.
-        faults: The faults that apply, each of a kind in EVENT_FAULTS, in that order.
-        previous: The time of the event before it, in nanoseconds since 1970; None if there is none.
-        account_id: The id that the history adds to an event without ids.
+    The faults that apply are each of a kind in EVENT_FAULTS, in that order. `previous` is the time
+    of the event before it, in nanoseconds since 1970; None if there is none. The history adds the
+    id of the account to an event without ids.
     """
     copies = EventCopies(data, data)
     for fault in faults:

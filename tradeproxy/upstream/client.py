@@ -123,11 +123,8 @@ class UpstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
     ) -> None:
         """Create the protocol.
 
-        Args:
-            session: a new session; it decides what is sent.
-            account: gets the events, the dropped frames and the upstream status.
-            listener: gets each change of the connection's state.
-            clock: schedules the timeouts and measures the streamed time.
+        The session is a new one; it decides what is sent. The account gets the events, the dropped
+        frames and the upstream status, and the listener each change of the connection's state.
         """
         super().__init__()
         self.disconnected: Deferred[Disconnect] = Deferred()

@@ -14,8 +14,8 @@ PERIOD = 60.0
 class RateLimiter:
     """Limits one account's REST requests in a sliding window. Times are seconds of one clock."""
 
-    def __init__(self, requests: int = MAX_REQUESTS) -> None:
-        self._sent: deque[float] = deque(maxlen=requests)
+    def __init__(self) -> None:
+        self._sent: deque[float] = deque(maxlen=MAX_REQUESTS)
         self._blocked_until = 0.0
 
     def delay(self, now: float) -> float:

@@ -48,13 +48,9 @@ class DaemonResolver:
     ) -> IHostResolution:
         """Resolve `hostName` for a TCP connection, as IHostnameResolver defines it.
 
-        Args:
-            resolutionReceiver: gets each address, then `resolutionComplete`; all in the reactor's
-                thread. A name that cannot be resolved has no address and raises no error.
-            hostName: the name to resolve.
-            portNumber: the port of the addresses.
-            addressTypes: the accepted types; None accepts IPv4 and IPv6.
-            transportSemantics: ignored; the addresses are for TCP.
+        The receiver gets each address, then `resolutionComplete`; all in the reactor's thread. A
+        name that cannot be resolved has no address and raises no error. `transportSemantics` is
+        ignored: the addresses are for TCP.
         """
         resolution = _Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)

@@ -48,12 +48,8 @@ def build_endpoint(
 ) -> IStreamClientEndpoint:
     """Return the endpoint of a server's TCP port, through the HTTP proxy if that serves it.
 
-    Args:
-        host: a canonical host name or an address.
-        port: the port.
-        proxy: the HTTP proxy, or None.
-        reactor: connects, resolves names and schedules the timeouts.
-        timeout: seconds for the TCP connect, and again for the HTTP proxy's answer.
+    `host` is a canonical host name or an address. `timeout` is in seconds, for the TCP connect, and
+    again for the HTTP proxy's answer.
     """
     if proxy is None or not proxy.serves(host, port):
         return HostnameEndpoint(reactor, host, port, timeout=timeout)

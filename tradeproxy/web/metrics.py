@@ -105,13 +105,10 @@ class Metrics:
         seconds: Callable[[], float],
         list_webhooks: Callable[[], Sequence[DeliveryStats]] = tuple,
     ) -> None:
-        """Create the document.
+        """Create the document of all accounts and clients.
 
-        Args:
-            accounts: all of them.
-            clients: all of them.
-            seconds: a clock that cannot be set.
-            list_webhooks: returns the state of every webhook and account.
+        `seconds` is a clock that cannot be set. `list_webhooks` returns the state of every webhook
+        and account.
         """
         self._seconds = seconds
         self._cached: dict[str, tuple[float, bytes]] = {}

@@ -52,7 +52,7 @@ def is_frame(payload: object) -> bool:
     except ValueError:
         return False
     except RecursionError:
-        return True  # it was parsed when it came, with more of the stack left
+        pass  # it was parsed when it came, with more of the stack left
     return payload.lstrip().startswith(b"{")
 
 

@@ -23,7 +23,7 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 # Every handshake canonicalizes its `Host` and `Origin`, and few values occur.
-@lru_cache(maxsize=256)
+@lru_cache
 def canonicalize(host: str) -> str:
     """Return the canonical form: a host name in lower case, an IP address compressed.
 
@@ -41,7 +41,7 @@ def canonicalize(host: str) -> str:
     raise ValueError(f"{host!r} is neither a host name nor an address")
 
 
-@lru_cache(maxsize=256)
+@lru_cache
 def is_loopback(host: str) -> bool:
     """Whether the host is certainly this machine. Of the names, only localhost is."""
     return ip_address(host).is_loopback if is_address(host) else host.lower() == "localhost"

@@ -18,6 +18,13 @@ def escape_unprintable(text: str) -> str:
     )
 
 
+def make_one_line(text: str) -> str:
+    """Escape every unprintable character, a line break too, as Python writes it in a string."""
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
+
+
 def replace_surrogates(text: str) -> str:
     """Return a text that has UTF-8: a lone surrogate, which JSON can contain, is a `?`."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -92,12 +92,8 @@ def encode_hello(
 ) -> bytes:
     """Encode the complete state, the first frame that a client gets.
 
-    Args:
-        account: The account's name.
-        cursor: The position of this client's stream; None if it has none.
-        upstream: The state of Alpaca's stream.
-        journal: The state of the journal.
-        gaps: The recent gaps, oldest first.
+    The cursor is the position of this client's stream; None if it has none. The gaps are the recent
+    ones, oldest first.
     """
     return _frame(
         "hello",

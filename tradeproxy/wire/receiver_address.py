@@ -60,14 +60,9 @@ _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 def find_refusal(text: str, *, secure: bool, allow_http: bool) -> str | None:
     """Return why no message is sent to an address, in one phrase, or None if one may be.
 
-    The phrase does not have the address: a receiver's URL is a secret.
-
-    Args:
-        text: an IP address, with a scope or without.
-        secure: whether the connection uses TLS.
-        allow_http: whether it may be one without TLS, to a private address.
-
-    Raises ValueError if the text is no address.
+    The phrase does not have the address: a receiver's URL is a secret. The text is an IP address,
+    with a scope or without; ValueError if it is none. `secure` is whether the connection uses TLS,
+    and `allow_http` whether it may be one without TLS, to a private address.
     """
     address = ip_address(text)
     for each in (address, *_list_contained(address)):

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 NO_STRATEGY = "(none)"
 OTHER_STRATEGIES = "(other)"
@@ -49,17 +50,12 @@ class StrategyRule(Protocol):
         """Return the strategy's name; "" for none."""
 
 
+@dataclass(frozen=True)
 class BeforeDash:
     """The text before the first `-`. Without one there is no strategy. All instances are equal."""
 
-    text = ""
+    text: ClassVar = ""
     """The setting that describes the rule."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BeforeDash)
-
-    def __hash__(self) -> int:
-        return hash(BeforeDash)
 
     def find(self, client_order_id: str) -> str:
         """Return the strategy's name; "" for none."""
@@ -88,6 +84,7 @@ class Prefixes:
         return next((start for start in starts if start in self.prefixes), "")
 
 
+@dataclass(frozen=True)
 class Pattern:
     """What the group of a regular expression matches. Rules of one expression are equal.
 
@@ -96,19 +93,12 @@ class Pattern:
     look-around.
     """
 
-    def __init__(self, pattern: str, search: Callable[[str], Any]) -> None:
-        self.text = pattern
-        self._search = search
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Pattern) and other.text == self.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
+    text: str
+    search: Callable[[str], Any] = field(compare=False)
 
     def find(self, client_order_id: str) -> str:
         """Return the strategy's name; "" for none."""
-        match = self._search(client_order_id)
+        match = self.search(client_order_id)
         return (match[1] or "") if match is not None else ""
 
 

@@ -7,13 +7,14 @@ calendar of holidays here: an event of a Saturday has that Saturday's date.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from tradeproxy.wire.event import EPOCH, MAX_TIME, MICROSECOND, MIN_TIME
 
 NEW_YORK = "America/New_York"
-"""The zone of a trade date, as the IANA database names it."""
+"""The zone of a trade date, as the IANA database names it. A ZoneInfo reads a file once, but not at
+the import of this module: the file is one of the system, or of the package tzdata."""
 
 _OVERNIGHT = timedelta(hours=4)
 _HOUR = timedelta(hours=1) // MICROSECOND
@@ -28,13 +29,13 @@ def trade_date(time_us: int) -> date:
     in winter. A time at the end of the calendar counts as one of a day before it.
     """
     time_us = min(max(time_us, MIN_TIME + _MARGIN), MAX_TIME - _MARGIN)
-    # Since 1970 the offset from UTC is whole hours, and changes on the hour.
-    return _find_date(time_us - time_us % _HOUR if time_us > 0 else time_us)
+    # Since 1883 the offset from UTC is whole hours, and changes on the hour.
+    return _find_date(time_us - time_us % _HOUR)
 
 
-@lru_cache(maxsize=128)
+@lru_cache
 def _find_date(time_us: int) -> date:
-    local = (EPOCH + time_us * MICROSECOND).astimezone(_new_york())
+    local = (EPOCH + time_us * MICROSECOND).astimezone(ZoneInfo(NEW_YORK))
     # An aware time plus a duration is wall clock time: `local` keeps its zone.
     return (local + _OVERNIGHT).date()
 
@@ -58,11 +59,5 @@ def utc_date_bounds(day: date) -> tuple[int, int]:
 
 def _begin(day: date) -> int:
     # New York has changed its clocks at 2:00 only, so 20:00 exists, once, on every day.
-    midnight = datetime.combine(day, time(), _new_york())
+    midnight = datetime.combine(day, time(), ZoneInfo(NEW_YORK))
     return (midnight - _OVERNIGHT - EPOCH) // MICROSECOND
-
-
-@cache
-def _new_york() -> ZoneInfo:
-    # Not when the module is imported: it reads a file, of the system or of the package tzdata.
-    return ZoneInfo(NEW_YORK)

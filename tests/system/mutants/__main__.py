@@ -6,9 +6,10 @@ python -m tests.system.mutants --list [--only ROOM|FILE]
 python -m tests.system.mutants --id ID
 
 A room's tests notice a change by failing: the mutant is killed. One that survives names a
-behaviour that no test of the room has. equivalents.txt lists mutants that behave as the original
-does: they are not run, except with --equivalents, which finds entries that are wrong. --beside
-uses the tests of all rooms, but not tests/integration.
+behaviour that no test of the room has. The tests of the bounds in docs/security.md count as tests
+of each room, see plan.py. equivalents.txt lists mutants that behave as the original does: they are
+not run, except with --equivalents, which finds entries that are wrong. --beside uses the tests of
+all rooms, but not tests/integration.
 
 No library fits. mutmut 3 runs pytest and mutates functions only. Cosmic Ray changes the source
 files and runs a command for each mutant, with all of its imports. Neither runs trial's tests in a

@@ -15,6 +15,10 @@ from tests.system.mutants.runner import Job
 
 ROOMS = ("wire", "hub", "journal", "recovery", "upstream", "query", "downstream", "cluster")
 
+DOCUMENTED = "docs.test_security"
+"""The tests that compare the bounds in docs/security.md with the code. They count as tests of each
+room: the document is where a room's bounds are specified, and a table per room would repeat it."""
+
 
 def find_folder(package: str) -> Path:
     """Return the folder of an importable package."""
@@ -32,6 +36,8 @@ class Project:
         self._tests = tests
         self.folder = find_folder(package)
         self._folder_of_tests = find_folder(tests)
+        documented = self._folder_of_tests / f"{DOCUMENTED.replace('.', '/')}.py"
+        self._documented = [f"{tests}.{DOCUMENTED}"] if documented.exists() else []
         self.sources = {
             f"{room}/{path.name}": path.read_text(encoding="utf-8")
             for room in ROOMS
@@ -40,9 +46,10 @@ class Project:
         self.mutants = {file: find_mutants(file, source) for file, source in self.sources.items()}
 
     def list_test_modules(self, room: str) -> list[str]:
-        """Return the names of a room's test modules."""
+        """Return the names of a room's test modules, the one of the documented bounds last."""
         paths = sorted((self._folder_of_tests / room).glob("test_*.py"))
-        return [f"{self._tests}.{room}.{path.stem}" for path in paths]
+        modules = [f"{self._tests}.{room}.{path.stem}" for path in paths]
+        return [*modules, *self._documented] if modules else []
 
     def list_rooms_of_tests(self) -> list[str]:
         """Return the rooms of the package that have tests, mutated or not."""
@@ -140,9 +147,10 @@ class Measurement:
         """Return the tests that can notice a mutant, the fastest of the mirroring module first.
 
         What runs at import can change anything, so all tests of the room are due, but first those
-        that run another line of the file.
+        that run another line of the file, and last those of the documented bounds.
         """
         room = f"{mirror.rpartition('.')[0]}."
+        documented = f"{mirror.partition('.')[0]}.{DOCUMENTED}."
         lines = self.lines.get(mutant.file, {})
         chosen = {
             test for line in range(mutant.line, mutant.last + 1) for test in lines.get(line, ())
@@ -150,7 +158,8 @@ class Measurement:
         near = chosen
         if mutant.runs_at_import or "" in chosen:
             near = {test for tests in lines.values() for test in tests}
-            chosen = near | {test for test in self.seconds if test.startswith(room)}
+            due = (room, documented)
+            chosen = near | {test for test in self.seconds if test.startswith(due)}
         chosen.discard("")
         return sorted(
             chosen,

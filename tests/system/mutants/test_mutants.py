@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.mutants.operators import find_mutants
-from tests.system.mutants.plan import Measurement, read_equivalents, sample
+from tests.system.mutants.plan import Measurement, Project, read_equivalents, sample
 
 
 class PlanTests(SynchronousTestCase):
@@ -37,6 +37,20 @@ class PlanTests(SynchronousTestCase):
         measured = Measurement(seconds, {"hub/a.py": {3: [other, slow, fast]}})
         self.assertEqual(measured.choose_tests(in_function, "t.hub.test_a"), [fast, slow, other])
         self.assertEqual(measured.choose_tests(at_import, "t.hub.test_a"), [fast, slow, other, far])
+
+    def test_documented_bounds_count_for_every_room(self) -> None:
+        """docs/security.md specifies them; its tests compare it with the code, and run last."""
+        project = Project("tradeproxy", "tests")
+        for room in ("wire", "hub"):
+            modules = project.list_test_modules(room)
+            self.assertEqual(modules[-1], "tests.docs.test_security")
+            self.assertTrue(modules[0].startswith(f"tests.{room}."))
+        self.assertEqual(project.list_test_modules("no_room"), [])
+        limit, in_function = find_mutants("hub/a.py", "def f():\n    a.b = c\nMAX_A = 7\n")[::-2]
+        bounds, own = "t.docs.test_security.T.test_1", "t.hub.test_b.T.test_2"
+        measured = Measurement({bounds: 0.1, own: 0.5}, {"hub/a.py": {2: [own]}})
+        self.assertEqual(measured.choose_tests(limit, "t.hub.test_a"), [own, bounds])
+        self.assertEqual(measured.choose_tests(in_function, "t.hub.test_a"), [own])
 
     def test_equivalents_need_a_reason(self) -> None:
         """An id alone does not say why no test can kill the mutant."""
