@@ -31,7 +31,7 @@ _QUOTED = re.compile(
 """A value that begins with a quote; it has no `end` if the quote is not closed."""
 
 
-MAX_FINDINGS = 20
+MAX_FINDINGS = 50
 """Problems, and warnings, that are listed. A wrong file may have one in each of its lines."""
 
 MAX_TEXT = 10_000
@@ -97,9 +97,9 @@ class Findings:
         try:
             return parse(text)
         except ValueError as error:
-            # `hide_keys` looks for each word of the text.
-            is_short = len(text) <= MAX_TEXT
-            reason = hide_keys(str(error), text) if is_short else "is not valid, and very long"
+            # `hide_keys` looks for each word of the text. A problem without room is only counted.
+            can_quote = len(text) <= MAX_TEXT and len(self.problems) < MAX_FINDINGS
+            reason = hide_keys(str(error), text) if can_quote else "is not valid, and very long"
             self.problem(f"{name}: {reason}")
             return default
 
