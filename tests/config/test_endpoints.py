@@ -194,7 +194,8 @@ class CompleteTests(SynchronousTestCase):
         authority = Authority(str(directory))
         old, new = authority.issue("old", days=-1), authority.issue("new")
         authority.certificate.unlink()
-        (directory / "old.pem").write_bytes(old.certificate.read_bytes())
+        served = directory / "old.pem"
+        served.write_bytes(old.key.read_bytes() + old.certificate.read_bytes())
         for description, file in (
             (old.endpoint(), old.certificate),
             (f"tls:{directory}:443", directory.resolve() / "old.pem"),
