@@ -52,7 +52,7 @@ class OpenOrders:
         self.unusable: set[str] = set()
         """Ids of orders of which no event can be made, and that have closed or are too large.
 
-        A gap has declared them. They are not requested or compared again.
+        A gap has declared them. `find_closed` does not request them again.
         """
 
     def read_states(self) -> dict[str, OrderState]:

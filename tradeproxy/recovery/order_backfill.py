@@ -108,8 +108,11 @@ class OrderBackfill:
 
     @property
     def has_left_out(self) -> bool:
-        """Whether an event was left out: it is unusable, or all of them would be too large."""
-        if self._left_out:
+        """Whether an event was left out: it is unusable, or all of them would be too large.
+
+        An order for which a gap was declared lost does not count again.
+        """
+        if self._left_out - self._open_orders.unusable:
             return True
         # Without a gap, the next check finds what was too much.
         return not self._slack and self._made > MAX_MADE_SIZE
@@ -124,8 +127,7 @@ class OrderBackfill:
             # `until` is then in the past: the snapshot shows all changes up to it. The stream
             # delivers the later ones.
             await deferLater(self._clock, CLOCK_STEP)
-        declared = self._open_orders.unusable
-        open_orders = [key for key in self._open_orders.read_states() if key not in declared]
+        open_orders = self._open_orders.read_states()
         unknown = self._open_orders.unknown
         unreadable = self._open_orders.unreadable
         snapshot = await take_snapshot(self._rest, since, open_orders, unknown, unreadable)
@@ -262,8 +264,6 @@ class OrderBackfill:
         buffered = delivered.buffered.get(order_id, [])
         before = self._before.get(order_id)
         known = self._account.log.order(order_id) or before
-        if order_id in self._open_orders.unusable:
-            return []
         if self._is_unreadable(order, known, [*logged, *buffered]):
             return []
         is_older = before is not None and before.time <= begin
