@@ -16,12 +16,13 @@ from twisted.plugins.twisted_core import systemdEndpointParser
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Identity
 from tests.support.properties import examples
 from tradeproxy.config.endpoints import (
     complete,
     describe_tcp,
     find_bind_problems,
+    find_expired,
     format_url,
     has_ipv6_loopback,
     is_local,
@@ -114,7 +115,8 @@ class CompleteTests(SynchronousTestCase):
             ("", "Unknown endpoint type"),
             ("=", "cannot be listened on"),
             ("foo:1", "Unknown endpoint type: 'foo'"),
-            ("tcp:", "invalid literal"),
+            ("tcp:", "it has no port"),
+            ("tcp:x", "invalid literal"),
             ("tcp:80\\", "cannot be listened on"),
             ("tcp:80:colour=blue", "unexpected keyword argument 'colour'"),
             ("tcp:65536", "65536 is not a port"),
@@ -140,6 +142,68 @@ class CompleteTests(SynchronousTestCase):
         self.assertIn(f"{directory}/authority.pem has a root certificate", str(error))
         (directory / "authority.pem").unlink()
         self.assertEqual(complete(f"tls:{directory}:443"), f"tls:{directory}:443:backlog=4096")
+
+    def test_complete_refused_pair_raises_with_reason(self) -> None:
+        """The proxy started, and then no client could connect: OpenSSL refused each handshake."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(str(directory))
+        weak, one = authority.issue("weak", rsa_bits=1024), authority.issue("one")
+        other = Identity(authority.issue("other").key, one.certificate)
+        nonsense = Identity(directory / "nonsense.key", one.certificate)
+        nonsense.key.write_bytes(one.key.read_bytes()[:60])
+        for identity, reason in (
+            (weak, "OpenSSL refuses its key or certificate: ee key too small"),
+            (other, "Certificate public and private keys do not match."),
+            (nonsense, "OpenSSL refuses its key or certificate: unsupported"),
+        ):
+            error = self.assertRaises(ValueError, complete, identity.endpoint())
+            self.assertIn(f"cannot be listened on: {reason}", str(error))
+        self.assertEqual(complete(one.endpoint()), f"{one.endpoint()}:backlog=4096")
+
+    def test_complete_refused_pair_in_a_tls_directory_raises_with_reason(self) -> None:
+        """Nor could a client of that name. A passphrase would be asked for while the proxy runs.
+
+        Twisted reads the directory again for each name that it does not know.
+        """
+        for bits, reason in ((1024, "ee key too small"), (2048, "a key with a passphrase")):
+            directory = Path(self.mktemp())
+            directory.mkdir()
+            identity = Authority(str(directory)).issue("served", rsa_bits=bits)
+            if bits == 2048:
+                identity.encrypt_key(b"secret")
+            (directory / "authority.pem").unlink()
+            served = directory / "served.pem"
+            served.write_bytes(identity.key.read_bytes() + identity.certificate.read_bytes())
+            error = self.assertRaises(ValueError, complete, f"tls:{directory}:443")
+            self.assertIn(reason, str(error))
+
+    def test_complete_in_a_running_process_opens_no_file(self) -> None:
+        """OpenSSL asked for the passphrase in the reactor, and a FIFO blocked it."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        os.mkfifo(directory / "key.pem")
+        for description in (f"ssl:443:privateKey={directory}/key.pem", f"tls:{directory}/none:443"):
+            completed = complete(description, is_running=True)
+            self.assertEqual(completed, f"{description}:backlog=4096")
+
+    def test_find_expired_names_the_file(self) -> None:
+        """Clients refuse such a certificate, so the log says so. A missing file is no error."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(str(directory))
+        old, new = authority.issue("old", days=-1), authority.issue("new")
+        authority.certificate.unlink()
+        served = directory / "old.pem"
+        served.write_bytes(old.key.read_bytes() + old.certificate.read_bytes())
+        for description, file in (
+            (old.endpoint(), old.certificate),
+            (f"tls:{directory}:443", directory.resolve() / "old.pem"),
+        ):
+            expected = [f"the certificate in {file} has expired"]
+            self.assertEqual(find_expired(description), expected)
+        for description in (new.endpoint(), "ssl:443:privateKey=/nonexistent", "tcp:80"):
+            self.assertEqual(find_expired(description), [])
 
     def test_complete_tls_directory_with_a_self_signed_server_is_valid(self) -> None:
         """Its private key is there, so it ends its chain."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.config.settings_case import PAIR, SettingsTestCase
+from tradeproxy.config.env import MAX_FINDINGS, MAX_LINES, MAX_TEXT
 from tradeproxy.config.files import MAX_SIZE
 from tradeproxy.config.settings import (
     Limits,
@@ -51,6 +52,44 @@ class EnvFileTests(SettingsTestCase):
             [problem.split(":")[0] for problem in caught.exception.problems],
             ["PROXY_PORT", "ALPACA_API_KEY, ALPACA_SECRET_KEY"],
         )
+
+    def test_many_findings_are_counted(self) -> None:
+        """A reload with a wrong file logged 29 MB, and stopped the proxy for 15 s."""
+        unknown = "".join(f"PROXY_PROT{number}=1\n" for number in range(MAX_FINDINGS + 3))
+        path = self.write("x\n" * (MAX_FINDINGS + 2) + unknown)
+        with self.assertRaises(SettingsError) as caught:
+            self.read(PAIR)
+        lines = caught.exception.problems
+        problems, warnings = lines[: MAX_FINDINGS + 1], lines[MAX_FINDINGS + 1 :]
+        self.assertEqual(problems[-2], f"{path}: line {MAX_FINDINGS} is not NAME=value")
+        self.assertEqual(problems[-1], "and 2 more")
+        self.assertEqual(len(warnings), MAX_FINDINGS + 1)
+        self.assertIn("did you mean PROXY_PORT?", warnings[-2])
+        self.assertEqual(warnings[-1], "warning: and 3 more")
+
+    def test_suggestions_are_limited(self) -> None:
+        """One takes half a millisecond. What is unknown is named all the same."""
+        warnings = {f"PROXY_PROT{number:02}": "1" for number in range(MAX_FINDINGS)}
+        problems = self.problems({**warnings, "PROXY_WEBHOOK_A_URI": "x"})
+        self.assertIn("PROXY_WEBHOOK_A_URI: unknown variable", problems)
+
+    def test_file_with_too_many_lines_is_a_problem(self) -> None:
+        """Each line takes some microseconds, also if it is right."""
+        path = self.write("A=b\n" * (MAX_LINES + 1))
+        expected = [f"{path}: has more than {MAX_LINES} lines"]
+        self.assertEqual(self.problems({}), expected)
+
+    def test_list_with_too_many_items_is_a_problem(self) -> None:
+        """There is one line for all of them."""
+        expected = [f"PROXY_ALLOWED_HOSTS: has more than {MAX_LINES} items"]
+        hosts = ",".join("x" * (MAX_LINES + 1))
+        self.assertEqual(self.problems({"PROXY_ALLOWED_HOSTS": hosts}), expected)
+
+    def test_long_value_is_not_quoted(self) -> None:
+        """To leave out each word of it that may be a key would take seconds."""
+        problems = self.problems({"PROXY_PORT": "9" * (MAX_TEXT + 1), "PROXY_" + "X" * 99999: "1"})
+        self.assertEqual(problems[0], "PROXY_PORT: is not valid, and very long")
+        self.assertEqual(len(problems[1]), len("warning: ") + MAX_TEXT)
 
     def test_warnings_follow_the_problems(self) -> None:
         """A misspelt variable may be the cause of a problem."""

@@ -12,6 +12,7 @@ from twisted.plugins.twisted_core import systemdEndpointParser
 from twisted.python.systemd import ListenFDs
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.certificates import Authority
 from tradeproxy.config.endpoints import read_inherited
 from tradeproxy.config.settings import SettingsError
 from tradeproxy.config.source import SettingsSource
@@ -99,6 +100,32 @@ class SettingsSourceTests(SynchronousTestCase):
         (self.directory / ".env").unlink()
         os.mkfifo(self.directory / ".env", 0o600)
         self.assert_problem(f"{self.directory / '.env'}: cannot be read ({reason})")
+
+    def test_key_of_tls_is_not_opened_again(self) -> None:
+        """OpenSSL asked for its passphrase on the terminal, and the reactor waited for ever.
+
+        A refused login was enough for that. A FIFO in its place blocked a reload.
+        """
+        identity = Authority(str(self.directory)).issue("127.0.0.1")
+        source = replace(self.source, listen=(identity.endpoint(8099),))
+        started = source.read()
+        identity.key.unlink()
+        os.mkfifo(identity.key)
+        self.assertEqual(source.read_again(), started)
+
+    def test_refused_key_and_expired_certificate_are_found_at_the_start(self) -> None:
+        """No client could connect, and nothing said why."""
+        authority = Authority(str(self.directory))
+        weak = authority.issue("weak", rsa_bits=1024)
+        error = self.assertRaises(
+            SettingsError, replace(self.source, listen=(weak.endpoint(8099),)).read
+        )
+        [problem] = error.problems
+        self.assertIn("OpenSSL refuses its key or certificate: ee key too small", problem)
+        old = authority.issue("old", days=-1)
+        settings = replace(self.source, listen=(old.endpoint(8099),)).read()
+        expected = f"--listen: the certificate in {old.certificate} has expired"
+        self.assertEqual(settings.warnings, (expected,))
 
     def test_error_of_our_own_is_logged_and_changes_nothing(self) -> None:
         """A reload must not end a connection or the attempts to connect."""

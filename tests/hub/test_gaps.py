@@ -7,7 +7,7 @@ import json
 from tests.support.journals import DAY, NOW, MemoryCase, events, time_of
 from tests.support.redisjournals import RedisJournalCase
 from tradeproxy.hub.completeness import Completeness
-from tradeproxy.hub.gaps import Gaps
+from tradeproxy.hub.gaps import FOUND_AGAIN, Gaps
 from tradeproxy.journal.base import Journal
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
 from tradeproxy.runtime.dates import Dates
@@ -67,6 +67,25 @@ class GapsTests(MemoryCase):
             (self.gaps.outcomes[GapOutcome.PENDING], self.gaps.outcomes[GapOutcome.LOST]), (2, 2)
         )
         self.assertIsNone(self.gaps.current)
+
+    def test_declare_lost_later_adds_a_gap(self) -> None:
+        """The gap of Monday was declared again on Friday, as one of five days."""
+        self.gaps.declare_lost(BACK, BACK + 5, "too large")
+        later = BACK + 5 + FOUND_AGAIN
+        self.gaps.declare_lost(later, later + 1, "too large")
+        self.assertEqual(len(list(self.gaps)), 1)
+        later += FOUND_AGAIN + 2
+        self.gaps.declare_lost(later, later + 3, "too large")
+        self.assertEqual(self.announced()[2:], [(later, later + 3, "lost", 0)])
+
+    def test_declare_lost_from_an_earlier_time_moves_the_begin(self) -> None:
+        """The change of another order is older. No gap had its time."""
+        self.gaps.declare_lost(BACK, BACK + 5, "too large")
+        self.gaps.declare_lost(BACK - 7, BACK + 6, "too large")
+        self.assertEqual(self.announced()[1:], [(BACK - 7, BACK + 6, "lost", 0)])
+        self.gaps.declare_lost(None, BACK + 6, "too large")
+        gap = Gap(None, BACK + 6, GapOutcome.LOST, reason="too large")
+        self.assertEqual(list(self.gaps), [gap])
 
     def test_declare_lost_while_a_gap_is_open_has_no_effect(self) -> None:
         """The open gap has its own outcome."""

@@ -372,8 +372,8 @@ class RestDocumentTests(SynchronousTestCase):
         legs = [{"id": "L"}, {"id": 7}, None]
         classes = {"mleg": {"L"}, "bracket": set[str]()}
         for order_class, ids in classes.items():
-            self.assertEqual(leg_ids([{"id": "P", "order_class": order_class, "legs": legs}]), ids)
-        self.assertEqual(leg_ids([{"id": "P", "order_class": "mleg", "legs": None}]), set())
+            self.assertEqual(leg_ids({"id": "P", "order_class": order_class, "legs": legs}), ids)
+        self.assertEqual(leg_ids({"id": "P", "order_class": "mleg", "legs": None}), set())
 
     def test_read_fill_invalid_returns_none(self) -> None:
         """A fill needs valid quantities, a time and an order."""

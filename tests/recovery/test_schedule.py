@@ -149,6 +149,39 @@ class CheckTests(ScheduleTestCase):
             lines = [formatEvent(each) or "" for each in logs]
             self.assertEqual(sum("closed without an event" in line for line in lines), 1, lines)
 
+    def test_order_that_stays_unusable_is_declared_once(self) -> None:
+        """Every check declared it again: the log does not have its end. It is still looked for."""
+        longest = 1024 * 1024 - len(json.dumps(build_order(0, "canceled", note="")))
+        for note in ("x" * longest, "x" * 1024 * 1024):
+            self.setUp()
+            self.history = status(403)
+            self.log(build_event(build_order(0, "new")))
+            self.by_id["O"] = build_order(0, "canceled", note=note)
+            self.come_up()
+            self.wires.advance(100)
+            (gap,) = self.list_lost()
+            self.wires.advance(5000)
+            self.assertEqual(self.list_lost(), [gap])
+            self.lose()
+            self.come_up()
+            self.wires.advance(10)
+            self.assertEqual(self.gap_state, (GapOutcome.ORDERS, 0))
+            self.by_id["O"] = build_order(0, "canceled")
+            self.wires.advance(100)
+            state = self.account.log.order("O")
+            assert state is not None
+            self.assertEqual(state.status, "canceled")
+
+    def test_event_that_a_gap_left_out_adds_no_gap(self) -> None:
+        """The first checks after a gap find it again in the overlap."""
+        event = b'data: {"pad": "' + b"x" * 1024 * 1024 + b'"}\n\n'
+        self.history = event_stream(event)
+        self.begin_gap()
+        self.wires.advance(1)
+        self.assertEqual(len(self.list_lost()), 1)
+        self.wires.advance(200)
+        self.assertEqual(len(self.list_lost()), 1)
+
 
 class EventsModeCheckTests(ScheduleTestCase):
     """PROXY_RECOVERY=events."""

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
@@ -34,6 +40,14 @@ class Identity:
     def endpoint(self, port: int = 0) -> str:
         """Return the description of an endpoint on 127.0.0.1 with this certificate."""
         return f"ssl:{port}:interface=127.0.0.1:privateKey={self.key}:certKey={self.certificate}"
+
+    def encrypt_key(self, passphrase: bytes) -> None:
+        """Write the key again, with a passphrase."""
+        key = load_pem_private_key(self.key.read_bytes(), None)
+        encryption = BestAvailableEncryption(passphrase)
+        self.key.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption)
+        )
 
 
 class Authority:
@@ -61,21 +75,27 @@ class Authority:
         """Return the private key of the root in PEM."""
         return _encode(self._key)
 
-    def issue(self, *hosts: str, with_rsa: bool = False) -> Identity:
+    def issue(self, *hosts: str, rsa_bits: int = 0, days: int = 1) -> Identity:
         """Issue a certificate for host names and addresses. The first one names the files.
 
-        Its key is of an elliptic curve, or of RSA.
+        Its key is of an elliptic curve, or of RSA with so many bits. It is valid for so many days
+        from now; it has expired if they are negative.
         """
         names = [_general_name(host) for host in hosts]
-        return self.issue_names(hosts[0], names, with_rsa=with_rsa)
+        return self.issue_names(hosts[0], names, rsa_bits=rsa_bits, days=days)
 
     def issue_names(
-        self, common_name: str, names: Sequence[x509.GeneralName], *, with_rsa: bool = False
+        self,
+        common_name: str,
+        names: Sequence[x509.GeneralName],
+        *,
+        rsa_bits: int = 0,
+        days: int = 1,
     ) -> Identity:
         """Issue a certificate with these names in subjectAltName; without one for no names."""
-        key = rsa.generate_private_key(65_537, 2_048) if with_rsa else _curve_key()
+        key = rsa.generate_private_key(65_537, rsa_bits) if rsa_bits else _curve_key()
         builder = (
-            _builder(_name(common_name), self._issuer, key.public_key())
+            _builder(_name(common_name), self._issuer, key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(
@@ -103,7 +123,10 @@ def _curve_key() -> ec.EllipticCurvePrivateKey:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    days: int = 1,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return x509.CertificateBuilder(
@@ -111,8 +134,8 @@ def _builder(
         subject_name=subject,
         public_key=key,
         serial_number=x509.random_serial_number(),
-        not_valid_before=now - DAY,
-        not_valid_after=now + DAY,
+        not_valid_before=now - 2 * DAY,
+        not_valid_after=now + days * DAY,
     ).add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from socket import getaddrinfo
+from threading import Event
 from time import monotonic
 from typing import Any
 
@@ -15,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from tests.support.processes import SOURCES
+from tradeproxy.upstream import resolver as resolver_module
 from tradeproxy.upstream.resolver import DaemonResolver
 
 STUCK = """
@@ -85,6 +88,41 @@ class DaemonResolverTests(TestCase):
             ("::1", None, [six]),
         ):
             self.assertEqual(await self.resolve(name, 443, types), addresses, (name, types))
+
+    async def test_name_that_hangs_has_one_thread(self) -> None:
+        """Each attempt to connect began another one, while the name servers did not answer.
+
+        All that wait get the answer, each with its own port and types, also after an error of one.
+        """
+        asked: list[str] = []
+        is_released = Event()
+
+        def answer_later(name: str, *arguments: Any, **options: Any) -> Any:
+            asked.append(name)
+            is_released.wait(30)
+            return getaddrinfo("127.0.0.1", *arguments, **options)
+
+        self.patch(resolver_module, "getaddrinfo", answer_later)
+        self.addCleanup(is_released.set)
+        resolver = DaemonResolver(reactor)  # type: ignore[arg-type]  # the reactor has threads
+        receivers = [AddressRecorder() for _ in range(4)]
+        broken = AddressRecorder()
+        broken.resolutionComplete = None  # type: ignore[assignment,method-assign]  # for an error
+        resolver.resolveHostName(broken, "alpaca.example", 1)
+        for port, receiver in enumerate(receivers):
+            types = [IPv6Address] if port == 3 else None
+            resolver.resolveHostName(receiver, "alpaca.example", port, types)
+        is_released.set()
+        for port, receiver in enumerate(receivers):
+            await receiver.complete
+            expected = [] if port == 3 else [IPv4Address("TCP", "127.0.0.1", port)]
+            self.assertEqual(receiver.addresses, expected)
+        self.assertEqual(asked, ["alpaca.example"])
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+        after = AddressRecorder()
+        resolver.resolveHostName(after, "alpaca.example")
+        await after.complete
+        self.assertEqual(len(asked), 2)
 
     async def test_resolve_invalid_name_finds_no_address(self) -> None:
         """The resolver raises no error; the endpoint that uses it does."""

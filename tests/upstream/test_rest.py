@@ -25,6 +25,7 @@ from tests.upstream.support import (
 from tradeproxy.upstream.http import build_agent
 from tradeproxy.upstream.rate_limiter import MAX_REQUESTS, RateLimiter
 from tradeproxy.upstream.rest import (
+    PART_SIZE,
     RestClient,
     RestOversizedError,
     RestRefusedError,
@@ -387,8 +388,13 @@ class RestListTests(RestClientTestCase):
 
     def read(self, body: bytes) -> list[Any]:
         """Return the entries of an answer."""
+
+        async def read() -> list[Any]:
+            return [each async for each in await self.rest.get_list("/v2/orders")]
+
         self.answer = status(200, body)
-        return list(self.outcome(self.rest.get_list("/v2/orders")))
+        entries: list[Any] = self.outcome(read())
+        return entries
 
     def fail_with(self, body: bytes) -> RestUnavailableError:
         """Return the error that an answer causes."""
@@ -410,6 +416,22 @@ class RestListTests(RestClientTestCase):
             error = self.fail_with(body)
             self.assertIsInstance(error, RestOversizedError)
             self.assertEqual(error.reason, reason)
+
+    def test_other_work_has_its_turn_between_parts(self) -> None:
+        """4 MB of orders stopped all clients for a tenth of a second."""
+        found: list[int] = []
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for each in await self.rest.get_list("/v2/orders"):
+                self.clock.callLater(0, lambda: seen.append(len(found)))
+                found.append(len(each))
+
+        part = PART_SIZE // 2
+        self.answer = status(200, json.dumps(["x" * part] * 5).encode())
+        self.outcome(read())
+        self.assertEqual(found, [part] * 5)
+        self.assertEqual(seen, [2, 2, 4, 4, 5])
 
     def test_entry_that_is_too_large_or_unreadable_is_none(self) -> None:
         """One of 8 MiB with 200,000 names took 65 MB. The other entries are read."""

@@ -431,14 +431,77 @@ class PositionTests(WebhookTestCase):
         self.advance(2)
         self.assertNotEqual(self.journal.get_metadata("webhooks"), before)
 
-    def test_webhook_that_is_removed_leaves_no_position(self) -> None:
+    def test_webhook_that_is_removed_leaves_no_position_after_a_day(self) -> None:
         """Otherwise one of the same name would begin with a week of old events."""
         self.publish_now(1)
         self.advance(LOOK_INTERVAL)
-        self.settings = (replace(self.settings[0], name="OTHER"),)
-        self.webhooks.replace(self.settings)
-        self.advance(LOOK_INTERVAL * 2)
+        self.webhooks.replace([replace(self.settings[0], name="OTHER")])
+        self.assertEqual(list(read_positions(self.account)), ["DESK", "OTHER"])
+        self.publish_now(2)
+        self.clock.advance(25 * HOUR)
         self.assertEqual(list(read_positions(self.account)), ["OTHER"])
+        self.advance(LOOK_INTERVAL * 2)
+        self.receiver.requests.clear()
+        self.webhooks.replace(self.settings)
+        self.publish_now(90_000)
+        self.assert_sent(90_000)
+
+    def test_webhook_that_is_missing_for_a_moment_continues(self) -> None:
+        """A reload read a file that was half written, and what was unsent was lost silently."""
+        self.receiver.default = LOST
+        self.publish_now(1, 2)
+        with capturedLogs() as logs:
+            self.webhooks.replace(())
+        self.assertEqual(
+            [formatEvent(each) for each in logs],
+            [
+                "webhook DESK: paper: no longer in the settings, with up to 2 events unsent; if it"
+                " returns within a day, it continues with them"
+            ],
+        )
+        self.publish_now(3)
+        self.receiver.default = OK
+        self.receiver.requests.clear()
+        with capturedLogs() as logs:
+            self.webhooks.replace(self.settings)
+            self.advance(5)
+        self.assert_sent(1, 2, 3)
+        self.assertEqual(logs, [])
+        self.assertIsNone(read_positions(self.account)["DESK"].removed)
+
+    def test_webhook_that_is_missing_at_the_start_is_warned_about_once(self) -> None:
+        """Only the log says that there was one. A second start repeats nothing."""
+        self.receiver.default = LOST
+        self.publish_now(1)
+        settings, self.settings = self.settings, ()
+        with capturedLogs() as logs:
+            self.restart()
+            self.restart()
+        [line] = [formatEvent(each) for each in logs]
+        self.assertIn("webhook DESK: paper: no longer in the settings, with up to 1 event ", line)
+        self.settings, self.receiver.default = settings, OK
+        self.receiver.requests.clear()
+        self.restart()
+        self.advance(5)
+        self.assert_sent(1)
+
+    def test_webhook_that_has_sent_everything_is_removed_silently(self) -> None:
+        """The reload names what has changed."""
+        self.publish_now(1, 2)
+        self.advance(LOOK_INTERVAL * 2)
+        with capturedLogs() as logs:
+            self.webhooks.replace(())
+        self.assertEqual(logs, [])
+
+    def test_webhook_that_is_removed_after_its_events_counts_those_in_the_log(self) -> None:
+        """Its position is no longer in the log, so all of that may be unsent."""
+        self.receiver.default = LOST
+        self.publish_now(1, 2)
+        self.account.set_metadata("webhooks", '{"OTHER": {"cursor": "x"}}', is_urgent=False)
+        with capturedLogs() as logs:
+            self.restart()
+        [line] = [formatEvent(each) for each in logs if "no longer" in formatEvent(each)]
+        self.assertIn("webhook OTHER: paper: no longer in the settings, with up to 2 ev", line)
 
     def test_log_of_another_account_continues_with_its_events(self) -> None:
         """The rows of the account before are set aside; one that is being sent stays."""
@@ -485,7 +548,7 @@ class FirstStartTests(WebhookTestCase):
             start(tail, position)
 
         self.patch(LogTail, "start", fail_once)
-        self.webhooks.replace(self.settings)
+        self.webhooks.replace([replace(self.settings[0], name="NEW")])
         self.advance(2)
         self.publish_now(2)
         self.assert_sent(2)

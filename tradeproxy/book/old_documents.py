@@ -7,7 +7,7 @@ by the clients that have not read all of theirs. They are counted once, however 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias
 from weakref import WeakKeyDictionary, finalize, ref
 
@@ -20,6 +20,9 @@ MAX_OLD_BYTES = 32 * 1024 * 1024
 
 VIEW_BYTES = 500
 """Bytes of a view, besides its document."""
+
+COUNTED_PER_TURN = 1024
+"""Documents that are counted in one turn: some 6 milliseconds."""
 
 ENDED_PER_TURN = 32
 """Clients that give up in one turn: some milliseconds."""
@@ -100,9 +103,14 @@ class OldDocuments:
         self._holds[hold] = None
         return hold
 
-    def add(self, owner: DocumentOwner, views: Iterable[ref[View]]) -> None:
-        """Count what the newest snapshot of a book has no longer, as far as it is in memory."""
-        for reference in views:
+    def add(self, owner: DocumentOwner, views: Sequence[ref[View]]) -> None:
+        """Count what the newest snapshot of a book has no longer, as far as it is in memory.
+
+        The first COUNTED_PER_TURN are counted now, the others in the next turns.
+        """
+        if len(views) > COUNTED_PER_TURN:
+            self._clock.callLater(0, self.add, owner, views[COUNTED_PER_TURN:])
+        for reference in views[:COUNTED_PER_TURN]:
             if (view := reference()) is not None:
                 size = len(view.document) + VIEW_BYTES
                 self._sizes[owner] += size

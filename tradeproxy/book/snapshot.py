@@ -6,7 +6,7 @@ has of its own only what changed since the one before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import is_
 from typing import TypeAlias, TypeVar
@@ -42,7 +42,7 @@ LOOKED_AT_PER_STEP = 256
 class Renderings:
     """What the newest snapshot has. The next one takes from it all that has not changed."""
 
-    def __init__(self, count: Callable[[Iterable[ref[View]]], None]) -> None:
+    def __init__(self, count: Callable[[Sequence[ref[View]]], None]) -> None:
         """Begin without any. `count` takes what has changed: see OldDocuments.add."""
         self.count = count
         self.views: dict[str, _Rendered] = {}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
-from itertools import combinations
 
 from tradeproxy.config.command import name_command
 from tradeproxy.config.env import Environment
@@ -95,10 +93,12 @@ def read_accounts(env: Environment, dialect: Dialect) -> tuple[AccountSettings, 
     candidates = (_read_account(env, name, dialect) for name in names)
     accounts = tuple(account for account in candidates if account is not None)
     # Alpaca allows one stream connection per account, so a second one would fail.
-    for one, other in combinations(accounts, 2):
-        if (one.credentials, one.base_url) == (other.credentials, other.base_url):
+    first: dict[tuple[Credentials, BaseUrl], AccountSettings] = {}
+    for account in accounts:
+        one = first.setdefault((account.credentials, account.base_url), account)
+        if one is not account:
             env.findings.problem(
-                f"{other.key_variable}: same account as {one.key_variable};"
+                f"{account.key_variable}: same account as {one.key_variable};"
                 " Alpaca allows one connection per account"
             )
     _warn_misspelt(env)
@@ -125,8 +125,8 @@ def _warn_misspelt(env: Environment) -> None:
         if variable.startswith("ALPACA_") and not _PREFIXED.fullmatch(variable):
             # The SDKs of Alpaca call the pair APCA_API_KEY_ID and APCA_API_SECRET_KEY.
             likely = variable.replace("API_SECRET", "SECRET")
-            for nearest in get_close_matches(likely, _COMMON, n=1, cutoff=0.8):
-                env.findings.warning(f"{variable}: unknown variable; did you mean {nearest}?")
+            if suggestion := env.findings.suggest(likely, _COMMON, cutoff=0.8):
+                env.findings.warning(f"{variable}: unknown variable{suggestion}")
 
 
 DEMO_ACCOUNTS = ("paper", "live")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from tradeproxy.config.endpoints import (
     complete,
     describe_tcp,
+    find_expired,
     has_ipv6_loopback,
     loopback_descriptions,
 )
@@ -92,16 +94,15 @@ def read_addresses(
     else:
         port_source = "--port"
         number = env.findings.attempt(port_source, parse_port, port, PORT.default)
+    parse = partial(complete, is_running=env.is_running)
     if listen:
         source = "--listen"
-        attempts = (
-            env.findings.attempt(source, complete, description, "") for description in listen
-        )
+        attempts = (env.findings.attempt(source, parse, description, "") for description in listen)
         descriptions = tuple(description for description in attempts if description)
         if port is not None:
             env.findings.problem("--port: --listen is given too, and contains the port")
     elif port is None and env.get(LISTEN.name):
-        source, descriptions = LISTEN.name, env.read_list(LISTEN)
+        source, descriptions = LISTEN.name, env.read_list(replace(LISTEN, parse=parse))
         env.warn_unused((HOST.name, PORT.name), f"for listening, since {source} is set")
     else:
         source, listen_hosts = HOST.name, env.read_list(HOST)
@@ -112,6 +113,9 @@ def read_addresses(
         env.warn_unused((LISTEN.name,), "for listening, since --port is set")
         names = tuple(host for host in listen_hosts if not hosts.is_address(host))
         return Addresses(descriptions, source, number, port_source, names)
+    if not env.is_running:
+        for line in (line for each in descriptions for line in find_expired(each)):
+            env.findings.warning(f"{source}: {line}")
     return Addresses(descriptions, source, number, port_source)
 
 

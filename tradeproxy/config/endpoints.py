@@ -18,7 +18,7 @@ from pathlib import Path
 
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
-from tradeproxy.config import pem_directory
+from tradeproxy.config import certificates
 from tradeproxy.wire import hosts
 from tradeproxy.wire.quote import hide_keys
 
@@ -79,26 +79,18 @@ def describe_tcp(host: str, port: int) -> str:
     return complete(f"{kind}:{port}:interface={quoteStringArgument(host)}")
 
 
-def complete(description: str) -> str:
+def complete(description: str, *, is_running: bool = False) -> str:
     """Return the description with our defaults for what it omits. It opens no socket.
 
-    Raises ValueError, with a reason for the user, if the description is invalid.
+    It reads keys and certificates as Twisted will, unless the process `is_running`: a file may
+    block, and OpenSSL asks for a passphrase on the terminal. Raises ValueError, with a reason for
+    the user, if the description is invalid.
     """
     endpoint = _parse(description)
     try:
-        if "sslmethod" in endpoint.given:  # Twisted would also admit old versions
-            raise ValueError("leave out sslmethod: TLS has version 1.2 or 1.3")
-        if endpoint.behind_haproxy and endpoint.kind in ("ssl", "tls"):
-            # Twisted expects the header inside of TLS, where the limits of handshakes miss it.
-            raise ValueError("HAProxy sends its header before TLS: end TLS there, or use tcp")
-        if endpoint.kind == "tls":
-            pem_directory.refuse_circular_chains(endpoint["path"])
-        # No endpoint uses its reactor before listen(). Importing the real one would install it.
-        serverFromString(object(), description)
-        if endpoint.on_tcp:
-            _check(endpoint)
-        if endpoint.kind == "unix" and not endpoint["address"]:
-            raise ValueError("it has no path")
+        _check_text(endpoint)
+        if not is_running:
+            _check_files(endpoint, description)
     except Exception as error:  # a parser, or a plugin's parser, may raise anything
         missing = endpoint.kind == "systemd" and isinstance(error, LookupError)
         reason = "no such socket was passed to this process" if missing else error
@@ -107,6 +99,17 @@ def complete(description: str) -> str:
     return description + "".join(
         f":{name}={value}" for name, value in additions if name not in endpoint.given
     )
+
+
+def find_expired(description: str) -> list[str]:
+    """Return a clause for each certificate of an address that has expired."""
+    endpoint = _parse(description)
+    if endpoint.kind == "ssl":
+        file = endpoint.given.get("certKey") or endpoint.given.get("privateKey") or "server.pem"
+        return certificates.find_expired([Path(file)])
+    if endpoint.kind == "tls":
+        return certificates.find_expired(certificates.list_files(endpoint["path"]))
+    return []
 
 
 def is_local(description: str) -> bool:
@@ -185,12 +188,32 @@ def _parse(description: str) -> _Endpoint:
     return _Endpoint(kind, {**given, **keywords}, behind_haproxy)
 
 
-def _check(endpoint: _Endpoint) -> None:
-    # Twisted checks neither before listen().
-    if not 0 <= endpoint.port <= 65535:
-        raise ValueError(f"{endpoint.port} is not a port")
-    if endpoint.interface:
-        hosts.canonicalize(endpoint.interface)
+def _check_text(endpoint: _Endpoint) -> None:
+    if "sslmethod" in endpoint.given:  # Twisted would also admit old versions
+        raise ValueError("leave out sslmethod: TLS has version 1.2 or 1.3")
+    if endpoint.behind_haproxy and endpoint.kind in ("ssl", "tls"):
+        # Twisted expects the header inside of TLS, where the limits of handshakes miss it.
+        raise ValueError("HAProxy sends its header before TLS: end TLS there, or use tcp")
+    if endpoint.kind == "unix" and not endpoint.given.get("address"):
+        raise ValueError("it has no path")
+    if endpoint.on_tcp:
+        if not (endpoint.given.get("port") or endpoint.kind == "tls"):
+            raise ValueError("it has no port")
+        # Twisted checks neither before listen().
+        if not 0 <= endpoint.port <= 65535:
+            raise ValueError(f"{endpoint.port} is not a port")
+        if endpoint.interface:
+            hosts.canonicalize(endpoint.interface)
+
+
+def _check_files(endpoint: _Endpoint, description: str) -> None:
+    if endpoint.kind == "ssl":
+        certificates.check_pair(description)
+        return
+    if endpoint.kind == "tls":
+        certificates.check_directory(endpoint["path"])
+    # No endpoint uses its reactor before listen(). Importing the real one would install it.
+    serverFromString(object(), description)
 
 
 def _split(description: str) -> tuple[list[str], dict[str, str]]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,21 +31,35 @@ _QUOTED = re.compile(
 """A value that begins with a quote; it has no `end` if the quote is not closed."""
 
 
+MAX_FINDINGS = 50
+"""Problems, and warnings, that are listed. A wrong file may have one in each of its lines."""
+
+MAX_TEXT = 10_000
+"""Characters of a value that is quoted, and of a finding. A wrong file may have longer ones."""
+
+MAX_LINES = 10_000
+"""Lines of a .env, and items of a list. A reload stops the proxy for 20 µs with each of them."""
+
+
 @dataclass(slots=True)
 class Findings:
     """Problems and warnings about the settings, a line each. A problem prevents the start.
 
-    Names of variables and files may contain any character except NUL.
+    Names of variables and files may contain any character except NUL. After MAX_FINDINGS of a
+    kind, one line says how many more there are.
     """
 
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    _more_problems: int = 0
+    _more_warnings: int = 0
+    _searches: int = 0
     _has_fatal: bool = False
 
     def problem(self, text: str) -> None:
         """Record a problem, which the user must fix before a start."""
         if not self._has_fatal:
-            self.problems.append(make_one_line(text))
+            self._more_problems += not _add(self.problems, text, self._more_problems)
 
     def fatal(self, text: str) -> None:
         """Record a fatal problem and suppress later ones."""
@@ -53,7 +68,26 @@ class Findings:
 
     def warning(self, text: str) -> None:
         """Record a probable mistake."""
-        self.warnings.append(make_one_line(text))
+        self._more_warnings += not _add(self.warnings, text, self._more_warnings)
+
+    def suggest(
+        self, name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.0
+    ) -> str:
+        """Return a clause with the known name that is most like another one; "" if none is.
+
+        Only MAX_FINDINGS names are compared: each takes half a millisecond.
+
+        Args:
+            name: the name that is not known.
+            known: the names that are.
+            prefix: what the clause has before the known name.
+            cutoff: how like they must be, from 0 to 1.
+        """
+        self._searches += 1
+        if self._searches > MAX_FINDINGS:
+            return ""
+        nearest = get_close_matches(name[:100], list(known), n=1, cutoff=cutoff)
+        return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
 
     def attempt(self, name: str, parse: Callable[[str], T], text: str, default: T) -> T:
         """Return `parse(text)`. On ValueError, record a problem of `name`; return the default.
@@ -63,7 +97,10 @@ class Findings:
         try:
             return parse(text)
         except ValueError as error:
-            self.problem(f"{name}: {hide_keys(str(error), text)}")
+            # `hide_keys` looks for each word of the text. A problem without room is only counted.
+            can_quote = len(text) <= MAX_TEXT and len(self.problems) < MAX_FINDINGS
+            reason = hide_keys(str(error), text) if can_quote else "is not valid, and very long"
+            self.problem(f"{name}: {reason}")
             return default
 
 
@@ -80,13 +117,14 @@ class Environment:
         directory: Path,
         findings: Findings,
         *,
-        reads_pipes: bool = True,
+        is_running: bool = False,
     ) -> None:
         stripped = {name: value.strip() for name, value in variables.items()}
         self._variables = {name: value for name, value in stripped.items() if value}
         self.directory = directory
         """The base directory of .env and of relative file names."""
-        self._reads_pipes = reads_pipes
+        self.is_running = is_running
+        """Whether the process runs: then no reading may block."""
         self.findings = findings
 
     @classmethod
@@ -96,13 +134,13 @@ class Environment:
         directory: Path,
         env_file: str | None,
         *,
-        reads_pipes: bool = True,
+        is_running: bool = False,
     ) -> Environment:
         """Read `env_file`, which must exist, or by default the directory's .env, if it exists.
 
         A variable of `environ` overrides the file, unless it is blank. A .env whose content others
-        can set is a problem, unless ALLOW_FOREIGN is set in `environ`. A file that is a pipe is a
-        problem if `reads_pipes` is false.
+        can set is a problem, unless ALLOW_FOREIGN is set in `environ`. In a process that
+        `is_running`, a file that is a pipe is a problem.
         """
         findings = Findings()
         given = {name: value for name, value in environ.items() if value.strip()}
@@ -110,9 +148,9 @@ class Environment:
             ALLOW_FOREIGN, flag, given.get(ALLOW_FOREIGN, "no").strip(), default=False
         )
         variables = _read_env_file(
-            directory, env_file, findings, is_allowed=allowed, reads_pipes=reads_pipes
+            directory, env_file, findings, is_allowed=allowed, is_running=is_running
         )
-        return cls({**variables, **given}, directory, findings, reads_pipes=reads_pipes)
+        return cls({**variables, **given}, directory, findings, is_running=is_running)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the sorted names of the set variables."""
@@ -130,8 +168,12 @@ class Environment:
     def read_list(self, setting: ListSetting) -> tuple[str, ...]:
         """Return the valid items of a list, parsed."""
         name, parse = setting.name, setting.parse
-        items = [item.strip() for item in self._variables.get(name, "").split(setting.separator)]
-        parsed = (self.findings.attempt(name, parse, item, "") for item in items if item)
+        items = self._variables.get(name, "").split(setting.separator)
+        if len(items) > MAX_LINES:
+            self.findings.problem(f"{name}: has more than {MAX_LINES} items")
+            return ()
+        stripped = (item.strip() for item in items)
+        parsed = (self.findings.attempt(name, parse, item, "") for item in stripped if item)
         return tuple(item for item in parsed if item)
 
     def find_source(self, name: str) -> str | None:
@@ -184,7 +226,7 @@ class Environment:
 
     def _read_content(self, file: str) -> str:
         try:
-            with open_text(self.directory / file, reads_pipes=self._reads_pipes) as opened:
+            with open_text(self.directory / file, is_running=self.is_running) as opened:
                 text = read_text(opened).strip()
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -195,13 +237,22 @@ class Environment:
         return text
 
 
+def _add(findings: list[str], text: str, more: int) -> bool:
+    """Add a finding; return whether there was room. Otherwise the last line counts `more` + 1."""
+    if len(findings) < MAX_FINDINGS:
+        findings.append(make_one_line(text[:MAX_TEXT]))
+        return True
+    findings[MAX_FINDINGS:] = [f"and {more + 1} more"]
+    return False
+
+
 def is_quoted(text: str) -> bool:
     """Whether a text begins and ends with the same quote."""
     return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def _read_env_file(
-    directory: Path, named: str | None, findings: Findings, *, is_allowed: bool, reads_pipes: bool
+    directory: Path, named: str | None, findings: Findings, *, is_allowed: bool, is_running: bool
 ) -> dict[str, str]:
     path = directory / (".env" if named is None else named)
     label = str(path) if named is None else f"--env-file {path}"
@@ -214,7 +265,7 @@ def _read_env_file(
                 f" or set {ALLOW_FOREIGN}=1 in the environment"
             )
             return {}
-        with open_text(path, reads_pipes=reads_pipes) as file:
+        with open_text(path, is_running=is_running) as file:
             mode = os.fstat(file.fileno()).st_mode
             text = read_text(file)
     except (OSError, ValueError) as error:
@@ -227,6 +278,9 @@ def _read_env_file(
         findings.warning(f"{label}: its group can write it; run chmod 600 on it")
     elif mode & 0o044:
         findings.warning(f"{label}: others can read it; run chmod 600 on it")
+    if len(text.splitlines()) > MAX_LINES:
+        findings.fatal(f"{label}: has more than {MAX_LINES} lines")
+        return {}
     variables: dict[str, str] = {}
     for name, value in _parse_assignments(text, label, findings):
         if name in variables:

@@ -15,8 +15,8 @@ MAX_SIZE = 1024 * 1024
 """Characters of a file. It usually has a few hundred, but a link to a device has no end."""
 
 
-def open_text(path: Path, *, reads_pipes: bool = True) -> TextIO:
-    """Open a file. Raises OSError; also for a pipe, which blocks, unless `reads_pipes` is true."""
+def open_text(path: Path, *, is_running: bool = False) -> TextIO:
+    """Open a file. Raises OSError; if the process `is_running`, for a pipe too: it blocks."""
 
     def open_regular(name: str, flags: int) -> int:
         descriptor = os.open(name, flags | os.O_NONBLOCK)  # regular files ignore this flag
@@ -25,7 +25,7 @@ def open_text(path: Path, *, reads_pipes: bool = True) -> TextIO:
             raise OSError(ESPIPE, "it is a pipe, which is read at the start only")
         return descriptor
 
-    opener = None if reads_pipes else open_regular
+    opener = open_regular if is_running else None
     return open(path, encoding="utf-8-sig", opener=opener)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -112,7 +111,8 @@ class Limits:
         "PROXY_STALL_TIMEOUT",
         seconds,
         "30",
-        "seconds in which a client must read its buffered data (at most 320 KiB)",
+        "seconds in which a client must read its buffered data (at most 320 KiB, or one event of"
+        " up to 1 MiB)",
         "If it does not, the proxy closes the connection, and the client can resume from its"
         " position.",
     )
@@ -233,7 +233,7 @@ def read_settings(
     listen: Sequence[str] = (),
     demo: bool = False,
     ipv6_loopback: bool | None = None,
-    reads_pipes: bool = True,
+    is_running: bool = False,
 ) -> Settings:
     """Read all settings. Options override the environment, which overrides the .env file.
 
@@ -245,11 +245,12 @@ def read_settings(
         listen: the endpoint descriptions of --listen.
         demo: replace the accounts by the demo's, and store events in memory.
         ipv6_loopback: whether ::1 exists; None tries to bind it.
-        reads_pipes: whether a file may be a pipe, which blocks until another program writes to it.
+        is_running: whether the process runs already. Then nothing is opened that may block: a pipe
+            is a problem, and the keys and certificates of TLS are not read.
 
     Raises SettingsError with every problem.
     """
-    env = Environment.read(environ, directory, env_file, reads_pipes=reads_pipes)
+    env = Environment.read(environ, directory, env_file, is_running=is_running)
     _warn_unknown(env)
     _warn_not_from_file(env, environ)
     listening = addresses.read_addresses(env, port, listen, ipv6_loopback)
@@ -330,8 +331,8 @@ def _warn_unknown(env: Environment) -> None:
         if is_webhook_variable(name):
             continue  # `read_webhooks` reports an unknown one
         if name.startswith("PROXY_") and name not in (*VARIABLES, *CLIENT_VARIABLES):
-            nearest, *_ = get_close_matches(name, VARIABLES, n=1, cutoff=0)
-            env.findings.warning(f"{name}: unknown variable; did you mean {nearest}?")
+            suggestion = env.findings.suggest(name, VARIABLES)
+            env.findings.warning(f"{name}: unknown variable{suggestion}")
 
 
 def _warn_not_from_file(env: Environment, environ: Mapping[str, str]) -> None:

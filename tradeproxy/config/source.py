@@ -26,7 +26,7 @@ class SettingsSource:
     listen: tuple[str, ...] = ()
     demo: bool = False
 
-    def read(self, *, reads_pipes: bool = True) -> Settings:
+    def read(self, *, is_running: bool = False) -> Settings:
         """Read all settings. Raises SettingsError with every problem."""
         return read_settings(
             self.environ,
@@ -35,16 +35,17 @@ class SettingsSource:
             port=self.port,
             listen=self.listen,
             demo=self.demo,
-            reads_pipes=reads_pipes,
+            is_running=is_running,
         )
 
     def read_again(self) -> Settings | None:
         """Read all settings while the proxy runs; log a problem, and return None for it.
 
-        A pipe is a problem: to open one may block the proxy for ever.
+        It opens nothing that may block the proxy. A pipe is a problem. The keys and certificates of
+        TLS are not read: OpenSSL may ask for a passphrase on the terminal, and wait.
         """
         try:
-            return self.read(reads_pipes=False)
+            return self.read(is_running=True)
         except SettingsError as error:
             self._log.error(
                 "the settings are not read again, and nothing changes: {problems}",

@@ -284,10 +284,9 @@ def _find_names(env: Environment) -> Iterator[str]:
                 " the name is [A-Z0-9]+, at most 32 characters"
             )
         elif match["suffix"].removesuffix("_FILE") not in SUFFIXES:
-            [nearest] = get_close_matches(match["suffix"], SUFFIXES, n=1, cutoff=0)
-            env.findings.problem(
-                f"{variable}: unknown variable; did you mean {PREFIX}{match['name']}_{nearest}?"
-            )
+            prefix = f"{PREFIX}{match['name']}_"
+            suggestion = env.findings.suggest(match["suffix"], SUFFIXES, prefix=prefix)
+            env.findings.problem(f"{variable}: unknown variable{suggestion}")
         else:
             yield match["name"]
 

@@ -28,10 +28,14 @@ from dataclasses import replace
 from tradeproxy.hub.completeness import Completeness
 from tradeproxy.journal.base import Journal
 from tradeproxy.journal.metadata import OPEN_SINCE, UNKNOWN
+from tradeproxy.runtime.dates import SECOND
 from tradeproxy.wire.proxy_status import Gap, GapOutcome, encode_gap
 
 GAPS_KEPT = 20
 """How many gaps a hello frame lists: the last ones."""
+
+FOUND_AGAIN = 300 * SECOND
+"""Microseconds for which checks may find an event again: by so much they overlap."""
 
 
 class Gaps:
@@ -146,16 +150,22 @@ class Gaps:
     def declare_lost(self, begin: int | None, end: int, reason: str) -> None:
         """Report that a healthy stream omitted an event that nothing brings, while no gap is open.
 
-        The next check may find the same one: then the gap becomes longer.
+        The next check may find the same one: then the gap becomes longer. An older gap stays as it
+        is: nothing is missing in between.
         """
         if self.current is not None:
             return
         last = self._gaps[-1] if self._gaps else None
-        if last is None or (last.outcome, last.reason) != (GapOutcome.LOST, reason):
+        is_same = last is not None and (last.outcome, last.reason) == (GapOutcome.LOST, reason)
+        if last is None or not is_same or (begin or 0) > (last.end or 0) + FOUND_AGAIN:
             self.outcomes.update((GapOutcome.PENDING, GapOutcome.LOST))
             last = Gap(begin, outcome=GapOutcome.LOST, reason=reason)
             self._gaps.append(last)
-        self._change(replace(last, end=max(end, last.end or 0, last.begin or 0)))
+        elif begin is None or last.begin is None:
+            begin = None
+        else:
+            begin = min(begin, last.begin)
+        self._change(replace(last, begin=begin, end=max(end, last.end or 0, begin or 0)))
 
     def _change(self, gap: Gap) -> None:
         self._gaps[-1] = gap

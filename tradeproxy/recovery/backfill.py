@@ -58,6 +58,8 @@ class BackfillResult:
     """From when on the history must still be read, as it fails now; None if it need not be."""
     has_oversized: bool = False
     """Whether an event was left out: it is too large, or made of an order and unusable."""
+    unusable: frozenset[str] = frozenset()
+    """The orders of these events that need no other gap: see OpenOrders.unusable."""
 
 
 class Backfill:
@@ -186,8 +188,14 @@ class Backfill:
     def _build_result(
         self, reason: str, through: int, history_from: int | None = None
     ) -> BackfillResult:
-        has_oversized = self._orders.has_left_out
-        return BackfillResult(GapOutcome.ORDERS, reason, through, history_from, has_oversized)
+        return BackfillResult(
+            GapOutcome.ORDERS,
+            reason,
+            through,
+            history_from,
+            self._orders.has_left_out,
+            frozenset(self._orders.unusable),
+        )
 
     def _is_time_for_orders(self) -> bool:
         """Count a failure of the history, and return whether the orders are used now."""

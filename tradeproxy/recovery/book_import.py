@@ -11,7 +11,7 @@ page is stored with what the page brought, so an import continues there after a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -141,7 +141,7 @@ class BookImport:
             before, seen = seen, set()
             count = new = newest = 0
             links: list[OrderLinks] = []
-            for order in _read_objects(await self._get("/v2/orders", parameters, "limit")):
+            async for order in _read_objects(await self._get("/v2/orders", parameters, "limit")):
                 count += sum(1 for _ in expand([order]))
                 newest = max(newest, read_time(order.get("submitted_at")))
                 order_id = str(order.get("id"))
@@ -172,7 +172,7 @@ class BookImport:
             found: list[Execution] = []
             times: list[int] = []
             last = None
-            for fill in _read_objects(page):
+            async for fill in _read_objects(page):
                 last = fill.get("id")
                 times.append(read_time(fill.get("transaction_time")))
                 if (execution := read_activity(fill)) is not None:
@@ -294,9 +294,9 @@ class _ListEnd:
             raise RestUnavailableError(_NO_END)
 
 
-def _read_objects(page: RestList) -> Iterator[Document]:
+async def _read_objects(page: RestList) -> AsyncIterator[Document]:
     """Yield the objects of a list. Raises RestUnavailableError for anything else in it."""
-    for each in page:
+    async for each in page:
         if not isinstance(each, dict):
             raise RestUnavailableError(SHAPE)
         yield each

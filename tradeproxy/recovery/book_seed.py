@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -15,13 +14,11 @@ from tradeproxy.book.book import Book
 from tradeproxy.book.positions import MAX_POSITIONS
 from tradeproxy.book.seeding import Seed
 from tradeproxy.journal.base import UnreadableError
-from tradeproxy.recovery.reconcile import Document, leg_ids
 from tradeproxy.recovery.snapshot import (
-    OVERHEAD,
+    Snapshot,
     encode,
     is_named,
     read_named_order,
-    read_open_orders,
 )
 from tradeproxy.runtime.account_log import AccountLogger
 from tradeproxy.upstream.rest import (
@@ -36,9 +33,6 @@ CHUNK = 25
 
 CHUNK_BYTES = 1024 * 1024
 """Bytes of these orders. The last one may exceed it."""
-
-POSITIONS_CHUNK = 250
-"""Positions that are read in one turn: about 5 ms."""
 
 WAIT_STEP, WAIT_STEPS = 0.25, 80
 """Seconds between two looks whether the book is built, and how many: it takes a few seconds."""
@@ -88,36 +82,28 @@ class BookSeed:
 
     async def _ask(self, seed: Seed) -> str:
         """Take Alpaca's lists; return why they are not complete, "" if they are."""
-        unreadable: list[Any] = []
-        legs: set[str] = set()
-        listed: dict[str, bytes] = {}
-
-        def keep(order: Document) -> int:
-            before = len(legs)
-            legs.update(leg_ids([order]))
-            listed[order["id"]] = encode(order)
-            return len(listed[order["id"]]) + OVERHEAD * (len(legs) - before)
-
-        await read_open_orders(self._rest, keep, unreadable)
+        listed = Snapshot()
+        await listed.add_list(self._rest, "open")
         answer: list[tuple[str, bytes]] = []
         positions = await self._rest.get_list("/v2/positions")
-        for number, each in enumerate(islice(positions, MAX_POSITIONS)):
-            if number % POSITIONS_CHUNK == 0:
-                await deferLater(self._clock, 0)
+        async for each in positions:
+            if len(answer) == MAX_POSITIONS:
+                break
             if is_named(each, "symbol"):
                 answer.append((each["symbol"], encode(each)))
             else:
-                unreadable.append(None)
-        problem = f"they have entries of another shape: {len(unreadable)}" if unreadable else ""
+                listed.left_out.add("")
+        problem = "they have entries of another shape" if listed.left_out else ""
         if len(positions) > MAX_POSITIONS:
             problem = f"they have more than {MAX_POSITIONS} positions"
             self._seeding.record_gap()
-        await self._take_orders(seed, [listed[key] for key in listed if key not in legs])
+        roots = [document for key, document in listed.orders.items() if key not in listed.legs]
+        await self._take_orders(seed, roots)
         if not await self._repeat(
             lambda: self._seeding.take_positions(seed, answer, is_whole=not problem), 0
         ):
             return problem
-        missing = set(self._seeding.list_open(seed)) - listed.keys() - self._unknown
+        missing = set(self._seeding.list_open(seed)) - listed.orders.keys() - self._unknown
         self._oversized &= missing
         if not problem and not self._oversized:
             self._seeding.finish(seed)

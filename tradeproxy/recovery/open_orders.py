@@ -16,7 +16,7 @@ from msgspec.structs import astuple
 from tradeproxy.hub.account import Account
 from tradeproxy.recovery.delivered import ZERO, Delivered, find_unreadable, parse_decimal
 from tradeproxy.recovery.reconcile import Document, find_missed_events, is_id, read_order_state
-from tradeproxy.recovery.snapshot import OVERHEAD, read_named_order, read_open_orders
+from tradeproxy.recovery.snapshot import read_named_order, read_orders
 from tradeproxy.recovery.unreadable import UnreadableOrders
 from tradeproxy.upstream.rest import RestClient, RestOversizedError
 from tradeproxy.wire.event import CLOSED_STATUSES, MAX_WORD_LENGTH, OrderState, is_time
@@ -49,8 +49,11 @@ class OpenOrders:
         """Ids of orders that Alpaca does not have. They are not requested again."""
         # The orders that the last comparison missed in Alpaca's list.
         self._missing: set[str] = set()
-        # Those that `find_closed` has reported as unusable. It does not request them again.
-        self._unusable: set[str] = set()
+        self.unusable: set[str] = set()
+        """Ids of orders of which no event can be made, and that have closed or are too large.
+
+        A gap has declared them. `find_closed` does not request them again.
+        """
 
     def read_states(self) -> dict[str, OrderState]:
         """Return the newest known state of every open order, by id."""
@@ -92,20 +95,17 @@ class OpenOrders:
         RestUnavailableError.
         """
         listed: dict[str, Document] = {}
-
-        def keep(order: Document) -> int:
-            listed[order["id"]] = _keep_state(order)
-            return OVERHEAD
-
-        await read_open_orders(self._rest, keep, [])
-        if len(listed) > MAX_LISTED:
-            return None
+        async for each in read_orders(self._rest, "open"):
+            if each is not None:
+                listed[each["id"]] = _keep_state(each)
+            if len(listed) > MAX_LISTED:
+                return None
         self.remember(listed.values(), since)
         # A closed leg is listed with its open parent.
         still_open = {
             key for key, order in listed.items() if str(order.get("status")) not in CLOSED_STATUSES
         }
-        missing = self.read_states().keys() - still_open - self.unknown - self._unusable
+        missing = self.read_states().keys() - still_open - self.unknown - self.unusable
         requested = sorted(missing & self._missing)[:MAX_REQUESTS]
         # An order that turns out to be open is requested again only after two more comparisons.
         self._missing = missing - set(requested)
@@ -128,7 +128,7 @@ class OpenOrders:
                     self._missing.add(now.id)
                 elif not all(map(take, _find_missed(order, known, since))):
                     unusable.append(known)
-        self._unusable.update(state.id for state in unusable)
+        self.unusable.update(state.id for state in unusable)
         return min(unusable, key=lambda state: state.time, default=None)
 
     def is_unreadable(self, order: Document, known: OrderState | None = None) -> bool:

@@ -26,6 +26,7 @@ from tradeproxy.recovery.reconcile import (
     UnusableError,
     find_missed_events,
     last_change,
+    read_order_state,
     read_synthetic,
 )
 from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
@@ -97,16 +98,21 @@ class OrderBackfill:
         self._open_orders = open_orders
         self._deliver = deliver
         self._slack = slack
-        # The orders that are left out: no event can be made of them.
+        # The orders that are left out: no event can be made of them. "" is one without an id.
         self._left_out: set[str] = set()
+        self.unusable: set[str] = set()
+        """Those that have closed or are too large: see OpenOrders.unusable."""
         self._made = 0  # the bytes of all events
         # Recorded now: once newer events are delivered, the journal has only the newer states.
         self._before = open_orders.read_states()
 
     @property
     def has_left_out(self) -> bool:
-        """Whether an event was left out: it is unusable, or all of them would be too large."""
-        if self._left_out:
+        """Whether an event was left out: it is unusable, or all of them would be too large.
+
+        An order for which a gap was declared lost does not count again.
+        """
+        if self._left_out - self._open_orders.unusable:
             return True
         # Without a gap, the next check finds what was too much.
         return not self._slack and self._made > MAX_MADE_SIZE
@@ -134,8 +140,8 @@ class OrderBackfill:
                 await add_named(self._rest, snapshot, undelivered, unknown)
                 await deferLater(self._clock, SETTLE)
                 through = min(through, await self._deliver_missed(snapshot, begin, since, until))
-            if snapshot.left_out:
-                self._left_out.add("")  # what could not be read has no id
+            self._left_out |= snapshot.left_out
+            self.unusable |= snapshot.left_out - {""}
         except (TrimmedError, UnreadableError):
             raise RestUnavailableError("the journal cannot be read") from None
         return through
@@ -225,6 +231,8 @@ class OrderBackfill:
                 event = read_synthetic(data | {"order": snapshot.read(order_id)})
             except UnusableError as error:
                 self._left_out.add(order_id)
+                if not read_order_state(snapshot.read(order_id)).is_open:
+                    self.unusable.add(order_id)
                 self._account.drop_frame(UNUSABLE)
                 size += error.size
             else:

@@ -88,10 +88,10 @@ def expand(documents: Iterable[Any]) -> Iterator[Document]:
                 yield from filter(_is_order, _legs(order))
 
 
-def leg_ids(orders: Iterable[Document]) -> set[str]:
-    """Return the ids of the legs of multi-leg orders, which `expand` leaves out."""
-    parents = (order for order in orders if order.get("order_class") == MULTI_LEG)
-    return {leg["id"] for parent in parents for leg in filter(_is_order, _legs(parent))}
+def leg_ids(order: Document) -> set[str]:
+    """Return the ids of the legs of a multi-leg order, which `expand` leaves out."""
+    legs = _legs(order) if order.get("order_class") == MULTI_LEG else []
+    return {leg["id"] for leg in filter(_is_order, legs)}
 
 
 def _is_order(document: Any) -> bool:

@@ -219,6 +219,7 @@ class Recovery(StreamListener):
             reason = _OVERSIZED[result.outcome]
             result = replace(result, outcome=GapOutcome.LOST, reason=reason)
         self._account.settle_gap(result.outcome, result.reason)
+        self._open_orders.unusable |= result.unusable
         self._log.info(
             "recovery ended: {outcome}, "
             "{events} missed event{s} in {seconds:.1f} s; the stream was down for {down}{because}",
@@ -263,6 +264,7 @@ class Recovery(StreamListener):
                 if result.has_oversized:
                     problem = _OVERSIZED[result.outcome]
                     self._account.declare_lost(begin, result.through, problem)
+                    self._open_orders.unusable |= result.unusable
         # A mute stream is opened again first: every request after this one is a delay.
         newest = self._found.newest
         if is_mute := newest is not None and self._mute.is_mute(newest):

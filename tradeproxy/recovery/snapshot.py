@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -69,18 +68,26 @@ class Snapshot:
     legs: set[str] = field(default_factory=set)
     """The ids of the legs of multi-leg orders, which are not in `orders`."""
     fills: list[FillActivity] = field(default_factory=list)
-    left_out: list[Any] = field(default_factory=list)
-    """An element for each entry of a list, and each order, that could not be read."""
+    left_out: set[str] = field(default_factory=set)
+    """The ids of the orders that are too large; "" if a list has an unreadable entry."""
     budget: Budget = field(default_factory=Budget)
 
-    def add(self, order: Document) -> int:
-        """Add an order or replace it; return the bytes that it takes."""
-        document = encode(order)
-        legs = leg_ids([order])
-        self.legs |= legs
-        size = len(document) - len(self.orders.get(order["id"], b""))
+    def add(self, order: Document) -> None:
+        """Add an order or replace it. Raises RestOversizedError."""
+        document, known = encode(order), self.orders.get(order["id"])
+        legs = leg_ids(order) - self.legs
+        new = len(legs) if known is not None else 1 + len(legs)
+        self.budget.spend(len(document) - len(known or b"") + OVERHEAD * new)
         self.orders[order["id"]] = document
-        return size + OVERHEAD * len(legs)
+        self.legs |= legs
+
+    async def add_list(self, rest: RestClient, status: str, after: int | None = None) -> None:
+        """Add the orders of a list: see `read_orders`."""
+        async for order in read_orders(rest, status, after):
+            if order is None:
+                self.left_out.add("")
+            else:
+                self.add(order)
 
     def forget_orders(self) -> None:
         """Forget the orders, to add others that only the fills show."""
@@ -139,7 +146,7 @@ async def take_snapshot(
     """
     snapshot = Snapshot()
     for status, after in (("all", since), ("open", None)):
-        await _read_orders(rest, status, after, snapshot.add, snapshot.left_out, snapshot.budget)
+        await snapshot.add_list(rest, status, after)
     await add_named(rest, snapshot, open_orders, unknown)
     # Fills come after the orders. A fill that is newer than its order's answer is outside the
     # order's quantity, and the stream brings it. With fills first, an order could show a quantity
@@ -149,16 +156,6 @@ async def take_snapshot(
     except RestRefusedError:
         snapshot.fills.clear()  # the orders still show how much is filled, but not each price
     return snapshot
-
-
-async def read_open_orders(
-    rest: RestClient, take: Callable[[Document], int], unreadable: list[Any]
-) -> None:
-    """Pass each open order to `take`, which returns the bytes that it keeps: a document has 5 KB.
-
-    What is no order is added to `unreadable`. Raises RestRefusedError or RestUnavailableError.
-    """
-    await _read_orders(rest, "open", None, take, unreadable, Budget())
 
 
 async def read_named_order(rest: RestClient, order_id: str, unknown: set[str]) -> list[Document]:
@@ -174,26 +171,23 @@ async def read_named_order(rest: RestClient, order_id: str, unknown: set[str]) -
             raise
         unknown.add(order_id)
         return []
-    if not (orders := _expand([answer.document])):
+    if not (orders := list(expand([answer.document]))):
         raise RestUnavailableError(SHAPE)
     return orders
 
 
-def _expand(answer: Iterable[Any]) -> list[Document]:
-    orders = list(islice(expand(answer), MAX_ORDERS_A_PAGE + 1))
-    if len(orders) > MAX_ORDERS_A_PAGE:
-        raise RestOversizedError("an answer of more than 10,000 orders")
-    return orders
+async def read_orders(
+    rest: RestClient, status: str, after: int | None = None
+) -> AsyncIterator[Document | None]:
+    """Yield the orders of a list, and those nested in them; None for an entry that is no order.
 
+    An order may come twice. Raises RestRefusedError, RestUnavailableError, or RestOversizedError.
 
-async def _read_orders(
-    rest: RestClient,
-    status: str,
-    after: int | None,
-    take: Callable[[Document], int],
-    unreadable: list[Any],
-    budget: Budget,
-) -> None:
+    Args:
+        rest: the account's REST client.
+        status: "open" or "all".
+        after: only orders that were submitted at or after this time (microseconds since 1970).
+    """
     found: set[str] = set()
     parameters = {
         "status": status,
@@ -205,18 +199,17 @@ async def _read_orders(
         if after is not None:
             parameters["after"] = format_time(after - _TICK)
         count, known = 0, len(found)
-        for each in await get_page(rest, "/v2/orders", parameters, "limit"):
+        async for each in await get_page(rest, "/v2/orders", parameters, "limit"):
             if not is_named(each, "id"):
-                budget.spend(OVERHEAD)
-                unreadable.append(None)
+                yield None
                 continue
             after = max(after or 0, read_time(each.get("submitted_at")))
-            for order in _expand([each]):
+            for order in expand([each]):
                 count += 1
                 if count > MAX_ORDERS_A_PAGE:
                     raise RestOversizedError("an answer of more than 10,000 orders")
-                budget.spend(take(order) + (0 if order["id"] in found else OVERHEAD))
                 found.add(order["id"])
+                yield order
         # A page is the last one if it has no new order. Its length does not show that: Alpaca may
         # count nested legs in the limit.
         if len(found) == known:
@@ -238,10 +231,10 @@ async def add_named(
             try:
                 orders = await read_named_order(rest, order_id, unknown)
             except RestOversizedError:
-                snapshot.left_out.append(None)
+                snapshot.left_out.add(order_id)
             else:
                 for order in orders:
-                    snapshot.budget.spend(snapshot.add(order) + OVERHEAD)
+                    snapshot.add(order)
 
 
 async def _add_fills(
@@ -256,14 +249,14 @@ async def _add_fills(
     while True:
         page = await get_page(rest, "/v2/account/activities", parameters, "page_size")
         last = None
-        for activity in page:
+        async for activity in page:
             snapshot.budget.spend(FILL_SIZE)
             last = activity.get("id") if isinstance(activity, dict) else None
             if (fill := read_fill(activity)) is not None:
                 snapshot.budget.spend(len(fill.time) + len(fill.price or ""))
                 snapshot.fills.append(fill)
             elif not isinstance(activity, dict):
-                snapshot.left_out.append(None)
+                snapshot.left_out.add("")
             elif unreadable is not None and (name := find_unreadable(activity, "qty", "cum_qty")):
                 order_id = str(activity.get("order_id"))[:MAX_WORD_LENGTH]
                 unreadable.report(order_id, f"{name} of a fill")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -44,6 +44,9 @@ MAX_LIST_SIZE = 8 * 1024 * 1024
 
 MAX_LIST_ITEMS = 200_000
 """Commas and opened brackets of a list. A page of 500 orders has about 50,000."""
+
+PART_SIZE = 256 * 1024
+"""Bytes of a list that are parsed in one turn of the reactor: a few milliseconds."""
 
 MAX_DOCUMENT_SIZE = 1024 * 1024
 """Bytes of another body, and of each entry of a list. An order has about 2,000."""
@@ -106,21 +109,32 @@ class RestResponse:
 
 
 class RestList:
-    """The entries of a JSON list. Each is parsed when it is iterated over: all take much memory."""
+    """The entries of a JSON list. Each is parsed when it is iterated over: all take much memory.
 
-    def __init__(self, entries: list[Any]) -> None:
+    Other work has its turn after each PART_SIZE.
+    """
+
+    def __init__(self, entries: list[Any], clock: IReactorTime) -> None:
         self._entries = entries
+        self._clock = clock
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[Any]:
         """Yield each entry; None for one that is too large or cannot be parsed."""
+        size = 0
         for entry in self._entries:
+            if size >= PART_SIZE:
+                size = 0
+                await deferLater(self._clock, 0)
+            body = memoryview(entry).tobytes() if isinstance(entry, Raw) else b""
+            size += len(body)
             try:
-                yield _parse(memoryview(entry).tobytes()) if isinstance(entry, Raw) else entry
+                document = _parse(body) if body else entry
             except RestUnavailableError:
-                yield None
+                document = None
+            yield document
 
 
 class RestClient:
@@ -174,12 +188,12 @@ class RestClient:
         if _count_items(body) > MAX_LIST_ITEMS:
             raise RestOversizedError(f"an answer of more than {MAX_LIST_ITEMS} items")
         try:
-            return RestList(_LIST.decode(body))
+            return RestList(_LIST.decode(body), self._clock)
         except (DecodeError, RecursionError):
             document = _parse(body)  # it may have NaN, or half of an emoji, as some servers send
         if not isinstance(document, list):
             raise RestUnavailableError(SHAPE)
-        return RestList(document)
+        return RestList(document, self._clock)
 
     async def _get_body(
         self, path: str, parameters: Mapping[str, str] | None, max_size: int

@@ -33,11 +33,10 @@ from tradeproxy.config.webhooks import WebhookSettings
 from tradeproxy.hub.account import INTERNAL_ERROR, Account
 from tradeproxy.hub.log_tail import ReplacedLogError
 from tradeproxy.journal.base import TrimmedError, UnreadableError
-from tradeproxy.runtime.dates import SECOND
 from tradeproxy.webhooks.delivery_log import DeliveryLog
 from tradeproxy.webhooks.formats import build_request
 from tradeproxy.webhooks.message import Message, Skipped
-from tradeproxy.webhooks.positions import StoredPosition
+from tradeproxy.webhooks.positions import MAX_AGE, StoredPosition
 from tradeproxy.webhooks.queue import MessageQueue
 from tradeproxy.webhooks.retry import RetrySchedule, Verdict, judge
 from tradeproxy.webhooks.sender import ReceiverAnswer, Sender
@@ -45,9 +44,6 @@ from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
 
 REST = 1.0
 """Seconds after a message in which no new event starts the next one."""
-
-MAX_AGE = 24 * 3600 * SECOND
-"""Microseconds after which an event is skipped."""
 
 
 def may_send(account: Account) -> bool:

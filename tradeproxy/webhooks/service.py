@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,15 @@ from tradeproxy.hub.account import Account
 from tradeproxy.runtime.reactor import Reactor
 from tradeproxy.webhooks.apprise_sender import AppriseSender
 from tradeproxy.webhooks.delivery import Delivery, may_send
-from tradeproxy.webhooks.positions import StoredPosition, read_positions, store_positions
+from tradeproxy.webhooks.positions import (
+    StoredPosition,
+    count_events_after,
+    read_positions,
+    store_positions,
+)
 from tradeproxy.webhooks.sender import HttpSender, Sender
 from tradeproxy.webhooks.state import DeliveryState, DeliveryStats
+from tradeproxy.wire.plural import plural_ending
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the accounts. The positions are stored as often, if they changed."""
@@ -180,8 +187,7 @@ class Webhooks(Service):
     def _store(self, *, is_complete: bool = False) -> None:
         """Store the positions that have changed.
 
-        With `is_complete`, forget those of webhooks that are no longer there: a webhook that gets
-        the name later begins with the next event.
+        With `is_complete`, mark those of webhooks that are no longer in the settings.
         """
         for account in self._accounts.values():
             known = [each.name for each in self.settings if each.is_for(account.name)]
@@ -190,11 +196,24 @@ class Webhooks(Service):
                 if delivery.account is account and (position := delivery.take_position()):
                     positions[delivery.webhook.name] = position
             if positions or (is_complete and may_send(account)):
-                store_positions(account, positions, known)
+                for name, position in store_positions(account, positions, known).items():
+                    self._warn_of_unsent(account, name, position)
+
+    def _warn_of_unsent(self, account: Account, name: str, position: StoredPosition) -> None:
+        if count := count_events_after(account, position):
+            self._log.warn(
+                "webhook {webhook}: {account}: no longer in the settings, with up to {count}"
+                " event{s} unsent; if it returns within a day, it continues with them",
+                webhook=name,
+                account=account.name,
+                count=count,
+                s=plural_ending(count),
+            )
 
 
 def _read_position(account: Account, name: str) -> StoredPosition | None:
-    return read_positions(account).get(name)
+    position = read_positions(account).get(name)
+    return None if position is None else replace(position, removed=None)
 
 
 def build_sender(
