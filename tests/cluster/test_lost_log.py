@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.support.journals import DAY, event, time_of
-from tests.support.nodes import METADATA_KEY, Member, NodesCase
+from tests.support.nodes import LEASE_KEY, METADATA_KEY, Member, NodesCase
 from tests.support.redislog import Command, ReplyDelay
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
@@ -430,6 +430,22 @@ class LaggingNodeTests(LostLogCase):
         self.lose_leader_and_log()
         self.assert_gap(node, time_of(1))
         self.assertFalse(node.journal.has(event(5)))
+
+    def test_events_that_it_dropped_are_missing(self) -> None:
+        """It had found them in Alpaca's history. The log is lost before another node does."""
+        self.leader.account.mark_upstream_up()
+        self.leader.account.settle_gap(GapOutcome.RECOVERED)
+        self.leader.publish(1)
+        self.leader.cut()
+        self.leader.publish(2)
+        self.leader.account.completeness.check_through(time_of(9))
+        self.redis.execute("HSET", LEASE_KEY, "owner", "other")
+        self.leader.restore()
+        self.assertFalse(self.leader.journal.unread)
+        self.redis.flush()
+        gap = self.await_stream(self.leader)
+        assert gap is not None
+        self.assertEqual(gap.begin, time_of(2) - 1)
 
     def test_events_that_it_dropped_are_not_recorded_as_known(self) -> None:
         """It led, and had made them of orders. The next leader is lost before it finds them."""

@@ -35,7 +35,6 @@ from tradeproxy.journal.metadata import (
     ASSIGNMENTS,
     FIRST_STREAM,
     OPEN_SINCE,
-    ORDERS_THROUGH,
     TRIM_KEYS,
     Metadata,
 )
@@ -219,11 +218,11 @@ class RedisJournal(JournalBase):
             if self.is_loaded and (metadata["epoch"], log_state.last) == (self.epoch, self.last):
                 break
             await deferLater(self._clock, RETRY_DELAY)
+        self._start_writing(lease)
         if not continuing:
             self.adopt(metadata)
             self.adopt_bounds(metadata)
             self._assignments.restore()
-        self._start_writing(lease)
         self._save()
 
     def _open_epoch(self, lease: LeaseState, *, continuing: bool, is_lost: bool) -> None:
@@ -253,10 +252,14 @@ class RedisJournal(JournalBase):
         self.outbox.start(lease.token, self.last)
 
     def _drop_unwritten(self) -> None:
-        """Drop the events of the outbox, and what was recorded because of them."""
+        """Drop the events of the outbox, and what was recorded because of them.
+
+        The log's metadata does not have that. If the log is lost too, these events are missing.
+        """
         if self.outbox.events:
             self.latest_time = self.replica.read_through
-            self.adopt_text(ORDERS_THROUGH, None)
+            times = self._unread_times
+            self.begin_gap(min(times) - 1 if times else None)
             self.outbox.drop_events()
 
     def stop_leading(self) -> None:
