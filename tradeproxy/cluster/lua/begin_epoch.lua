@@ -5,8 +5,8 @@
 -- The time, as `sub`, makes the entry's id higher than any before it: a node that has read later
 -- entries of this number still reads it.
 --
--- ARGV: owner, token, the last number, now, EpochStart, 1 if the log was lost; how many arguments of
--- metadata, these; then the keys of events that were delivered from the log before
+-- ARGV: owner, token, the last number, now, EpochStart, 1 if the log was lost; how many arguments
+-- of metadata, these; then the keys of events that were delivered from the log before
 
 -- after a lost reply it is begun again
 local is_begun = redis.call('HGET', KEYS[2], 'begun') == ARGV[5]
