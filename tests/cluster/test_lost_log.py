@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.support.journals import DAY, event, time_of
-from tests.support.nodes import METADATA_KEY, Member, NodesCase
+from tests.support.nodes import LEASE_KEY, METADATA_KEY, Member, NodesCase
 from tests.support.redislog import Command, ReplyDelay
 from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
@@ -155,6 +155,26 @@ class LogWithoutEventTests(LostLogCase):
         assert gap.begin is not None
         is_in_log = event(2).payload in [payload for _, payload in newcomer.rows]
         self.assertTrue(is_in_log or gap.begin < time_of(2))
+
+    def test_gap_of_new_log_survives_second_loss(self) -> None:
+        """The stream state of the first log knew no gap, and ended it on the other nodes."""
+        self.leader.cut()
+        self.leader.publish(2)
+        self.leader.account.completeness.check_through(time_of(9))
+        self.redis.flush()
+        self.redis.on_command = self.lose_reply_to_beginning
+        self.leader.restore()
+        self.leader.kill()
+        self.redis.on_command = lambda _: None
+        self.advance(1)
+        for member in (self.node, self.start_follower()):
+            self.assertEqual(member.journal.get_metadata(OPEN_SINCE), str(time_of(2) - 1))
+        self.node.cut()
+        self.redis.flush()
+        self.node.restore()
+        gap = self.await_stream(self.node)
+        assert gap is not None
+        self.assertEqual(gap.begin, time_of(2) - 1)
 
     def recover_without_redis(self) -> None:
         """Have the leader recover a gap of ten minutes while it cannot reach Redis."""
@@ -410,6 +430,22 @@ class LaggingNodeTests(LostLogCase):
         self.lose_leader_and_log()
         self.assert_gap(node, time_of(1))
         self.assertFalse(node.journal.has(event(5)))
+
+    def test_events_that_it_dropped_are_missing(self) -> None:
+        """It had found them in Alpaca's history. The log is lost before another node does."""
+        self.leader.account.mark_upstream_up()
+        self.leader.account.settle_gap(GapOutcome.RECOVERED)
+        self.leader.publish(1)
+        self.leader.cut()
+        self.leader.publish(2)
+        self.leader.account.completeness.check_through(time_of(9))
+        self.redis.execute("HSET", LEASE_KEY, "owner", "other")
+        self.leader.restore()
+        self.assertFalse(self.leader.journal.unread)
+        self.redis.flush()
+        gap = self.await_stream(self.leader)
+        assert gap is not None
+        self.assertEqual(gap.begin, time_of(2) - 1)
 
     def test_events_that_it_dropped_are_not_recorded_as_known(self) -> None:
         """It led, and had made them of orders. The next leader is lost before it finds them."""

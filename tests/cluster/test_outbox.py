@@ -9,7 +9,14 @@ from tests.support.logcase import METADATA, LogCase
 from tests.support.nodes import LEASE_KEY, METADATA_KEY
 from tests.support.redislog import ReplyDelay, done
 from tradeproxy.cluster.log_entries import EpochStart, EventEntry
-from tradeproxy.cluster.outbox import BATCH_BYTES, FENCED, FULL, LOG_SHORTENED, Outbox
+from tradeproxy.cluster.outbox import (
+    BATCH_BYTES,
+    FENCED,
+    FULL,
+    LOG_RETURNED,
+    LOG_SHORTENED,
+    Outbox,
+)
 from tradeproxy.cluster.redis_log import WriteResult
 from tradeproxy.journal.backlog import MAX_BYTES
 
@@ -227,6 +234,14 @@ class OutboxTests(LogCase):
         done(self.log.release(self.token))
         self.outbox.begin_epoch(1, EpochStart("e1", 1, {**METADATA, "epoch": "e2"}))
         self.assertEqual(self.rejected, [FENCED])
+        self.assert_log(1)
+
+    def test_beginning_of_lost_log_that_is_there_again_is_rejected(self) -> None:
+        """What waits is written to that log by the next term."""
+        self.add(1)
+        epoch_start = EpochStart("e1", 1, {**METADATA, "epoch": "e2"})
+        self.outbox.begin_epoch(1, epoch_start, is_lost=True)
+        self.assertEqual(self.rejected, [LOG_RETURNED])
         self.assert_log(1)
 
     def test_write_to_shortened_log_is_rejected(self) -> None:

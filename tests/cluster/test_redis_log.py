@@ -240,6 +240,18 @@ class RedisLogTests(LogCase):
         )
         self.assertEqual([entry.id for entry in self.read_entries()], [b"2-8", b"3-0", b"3-1"])
 
+    def test_lost_log_that_is_there_again_stays(self) -> None:
+        """Unless it is the one that has begun, with a reply that was lost."""
+        lost = EpochStart("e1", 0, METADATA)
+        for _ in range(2):
+            self.assertTrue(done(self.log.begin_epoch(self.token, 7, 0, lost, is_lost=True)))
+        done(self.log.write(self.token, 1, events(1), {}, ""))
+        before = self.redis.dump()
+        other = EpochStart("e1", 0, {**METADATA, "epoch": "e3"})
+        has_begun = done(self.log.begin_epoch(self.token, 8, 0, other, is_lost=True))
+        self.assertIs(has_begun, False)
+        self.assertEqual(self.redis.dump(), before)
+
     def test_write_to_shortened_log_changes_nothing(self) -> None:
         """A writer that has read further sees that by the returned number."""
         self.begin_log()

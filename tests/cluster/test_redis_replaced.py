@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tests.support.journals import event, event_id_of, order_id_of, time_of
-from tests.support.nodes import LEASE_KEY, STATE_KEY, Member, NodesCase
+from tests.support.nodes import LEASE_KEY, METADATA_KEY, STATE_KEY, Member, NodesCase
+from tests.support.redislog import Command
+from tradeproxy.cluster import scripts
 from tradeproxy.cluster.leadership import LEASE, RENEW_AFTER
 from tradeproxy.cluster.outbox import LOG_SHORTENED
 from tradeproxy.cluster.roll_call import CALL_TIME
@@ -214,6 +216,31 @@ class ReplacedLogTests(NodesCase):
         self.assertTrue(self.node.subscriber.is_aborted)
         self.assertEqual(self.node.rows, self.leader.rows)
 
+    def test_log_that_returns_whole_is_kept(self) -> None:
+        """The leader has found none, and begins a new one behind it. That would delete every row.
+
+        A failover may lead to an empty Redis first, and then to the one that has the data.
+        """
+        dump = self.redis.dump()
+
+        def return_before_beginning(command: Command) -> None:
+            if command[1] == scripts.BEGIN_EPOCH.sha:
+                self.redis.roll_back(dump)
+
+        self.redis.on_command = return_before_beginning
+        self.redis.execute("DEL", METADATA_KEY)
+        self.advance(RENEW_AFTER + 4)
+        self.find_leader().publish(3)
+        fresh = self.start_follower()
+        for member in (self.leader, self.node, fresh):
+            self.assertEqual(member.journal.epoch, self.epoch)
+            self.assertEqual(member.rows, [(n, event(n).payload) for n in (1, 2, 3)])
+            self.assertIsNone(member.journal.dedup_horizon)
+        for member in (self.leader, self.node):
+            self.assertEqual(member.subscriber.seqs, [1, 2, 3])
+            self.assertFalse(member.subscriber.is_aborted)
+            self.assertTrue(member.journal.is_current)
+
     def test_flushall_is_detected_without_reconnect(self) -> None:
         """FLUSHALL closes no connection."""
         self.redis.flush()
@@ -331,6 +358,25 @@ class ReplacedLogTests(NodesCase):
         self.advance(1)
         self.assertTrue(self.leader.subscriber.is_aborted)
         self.assertEqual(self.leader.rows, self.node.rows)
+
+    def test_dropped_event_is_in_gap_of_next_log(self) -> None:
+        """The gap began at it, so the horizon of the next log covered it, and it was lost."""
+        self.node.kill()
+        self.leader.account.mark_upstream_up()
+        self.leader.account.settle_gap(GapOutcome.RECOVERED)
+        dump = self.redis.dump()
+        self.leader.publish(3)
+        self.leader.cut()
+        self.redis.roll_back(dump)
+        self.leader.publish(4)
+        self.leader.restore()
+        self.advance(LEASE)
+        self.leader.account.mark_upstream_up()
+        self.leader.publish(9)
+        self.redis.flush()
+        self.advance(RENEW_AFTER + 1)
+        self.assertNotEqual(self.leader.journal.epoch, self.epoch)
+        self.assertFalse(self.leader.journal.has(event(4)))
 
     def test_cursor_of_lost_event_is_unrecoverable(self) -> None:
         """Its check does not match the event that has its number now."""

@@ -223,7 +223,7 @@ class FencingTests(NodesCase):
         ):
             self.assertIsNone(done(write))
         epoch_start = EpochStart("", 0, done(log.read_state(0)).metadata)
-        self.assertFalse(done(log.begin_epoch(token, 1, 9, epoch_start)))
+        self.assertIsNone(done(log.begin_epoch(token, 1, 9, epoch_start)))
         self.assertEqual(self.redis.dump(), before)
 
     def test_leader_paused_beyond_lease_writes_nothing(self) -> None:

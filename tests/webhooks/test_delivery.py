@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +18,7 @@ from tests.support.webhooks import OK, URL, MemoryReceiver, webhook_with
 from tradeproxy.config.webhooks import WebhookSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.log_tail import LogTail
-from tradeproxy.journal.base import Row, UnreadableError
+from tradeproxy.journal.base import Batch, Row, UnreadableError
 from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.runtime.dates import Dates
 from tradeproxy.webhooks.delivery import REST
@@ -333,6 +334,23 @@ class LargeEventTests(WebhookTestCase):
         self.advance(60)
         [document] = self.receiver.documents
         self.assertEqual((document["id"], document["skipped"]["count"]), (event_id_of(40), 1))
+
+    def test_another_event_under_its_number_is_sent_as_itself(self) -> None:
+        """A row may be damaged meanwhile, or a log in Redis reuse a number."""
+        self.receiver.answers = [LOST]
+        self.publish_large(1)
+        [first] = self.receiver.requests
+        journal: Any = self.journal
+        journal.read = lambda *_, **__: None
+        self.assertRaises(UnreadableError, first.read_body)
+        other = Row(1, event(2, pad="y" * 950_000).payload, time_of(2))
+        journal.read = lambda after, *_, **__: Batch((other,)) if after == 0 else None
+        self.assertRaises(UnreadableError, first.read_body)
+        self.advance(5)
+        [_, second] = self.receiver.requests
+        document = json.loads(second.read_body())
+        self.assertEqual((document["id"], document["data"]["event_id"]), (event_id_of(2),) * 2)
+        self.assertNotIn("skipped", document)
 
     def test_log_that_cannot_be_read_repeats_the_attempt_later(self) -> None:
         """A disk that fails during the backoff loses no event."""

@@ -125,6 +125,8 @@ class EventMessageTests(SynchronousTestCase):
             self.assertEqual(dropped.data, b"")
             assert dropped.dropped is not None
             self.assertEqual(dropped.restore_data(dropped.dropped, frame), message)
+            other = frame.replace(b"}", b" }", 1)
+            self.assertRaises(ValueError, dropped.restore_data, dropped.dropped, other)
 
     def test_unreadable_frame_makes_a_message(self) -> None:
         """A frame that the proxy relays need not be one that it can read."""

@@ -229,10 +229,9 @@ class Leadership(Service):
 
     def _mark_down(self, reason: str) -> None:
         """Mark the upstream as down. No gap begins here: the next leader finds what was missed."""
-        state = self._account.stream_state
-        if state.upstream.streaming:
+        if self._account.upstream.streaming:
             down = UpstreamStatus(streaming=False, reason=reason, since=self._dates.own())
-            self._account.apply_stream_state(replace(state, upstream=down))
+            self._account.apply_upstream(down)
 
     # A term.
 

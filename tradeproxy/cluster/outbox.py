@@ -35,6 +35,7 @@ BATCH_BYTES = 1024 * 1024
 
 FENCED = "another node may have the lease by now"
 LOG_SHORTENED = "the log in Redis has lost its end"
+LOG_RETURNED = "the log in Redis was away, and is there again"
 FULL = "more events wait for Redis than are kept"
 
 
@@ -48,7 +49,10 @@ class Outbox:
         self.on_written: Callable[[WriteResult, float], None] = lambda _written, _seconds: None
         """Called with the result of a write that had events, and the seconds it took."""
         self.on_rejected: Callable[[str], None] = lambda _: None
-        """Called with FENCED, LOG_SHORTENED or FULL when events cannot be written or kept."""
+        """Called with FENCED, LOG_SHORTENED, LOG_RETURNED or FULL.
+
+        Events cannot be written then, or be kept.
+        """
         self._redis_log = log
         self._clock = clock
         self._wall_clock = wall_clock
@@ -58,7 +62,7 @@ class Outbox:
         """The fencing token of every write; None while this node does not lead."""
         # Covers the first events: how many one write had, and the log's last number after it.
         self._written: deque[tuple[int, int]] = deque()
-        self._epoch_start: tuple[int, EpochStart, Sequence[bytes]] | None = None
+        self._epoch_start: tuple[int, EpochStart, Sequence[bytes], bool] | None = None
         self._metadata: Mapping[str, str | None] = {}
         self._stream_state = ""
         self._read = 0
@@ -89,14 +93,19 @@ class Outbox:
         self._confirm_saves(self._unsaved, is_saved=False)
 
     def begin_epoch(
-        self, last: int, epoch_start: EpochStart, delivered: Sequence[bytes] = ()
+        self,
+        last: int,
+        epoch_start: EpochStart,
+        delivered: Sequence[bytes] = (),
+        *,
+        is_lost: bool = False,
     ) -> None:
         """Begin another epoch after event `last`, before anything else is written.
 
         `epoch_start` has all metadata. `delivered` has the encoded keys of earlier events, which
-        the epoch drops.
+        the epoch drops. If the log before `is_lost`, and is there again by then, it stays.
         """
-        self._epoch_start = last, epoch_start, delivered
+        self._epoch_start = last, epoch_start, delivered, is_lost
         self._metadata = {}  # of the log before: its bounds would replace the new ones
         self.flush()
 
@@ -217,19 +226,21 @@ class Outbox:
             self.on_rejected(rejected)
 
     async def _write_one(self, token: str) -> str:
-        """Write the next batch; return "", or FENCED or LOG_SHORTENED if Redis rejected it.
+        """Write the next batch; return "", or why Redis rejected it: see `on_rejected`.
 
         Raises RedisUnavailableError.
         """
         if self._epoch_start is not None:
             # Alone and first: the events that follow belong to the new epoch.
             epoch_start = self._epoch_start
-            is_allowed = await self._redis_log.begin_epoch(
+            has_begun = await self._redis_log.begin_epoch(
                 token, round(self._wall_clock() * 1_000_000), *epoch_start
             )
             if self._epoch_start is epoch_start:
                 self._epoch_start = None
-            return "" if is_allowed else FENCED
+            if has_begun is None:
+                return FENCED
+            return "" if has_begun else LOG_RETURNED
         events, are_all = self._next_batch()
         # Metadata and stream state describe the log with all events: they go with the last batch.
         # A crash in between would make the next leader take a gap for settled.

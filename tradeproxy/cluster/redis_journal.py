@@ -35,7 +35,6 @@ from tradeproxy.journal.metadata import (
     ASSIGNMENTS,
     FIRST_STREAM,
     OPEN_SINCE,
-    ORDERS_THROUGH,
     TRIM_KEYS,
     Metadata,
 )
@@ -214,25 +213,25 @@ class RedisJournal(JournalBase):
                 raise RedisUnavailableError("the log was replaced meanwhile")
             metadata = log_state.metadata
             if not metadata or metadata["base_url"] != self._configured_url:
-                self._open_epoch(lease, continuing=continuing)
+                self._open_epoch(lease, continuing=continuing, is_lost=not metadata)
                 return
             if self.is_loaded and (metadata["epoch"], log_state.last) == (self.epoch, self.last):
                 break
             await deferLater(self._clock, RETRY_DELAY)
+        self._start_writing(lease)
         if not continuing:
             self.adopt(metadata)
             self.adopt_bounds(metadata)
             self._assignments.restore()
-        self._start_writing(lease)
         self._save()
 
-    def _open_epoch(self, lease: LeaseState, *, continuing: bool) -> None:
+    def _open_epoch(self, lease: LeaseState, *, continuing: bool, is_lost: bool) -> None:
         if self.base_url != self._configured_url:
             self.replica.reset_account(self._configured_url)
         elif not continuing:
             self._begin_gap_of_lost_log()
         self._start_writing(lease)
-        self._start_epoch()
+        self._start_epoch(is_lost=is_lost)
 
     def _begin_gap_of_lost_log(self) -> None:
         """Record from when on events may be missing, unless the metadata has it: a lost log had it.
@@ -253,10 +252,14 @@ class RedisJournal(JournalBase):
         self.outbox.start(lease.token, self.last)
 
     def _drop_unwritten(self) -> None:
-        """Drop the events of the outbox, and what was recorded because of them."""
+        """Drop the events of the outbox, and what was recorded because of them.
+
+        The log's metadata does not have that. If the log is lost too, these events are missing.
+        """
         if self.outbox.events:
             self.latest_time = self.replica.read_through
-            self.adopt_text(ORDERS_THROUGH, None)
+            times = self._unread_times
+            self.begin_gap(min(times) - 1 if times else None)
             self.outbox.drop_events()
 
     def stop_leading(self) -> None:
@@ -293,6 +296,7 @@ class RedisJournal(JournalBase):
         was_empty, own = not self.epoch, self.encode_present()
         epoch, assignments = self.epoch, self.get_metadata(ASSIGNMENTS)
         self.is_loaded = self._is_starting_epoch = False
+        self._last_stream_state = ""
         self.replica.replace(log_state)
         if self.epoch == epoch:
             self._assignments.record_loss(assignments)
@@ -324,7 +328,7 @@ class RedisJournal(JournalBase):
         begin(start.metadata, log_state.delivered)
         if self.outbox.is_leading:
             self.adopt(own)  # this node began the epoch; its own metadata is newer
-        self._is_starting_epoch = False
+        self._is_starting_epoch, self._last_stream_state = False, ""
         self.on_new_epoch()
         return True
 
@@ -419,7 +423,7 @@ class RedisJournal(JournalBase):
         if known is None:
             self._save()
         else:
-            self._start_epoch()
+            self._start_epoch(is_lost=False)
         return known is not None
 
     def _save(self, *, is_urgent: bool = True, without: Sequence[str] = BOUND_KEYS) -> None:
@@ -430,7 +434,7 @@ class RedisJournal(JournalBase):
     def _save_bounds(self) -> None:
         self._save(without=[key for key in BOUND_KEYS if key != "begins"])
 
-    def _start_epoch(self) -> None:
+    def _start_epoch(self, *, is_lost: bool) -> None:
         """Begin an epoch after the last row; it takes effect here when it is read back."""
         metadata = Metadata(self.base_url)
         metadata.load(self.encode_present(), None)
@@ -445,7 +449,7 @@ class RedisJournal(JournalBase):
             metadata.begin_gap(min(times) - 1)
         epoch_start = EpochStart(self.epoch, self.last, metadata.encode_present())
         delivered = self.replica.list_delivered(metadata.dedup_horizon)
-        self.outbox.begin_epoch(self.last, epoch_start, delivered)
+        self.outbox.begin_epoch(self.last, epoch_start, delivered, is_lost=is_lost)
         self._notes.setdefault(OPEN_SINCE, None)  # to be removed
         self._save()
 

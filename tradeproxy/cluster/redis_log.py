@@ -215,7 +215,8 @@ class RedisLog:
         last: int,
         epoch_start: EpochStart,
         delivered: Sequence[bytes] = (),
-    ) -> bool:
+        is_lost: bool = False,
+    ) -> bool | None:
         """Begin another epoch; the events in the log are deleted.
 
         Args:
@@ -224,13 +225,14 @@ class RedisLog:
             last: the number of the last event; the next event gets the number after it.
             epoch_start: what readers learn of the epoch.
             delivered: the encoded keys of events up to `last`. The epoch drops these events.
+            is_lost: whether the log before is lost. If it is there again, it stays.
 
-        Returns False, without a change, if the token is no longer the lease's.
+        Returns whether it has begun; None, without a change, if the token is no longer the lease's.
         """
         pairs = _flatten(epoch_start.metadata)
-        start: tuple[str | int, ...] = (last, now, epoch_start.encode(), len(pairs), *pairs)
-        reply = await self._run(scripts.BEGIN_EPOCH, self.owner, token, *start, *delivered)
-        return reply is not None
+        start = (last, now, epoch_start.encode(), int(is_lost), len(pairs))
+        reply = await self._run(scripts.BEGIN_EPOCH, self.owner, token, *start, *pairs, *delivered)
+        return None if reply is None else bool(reply)
 
     async def trim(
         self, token: str, epoch: str, through: int, metadata: Mapping[str, str | None]

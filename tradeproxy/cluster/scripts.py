@@ -58,7 +58,7 @@ class Script:
 LEASE = Script("lease", "read_epoch", "imports")
 RELEASE = Script("release", "fence")
 WRITE = Script("write", "fence", "read_epoch", "save_metadata")
-BEGIN_EPOCH = Script("begin_epoch", "fence", "save_metadata")
+BEGIN_EPOCH = Script("begin_epoch", "fence", "read_epoch", "save_metadata")
 TRIM = Script("trim", "fence", "read_epoch", "save_metadata")
 READ_STATE = Script("read_state", "read_epoch")
 CALL_ROLL = Script("call_roll")

@@ -388,7 +388,11 @@ class Account:
     def apply_stream_state(self, state: StreamState) -> None:
         """Copy the upstream's status and the gaps from the node that leads."""
         self.gaps.replicate(state.gaps)
-        if (status := state.upstream) != self.upstream:
+        self.apply_upstream(state.upstream)
+
+    def apply_upstream(self, status: UpstreamStatus) -> None:
+        """Set the upstream's status on a node that does not lead; the gaps stay."""
+        if status != self.upstream:
             self._log.info(
                 "upstream of the leader is {state}",
                 state="streaming" if status.streaming else f"down: {status.reason}",

@@ -61,7 +61,11 @@ class Completeness:
         times = (self._journal.newest_time, horizon, self.checked_through)
         # These are by Alpaca's clock. Our own clock, which may be wrong, is the last resort.
         known = max((time for time in times if time is not None), default=None)
-        return self._first_stream if known is None else known
+        if known is None:
+            return self._first_stream
+        # If Redis loses the end of the log, these are dropped: a gap that begins now has them too.
+        unread = [event.time for event in self._journal.unread if event.time is not None]
+        return min([known, *(time - 1 for time in unread)])
 
     @property
     def _first_stream(self) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 from tradeproxy.wire.event import AMENDMENT_KINDS, Number, format_time, read_time
 from tradeproxy.wire.frame import Recovered, extract_data
 from tradeproxy.wire.plural import plural
+from tradeproxy.wire.position import compute_check
 
 LATE = 3600 * 1_000_000
 """Microseconds after which a recovered event is marked as late."""
@@ -42,9 +43,13 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class DroppedData:
-    """Where the data of a message is: between two bytes of the frame of row `seq`."""
+    """Where the data of a message is: between two bytes of the frame of row `seq`.
+
+    check: the checksum of that frame. A log that has lost its end reuses numbers.
+    """
 
     seq: int
+    check: int
     begin: int
     end: int
 
@@ -77,10 +82,13 @@ class Message:
     def drop_data(self, seq: int, payload: bytes) -> Message:
         """Return this without its data, which is in the frame `payload` of row `seq`."""
         begin = _join_lines(payload).find(self.data)
-        return replace(self, data=b"", dropped=DroppedData(seq, begin, begin + len(self.data)))
+        end, check = begin + len(self.data), compute_check(payload)
+        return replace(self, data=b"", dropped=DroppedData(seq, check, begin, end))
 
     def restore_data(self, dropped: DroppedData, payload: bytes) -> Message:
-        """Return this with the data that was dropped, from the same frame."""
+        """Return this with the data that was dropped. Raises ValueError for another frame."""
+        if compute_check(payload) != dropped.check:
+            raise ValueError
         return replace(self, data=_join_lines(payload)[dropped.begin : dropped.end], dropped=None)
 
     def build_text(self, skipped: Skipped) -> str:

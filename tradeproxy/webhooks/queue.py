@@ -15,7 +15,7 @@ from tradeproxy.config.webhooks import WebhookFormat, WebhookSettings
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError
 from tradeproxy.hub.log_tail import LogTail, ReplacedLogError
-from tradeproxy.journal.base import Row, TrimmedError
+from tradeproxy.journal.base import Row, TrimmedError, UnreadableError
 from tradeproxy.query.filters import Filter, read_traits
 from tradeproxy.webhooks.delivery_log import DeliveryLog
 from tradeproxy.webhooks.message import Message, Skipped, build_event_message
@@ -166,10 +166,15 @@ class MessageQueue:
             raise ReplacedLogError
         # `find_next` has looked for damage, which takes most of the time of a read.
         batch = self._account.log.read(dropped.seq - 1, 1, finds_damage=False)
-        payload = None if batch is None else batch.rows[0].payload
+        if batch is None:  # the log has lost its end
+            raise UnreadableError
+        payload = batch.rows[0].payload
         if payload is None:  # it could not be stored
             raise TrimmedError
-        return message.restore_data(dropped, payload)
+        try:
+            return message.restore_data(dropped, payload)
+        except ValueError:
+            raise UnreadableError from None
 
     def take(self, message: Message) -> None:
         """Continue after a message, which is done."""
