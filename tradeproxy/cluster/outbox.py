@@ -103,7 +103,7 @@ class Outbox:
         """Begin another epoch after event `last`, before anything else is written.
 
         `epoch_start` has all metadata. `delivered` has the encoded keys of earlier events, which
-        the epoch drops. If the log before `is_lost`, and is there again by then, it stays.
+        the epoch drops. With `is_lost`, a log that is there again by then stays.
         """
         self._epoch_start = last, epoch_start, delivered, is_lost
         self._metadata = {}  # of the log before: its bounds would replace the new ones
