@@ -34,7 +34,7 @@ OTHERS = {
     "tradeproxy.client.base:MAX_CEILING",
     "tradeproxy.cluster.missing_positions:MAX_POSITIONS",
     "tradeproxy.cluster.redis_log:MAX_DELIVERED",
-    "tradeproxy.downstream.feed:MAX_DIRECT_BYTES",
+    "tradeproxy.downstream.send_group:MAX_DIRECT_BYTES",
     "tradeproxy.downstream.send_group:MAX_GROUP_SIZE",
     "tradeproxy.downstream.direct_write:MAX_PLAINTEXT",
     "tradeproxy.journal.base:MAX_DEVIATION",

@@ -16,8 +16,7 @@ from tests.support.feeds import (
     TurnClock,
 )
 from tests.support.properties import examples
-from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
-from tradeproxy.downstream.log_reader import STEP_BYTES, STEP_ROWS, LogReader
+from tradeproxy.downstream.log_reader import PAUSED_BYTES, STEP_BYTES, STEP_ROWS, LogReader
 from tradeproxy.journal.base import Batch, Row
 
 
@@ -65,11 +64,11 @@ class FeedLiveTests(FeedTestCase):
         self.turn(2)
         self.assertEqual(self.sink.sent, [b"b", b"c"])
 
-    def test_deliver_batch_over_max_direct_bytes_is_sent_in_steps(self) -> None:
+    def test_deliver_batch_over_a_step_is_sent_in_steps(self) -> None:
         """Little is buffered for a client that stops reading in the middle."""
         self.feed.start(0)
         size = STEP_BYTES // 2
-        count = MAX_DIRECT_BYTES // size + 1
+        count = 9
         self.feed.deliver(self.log.append(*[b"a" * size for _ in range(count)]))
         self.assertEqual(self.sink.sent, [])
         self.turn()
@@ -77,9 +76,9 @@ class FeedLiveTests(FeedTestCase):
         self.turn(count // 2)
         self.assertEqual(len(self.sink.sent), count)
 
-    def test_deliver_at_once_needs_one_event_or_256_kib(self) -> None:
+    def test_deliver_at_once_needs_one_event_or_64_kib(self) -> None:
         """A larger batch is read in steps. A single event cannot be sent in parts."""
-        half = 128 * 1024
+        half = 32 * 1024
         for sizes, is_sent in (
             ((half, half - 1), True),  # the sink adds a blank
             ((half, half), False),
@@ -91,6 +90,21 @@ class FeedLiveTests(FeedTestCase):
             self.assertEqual(len(self.sink.sent), len(sizes) if is_sent else 0, sizes)
             self.turn(3)
             self.assertEqual(len(self.sink.sent), len(sizes), sizes)
+
+    def test_deliver_at_once_needs_the_share_of_the_address(self) -> None:
+        """Clients that read nothing had 61 KB each in memory, 9,000 of one address 550 MB."""
+        log_reader = LogReader(self.clock, STALL_TIMEOUT)
+        for _ in range(PAUSED_BYTES // 8_192):
+            log_reader.add_paused("")
+        sink = RecordingSink(self.log, self.clock, log_reader)
+        sink.feed.start(0)
+        sizes = (4_000, 4_000), (4_096, 4_096), (2_000, 2_000)
+        for count, is_sent in zip((2, 4, 6), (True, False, True), strict=True):
+            events = [b"a" * size for size in sizes[count // 2 - 1]]
+            sink.feed.deliver(self.log.append(*events))
+            self.assertEqual(len(sink.sent), count if is_sent else count - 2)
+            self.turn(3)
+            self.assertEqual(len(sink.sent), count)
 
     def test_paused_feeds_are_counted_once(self) -> None:
         """The count bounds what they buffer together, so none may stay in it."""

@@ -11,7 +11,6 @@ from tests.support.journals import event_id_of
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tests.support.send_groups import SendGroupTestCase
 from tests.support.sse import SseReader
-from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.downstream.log_reader import STEP_BYTES
 from tradeproxy.downstream.subscription import POSITION_INTERVAL
 
@@ -88,7 +87,7 @@ class FilteredWebSocketTests(FilteredTestCase):
         """The size limit of a direct write applies to the encoded matches."""
         client = self.stream("symbols=SPY")
         client.taken()
-        size = "x" * (MAX_DIRECT_BYTES // 10)
+        size = "x" * (STEP_BYTES // 10)
         self.publish(
             self.paper, *[update(n, "AAPL", note=size) for n in range(100, 130)], self.spy[6]
         )
@@ -178,8 +177,9 @@ class PositionFrameTests(FilteredTestCase):
         client = self.subscribe_qqq()
         transport = self.server_transport(0)
         transport.blocked = True
+        self.publish(self.paper, update(100, "QQQ", note="x" * 2 * STEP_BYTES))
         note = "x" * (STEP_BYTES // 20)
-        for first, symbol in ((100, "QQQ"), (200, "SPY"), (300, "QQQ")):
+        for first, symbol in ((200, "SPY"), (300, "QQQ")):
             self.publish(
                 self.paper, *[update(n, symbol, note=note) for n in range(first, first + 60)]
             )

@@ -10,11 +10,11 @@ from tests.support.journals import event
 from tests.support.proxy import Client, NarrowTransport, ProxyTestCase
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.connection import SLOW_CLOSE_TIMEOUT
-from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
+from tradeproxy.downstream.log_reader import STEP_BYTES
 from tradeproxy.journal.base import Row
 
-MAX_BUFFERED = 64 * 1024 + MAX_DIRECT_BYTES + 4096
-"""Bytes that a transport may buffer: its pause threshold, one batch, and some small frames."""
+MAX_BUFFERED = 64 * 1024 + STEP_BYTES + 4096
+"""Bytes that a transport may buffer: its pause threshold, one step, and some small frames."""
 
 
 def get_event_ids(messages: list[bytes]) -> list[str]:
@@ -87,7 +87,7 @@ class BackPressureTests(SlowClientTestCase):
         for _ in range(2):
             _, transport = self.subscribe()
             transport.write = writes.append
-        self.publish_events(100)
+        self.publish_events(30)
         self.assertEqual(len(writes), 2)
         self.assertIs(writes[0], writes[1])
 

@@ -98,6 +98,7 @@ class FakeMember:
         self.taken = b""
         self.batches: list[Batch] = []
         self.aborted = 0
+        self.behind: int | None = None
         self._failure = failure
         self._takes = takes
 
@@ -115,10 +116,14 @@ class FakeMember:
 
     def take_position(self, position: int) -> None: ...
 
-    def resume_feed(self, rest: bytes) -> None:
+    def resume_feed(self) -> None:
         self.account.broadcaster.register(self)
+
+    def fall_behind(self, rest: bytes, position: int) -> None:
+        self.resume_feed()
         self._fail()
         self.taken += rest
+        self.behind = position
 
     def deliver(self, batch: Batch) -> None:
         self._fail()

@@ -111,7 +111,7 @@ class Limits:
         "PROXY_STALL_TIMEOUT",
         seconds,
         "30",
-        "seconds in which a client must read its buffered data (at most 320 KiB, or one event of"
+        "seconds in which a client must read its buffered data (at most 80 KiB, or one event of"
         " up to 1 MiB)",
         "If it does not, the proxy closes the connection, and the client can resume from its"
         " position.",

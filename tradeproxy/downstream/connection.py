@@ -284,22 +284,29 @@ class DownstreamProtocol(  # type: ignore[misc]  # Autobahn's bases disagree
         """Take the number of the last event that the group has sent; the log counts up to it."""
         self.subscriber.feed.position = position
 
-    def resume_feed(self, rest: bytes) -> None:
-        """Write `rest` of the event at the feed's position, and continue with the feed."""
+    def resume_feed(self) -> None:
+        """Continue with the feed, from the next batch on."""
         self.account.broadcaster.register(self.subscriber)
+
+    def fall_behind(self, rest: bytes, position: int) -> None:
+        """Write `rest` of the event at `position`, and continue with what the log has after it.
+
+        The log may have a batch that the running fan-out has not delivered to the group yet. A
+        subscriber that registers now is not part of that fan-out, so the feed reads such a batch
+        from the log. Without one it goes live at once.
+        """
+        self.resume_feed()
         if rest:
             self.transport.write(rest)
+        self.take_position(position)
+        self.subscriber.feed.start(position)
 
     def leave_group(self) -> None:
         """Leave the send group, if the client is in one, and continue with its own feed."""
         group = self.send_group
         if group is not None:
             group.remove(self)
-            self.resume_feed(b"")
-            # The log may have a batch that the running fan-out has not delivered to the group yet.
-            # A subscriber that registers now is not part of that fan-out, so the feed reads such a
-            # batch from the log. Without one it goes live at once.
-            self.subscriber.feed.start(group.position)
+            self.fall_behind(b"", group.position)
 
     # Output: events, replies, and Autobahn's own frames.
 

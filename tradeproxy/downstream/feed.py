@@ -36,15 +36,9 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tradeproxy.downstream.log_reader import LogReader
+from tradeproxy.downstream.log_reader import MIN_STEP_BYTES, LogReader
 from tradeproxy.journal.base import Batch, Log, Row, TrimmedError, UnreadableError
 from tradeproxy.runtime.peer import get_host_key
-
-MAX_DIRECT_BYTES = 256 * 1024
-"""Bytes of the largest batch that is sent in one piece. A larger one is read from the log in steps.
-
-It bounds what Twisted buffers for a client that stops reading. A single event is always sent whole.
-"""
 
 INSERT_RETRY = 0.25
 """Seconds after which a feed asks again for a frame that was not ready."""
@@ -212,7 +206,10 @@ class Feed:
 
     @property
     def step_bytes(self) -> int:
-        """How many bytes one inserted frame may have: few if many of the address do not read."""
+        """How many bytes may be sent at once: few if many clients of the address do not read.
+
+        Twisted buffers them for a client that does not read. A single event is always sent whole.
+        """
         return self._log_reader.find_step_bytes(self.host)
 
     @property
@@ -269,7 +266,11 @@ class Feed:
             if (
                 frames is not None
                 and not batch.overflow
-                and (len(frames) <= MAX_DIRECT_BYTES or len(batch.rows) == 1)
+                and (
+                    len(frames) <= MIN_STEP_BYTES
+                    or len(batch.rows) == 1
+                    or len(frames) <= self.step_bytes
+                )
             ):
                 # Position first: `send` may pause, stop or query this feed.
                 self.position = batch.last

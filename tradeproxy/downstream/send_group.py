@@ -7,7 +7,9 @@ what sending costs. A send group checks it once, at the join, and sends to its m
     ----------  ---------------------------------------------  ----------------------------------
     own feed    the socket took all; the client is caught up   the group, at the end of the turn
     group       the socket took a whole batch                  the group
-    group       a short write, or an error of the socket       own feed, which writes the rest
+    group       a short write, or an error of the socket       own feed: the event that was cut is
+                                                               written, the next ones come from the
+                                                               log
     group       a message, ping or close of the client         own feed
     group       a batch that is missing, without a place in    own feed
                 the log, or too large for one write
@@ -16,6 +18,9 @@ what sending costs. A send group checks it once, at the join, and sends to its m
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -23,10 +28,13 @@ from twisted.logger import Logger
 
 from tradeproxy.downstream.direct_write import DirectWriter, SendAll
 from tradeproxy.downstream.encoder import FrameEncoder
-from tradeproxy.downstream.feed import MAX_DIRECT_BYTES
 from tradeproxy.hub.account import Account
 from tradeproxy.hub.broadcaster import Subscriber
 from tradeproxy.journal.base import Batch
+
+MAX_DIRECT_BYTES = 256 * 1024
+"""Bytes of the largest batch that a group sends in one write. A larger one is read from the log in
+steps. A single event is always sent whole."""
 
 MAX_GROUP_SIZE = 500
 """Members of one group. The loop over them does not yield; more clients form another group."""
@@ -51,8 +59,11 @@ class GroupMember(Protocol):
     def take_position(self, position: int) -> None:
         """Record the last event that the group has sent, as it removes the client."""
 
-    def resume_feed(self, rest: bytes) -> None:
-        """Write `rest`, and continue with the client's own feed after that event."""
+    def resume_feed(self) -> None:
+        """Continue with the client's own feed, from the next batch on."""
+
+    def fall_behind(self, rest: bytes, position: int) -> None:
+        """Write `rest` of the event at `position`, and continue with what the log has after it."""
 
 
 class SendGroups:
@@ -142,13 +153,18 @@ class SendGroup:
             frames = self._encoder.encode(batch, self._account)
         if frames is None or (len(frames) > MAX_DIRECT_BYTES and len(batch.rows) > 1):
             for member in tuple(self._members):
-                self._release(member, b"", batch)
+                self._release(member, partial(_pass_on, member, batch))
             return
         self.position = batch.last
         if short := self.send_all(self._members.values(), frames):
+            # Thousands of clients may read nothing. The rest of the batch would be a copy for each.
+            ends = self._encoder.list_ends(batch, self._account)
             for member, target in tuple(self._members.items()):
                 if target in short:
-                    self._release(member, frames[short[target] :])
+                    taken = short[target]
+                    cut = bisect_left(ends, taken)
+                    rest, position = frames[taken : ends[cut]], batch.rows[cut].seq
+                    self._release(member, partial(member.fall_behind, rest, position))
 
     def announce(self, status: bytes) -> None:
         """Do nothing: no member subscribes to `proxy_status`."""
@@ -161,13 +177,16 @@ class SendGroup:
 
     # One member's failure must not affect the others. The broadcaster has the same rule.
 
-    def _release(self, member: GroupMember, rest: bytes, batch: Batch | None = None) -> None:
-        """Remove `member`, and pass `rest` and the batch to its own feed."""
+    def _release(self, member: GroupMember, resume: Callable[[], None]) -> None:
+        """Remove `member`, and call `resume`, which gives it to its own feed."""
         self.remove(member)
         try:
-            member.resume_feed(rest)
-            if batch is not None:
-                member.subscriber.deliver(batch)
+            resume()
         except Exception:
             self._log.failure("a client could not leave its send group and is dropped")
             self._account.broadcaster.drop(member.subscriber)
+
+
+def _pass_on(member: GroupMember, batch: Batch) -> None:
+    member.resume_feed()
+    member.subscriber.deliver(batch)
