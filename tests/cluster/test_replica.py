@@ -18,7 +18,7 @@ from tests.support.journals import (
 from tests.support.logcase import METADATA
 from tests.support.nodes import METADATA_KEY, Member, NodesCase
 from tradeproxy.cluster.leadership import CHECK_INTERVAL, LEASE, RENEW_AFTER
-from tradeproxy.cluster.log_entries import EventEntry
+from tradeproxy.cluster.log_entries import EventEntry, encode_key
 from tradeproxy.cluster.missing_positions import CHECKS_KEPT
 from tradeproxy.cluster.replica import Replica
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
@@ -196,6 +196,17 @@ class ReplicaTests(SynchronousTestCase):
             self.assertEqual((batch.first, batch.last), (first, 5))
         self.assertIsNone(self.replica.read(5, 9))
         self.assertIsNone(self.replica.next_hole(0))
+
+    def test_keys_for_a_new_log_are_those_behind_a_known_horizon(self) -> None:
+        """Without a horizon a new log takes over none, and none of another account."""
+        key = encode_key(event(9).key)
+        self.replica.start_epoch({**METADATA, "epoch": "e2", "trimmed": "5"}, [key])
+        self.extend(6)
+        keys = [encode_key(event(6).key), key]
+        self.assertEqual(self.replica.list_delivered(time_of(6) - 1), keys)
+        self.assertEqual(self.replica.list_delivered(None), [])
+        self.replica.reset_account(BASE_URL)
+        self.assertEqual(self.replica.list_delivered(time_of(6) - 1), [])
 
     def test_time_is_found_among_rows_of_this_epoch(self) -> None:
         """Rows of the epoch before are kept, but no longer read."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
@@ -13,6 +16,7 @@ from tests.support.nodes import LEASE_KEY, METADATA_KEY, Member
 from tests.support.redislog import ReplyDelay
 from tests.support.socket_limits import limit_sockets
 from tradeproxy.cluster import shared_assignments
+from tradeproxy.cluster.leadership import CHECK_INTERVAL
 from tradeproxy.config.settings import Limits
 from tradeproxy.downstream.admission import Admission, Tokens
 from tradeproxy.downstream.factory import DownstreamFactory
@@ -60,6 +64,52 @@ class SharedAssignmentTests(BooksCase):
         self.advance(1)
         self.assertEqual(self.quantities(self.node), {"alpha": "1"})
         self.assign(self.leader, "1", "gamma")
+        self.assertEqual(self.quantities(self.start_with_book()), {"gamma": "1"})
+
+    def hold_readings(self, member: Member) -> list[tuple[Deferred[Any], Any]]:
+        """Hold back the replies to a node's questions for the assignments; return them."""
+        held: list[tuple[Deferred[Any], Any]] = []
+        connection = member.command_client.connection
+        execute = connection.execute_command
+
+        def execute_command(*command: str | bytes | int) -> Deferred[Any]:
+            answered: Deferred[Any] = execute(*command)
+            if command[0] != "HGET":
+                return answered
+            reply: Deferred[Any] = Deferred()
+            answered.addCallback(lambda result: held.append((reply, result)))
+            return reply
+
+        self.patch(connection, "execute_command", execute_command)
+        return held
+
+    def test_follower_asks_once_while_redis_is_slow(self) -> None:
+        """Each check of the lease finds the difference. A slow Redis must not get more to do."""
+        held = self.hold_readings(self.node)
+        for count, name in ((1, "beta"), (2, "gamma")):
+            self.strategies(self.leader).assign("1", name)
+            self.advance(CHECK_INTERVAL)
+            self.advance(CHECK_INTERVAL)
+            self.assertEqual(len(held), count)
+            reply, result = held[-1]
+            reply.callback(result)
+            self.assertEqual(self.quantities(self.node), {name: "1"})
+
+    def test_slow_answer_does_not_replace_what_a_leader_assigned_since(self) -> None:
+        """The node asked while it followed. It would have saved the older ones as its own."""
+        held = self.hold_readings(self.node)
+        self.strategies(self.leader).assign("1", "beta")
+        self.advance(CHECK_INTERVAL)
+        self.books[self.leader].stop()
+        self.leader.stop()
+        self.advance(CHECK_INTERVAL)
+        self.assertTrue(self.node.is_leader)
+        self.strategies(self.node).assign("1", "gamma")
+        [(reply, result)] = held
+        self.assertFalse(reply.called)
+        reply.callback(result)
+        self.advance(2)
+        self.assertEqual(self.quantities(self.node), {"gamma": "1"})
         self.assertEqual(self.quantities(self.start_with_book()), {"gamma": "1"})
 
     def test_leader_saves_again_what_redis_has_lost(self) -> None:

@@ -141,6 +141,20 @@ class MissingEntryTests(NodesCase):
             found = [line for each in logs if "are missing in" in (line := formatEvent(each) or "")]
             self.assertEqual(len(found), 1, (missing, found))
 
+    def test_every_hole_of_a_read_is_made_with_one_comparison(self) -> None:
+        """Each is a request to Redis. Until the last hole, events that were read are not there."""
+        counts: list[int] = []
+        commands: list[object] = []
+        self.redis.on_command = lambda command: commands.append(command[0])
+        for missing in ("3-0",), ("2-0", "4-0"):
+            self.start_again()
+            self.redis.execute("XDEL", STREAM_KEY, *missing)
+            commands.clear()
+            self.start_follower()
+            self.advance(1)
+            counts.append(commands.count("EVALSHA"))
+        self.assertEqual(counts[0], counts[1])
+
     def test_events_that_follow_each_other_are_compared_once(self) -> None:
         """Each comparison is a request to Redis, and nothing is missing between them."""
         commands: list[object] = []

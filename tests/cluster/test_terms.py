@@ -84,6 +84,21 @@ class InterruptedRenewalTests(TermsCase):
         self.assertEqual(self.node.subscriber.payloads, [event(1).payload, event(2).payload])
         self.assertEqual(len(self.leader.upstreams), 1)
 
+    def test_metadata_that_was_lost_with_the_lease_is_saved_again(self) -> None:
+        """The next leader would not know whose orders the log has."""
+        dump = self.redis.dump()
+        dump.pop(LEASE_KEY.encode(), None)
+        self.leader.account.identify("first")
+        self.advance(1)
+        self.assertEqual(self.redis.execute("HGET", METADATA_KEY, "account_id"), b"first")
+        for member in self.members:
+            member.cut()
+        self.redis.roll_back(dump)
+        self.leader.restore()
+        self.advance(5)
+        self.assertTrue(self.leader.is_leader)
+        self.assertEqual(self.redis.execute("HGET", METADATA_KEY, "account_id"), b"first")
+
 
 class RolledBackLeaseTests(TermsCase):
     """Redis lost its last second, and the lease with it."""

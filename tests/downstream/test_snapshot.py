@@ -143,6 +143,15 @@ class SnapshotTests(StateTestCase):
         self.assertEqual([order for part in found for order in order_ids(part)], ids)
         self.assertEqual([part for part in found if "cursor" in part], found[-1:])
 
+    def test_no_part_is_empty_whatever_the_size_of_an_object(self) -> None:
+        """A large order is alone in its part. An empty part before it would be a frame too many."""
+        self.trade("1", note="x" * 2 * STEP_BYTES)
+        self.trade("2", note="x" * 2 * STEP_BYTES)
+        found = parts(self.join().taken())
+        self.assertEqual([order_ids(part) for part in found[:2]], [["1"], ["2"]])
+        names = ("orders", "positions", "fills", "strategies")
+        self.assertTrue(all(any(part[name] for name in names) for part in found))
+
     def test_filtered_many_orders_are_all_examined(self) -> None:
         """A step parses few of them, and most have no part."""
         self.trade_often(100)

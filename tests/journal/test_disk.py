@@ -349,6 +349,14 @@ class UnreadableDiskTests(DiskCase):
         self.assertTrue(self.journal.status.durable)
         self.assertEqual((self.journal.first, self.read_seqs(self.journal, 0)), (1, [1, 2, 3]))
 
+    def test_wrong_statement_is_an_error_of_its_own(self) -> None:
+        """The disk and the file are as they were, so it would fail for ever."""
+        tables = self.journal.tables
+        assert tables is not None
+        with self.assertRaises(sqlite3.OperationalError):
+            tables.run(lambda sql: sql.execute("SELECT 1 FROM nothing"))
+        self.assertTrue(self.journal.status.durable)
+
     def test_find_only_row_on_unreadable_disk_raises_unreadable(self) -> None:
         """Without a row on the disk, the backlog has the whole log."""
         for count in (0, 1):

@@ -15,6 +15,7 @@ from tradeproxy.hub.account import Account
 from tradeproxy.hub.locate import UnrecoverablePositionError, locate
 from tradeproxy.journal.base import UnreadableError, max_optional
 from tradeproxy.journal.disk import RETRY_EVERY
+from tradeproxy.journal.retention import TRIM_EVERY
 from tradeproxy.journal.schema import APPLICATION_ID, MIGRATIONS
 from tradeproxy.journal.upgrade import STEP_EVERY
 from tradeproxy.wire.event import Event, format_time
@@ -185,6 +186,16 @@ class UpgradeTests(SqliteCase):
         self.assertEqual(self.read_versions(), (len(MIGRATIONS), ["1"]))
         self.clock.advance(0.0078125)
         self.assertEqual(self.read_versions(), (len(MIGRATIONS), []))
+
+    def test_trimming_adds_no_step_while_they_follow_each_other(self) -> None:
+        """An upgrade takes minutes: another chain of steps would begin with each trim."""
+        self.write_version_1(events(1, 2, 3, 4))
+        self.open(upgrade_step=0.0)
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), ["3"]))
+        timers = len(self.clock.getDelayedCalls())
+        self.clock.advance(TRIM_EVERY)
+        self.assertEqual(self.read_versions(), (len(MIGRATIONS), ["2"]))
+        self.assertEqual(len(self.clock.getDelayedCalls()), timers)
 
     def test_steps_are_short_and_take_many_rows(self) -> None:
         """A million rows are upgraded in minutes, and no step delays an event noticeably."""

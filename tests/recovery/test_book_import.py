@@ -207,6 +207,40 @@ class BookImportTests(OrdersTestCase):
         self.assertLess(self.requests, 20)
         return progress.reason
 
+    def test_fills_count_for_the_order_that_theirs_belongs_to(self) -> None:
+        """That one may have no fill itself: it was canceled, or replaced by another order."""
+        time = {"submitted_at": "2026-11-30T15:00:00Z"}
+        closed, filled = {"filled_qty": "0"}, {"filled_qty": "1", "status": "filled"}
+        leg = {"id": "leg", "client_order_id": "x"} | filled
+        parent = {"id": "parent", "client_order_id": "gamma-1", "status": "canceled", "legs": [leg]}
+        old = {"id": "old", "client_order_id": "delta-1", "status": "replaced"}
+        middle = {"id": "middle", "client_order_id": "y", "status": "replaced", "replaces": "old"}
+        new = {"id": "new", "client_order_id": "z", "replaces": "middle"} | filled
+        unrelated = {"id": "other", "client_order_id": "epsilon-1", "status": "canceled"}
+        orders = [
+            closed | parent | time,
+            closed | old | {"replaced_by": "middle"} | time,
+            closed | middle | time,
+            new | time,
+            closed | unrelated | time,
+        ]
+        fill = {
+            "transaction_time": "2026-11-30T15:00:00Z",
+            "type": "fill",
+            "side": "buy",
+            "symbol": "SPY",
+            "qty": "1",
+            "cum_qty": "1",
+            "price": "1",
+        }
+        fills = [fill | {"id": f"fill of {each}", "order_id": each} for each in ("leg", "new")]
+        pages = {"/v2/orders": orders, "/v2/account/activities/FILL": fills}
+        self.override(lambda request: json.dumps(pages[request.path.decode()]).encode())
+        self.importer.start()
+        self.complete()
+        self.assertEqual(self.importer.progress.state, ImportState.DONE)
+        self.assertEqual(self.quantities(), {"delta": "1", "gamma": "1"})
+
     def test_more_orders_of_one_time_than_a_page_fail_the_import(self) -> None:
         """A page begins behind a time, so the others cannot be read. It was said to be done."""
         orders = [

@@ -7,18 +7,22 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.web.server import Request
 
 from tests.book.support import make_snapshot
 from tests.recovery.recovery_case import OrdersTestCase, RecoveryTestCase
 from tests.support.ticks import Ticks
+from tests.upstream.support import BASE_URL, memory_agent
 from tradeproxy.book.book import Book
 from tradeproxy.book.seeding import Seed
 from tradeproxy.config.settings import RecoveryMode
 from tradeproxy.recovery import book_seed
+from tradeproxy.recovery.book_seed import BookSeed
 from tradeproxy.simulator.faults import FaultKind
 from tradeproxy.simulator.orders import Order
+from tradeproxy.upstream.rest import RestClient
 from tradeproxy.web import state_pages
 
 
@@ -232,6 +236,50 @@ class SeedTests(BookCase):
         lines = [formatEvent(event) or "" for event in logs]
         self.assertEqual(sum("cannot compare the orders" in line for line in lines), 1, lines)
         self.assertFalse(self.book.is_complete)
+
+
+class RunTests(BookCase):
+    """Single comparisons, without the service that repeats them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.orders = [self.submit_resting() for _ in range(10)]
+        self.advance(2)
+        self.stop()
+        self.asked: list[bytes] = []
+        self.override(lambda request: self.asked.append(request.path))
+        rest = RestClient(
+            memory_agent(self.host, self.clock), BASE_URL, self.keys, self.clock, self.account.dates
+        )
+        self.seed = BookSeed(self.book, rest, self.clock)
+
+    def test_orders_that_are_missing_are_asked_for_ten_at_a_time(self) -> None:
+        """A list without all of them must not cause as many requests. The next run has the rest.
+
+        Alpaca does not know the test's own first event's order, which is the eleventh.
+        """
+        for order in self.orders:
+            self.cancel(order)
+        counts: list[int] = []
+        for _ in range(3):
+            running = Deferred.fromCoroutine(self.seed.run())
+            self.advance(5)
+            self.successResultOf(running)
+            counts.append(sum(path.startswith(b"/v2/orders/") for path in self.asked))
+        self.assertEqual(counts, [0, 10, 11])
+        self.assertEqual(self.open_orders(), [])
+
+    def test_run_waits_twenty_seconds_for_the_book(self) -> None:
+        """It looks four times a second; the last time just before the end."""
+        for seconds, is_compared in ((19.6, True), (19.8, False)):
+            self.setUp()
+            self.book.stop()
+            running = Deferred.fromCoroutine(self.seed.run())
+            self.advance(seconds)
+            self.book.start()
+            self.advance(5)
+            self.successResultOf(running)
+            self.assertEqual(b"/v2/positions" in self.asked, is_compared, seconds)
 
 
 class ComparisonTests(BookCase):

@@ -322,6 +322,32 @@ class OrderBackfillTests(ScriptedCase):
             found.append((len(self.made), self.successResultOf(running)))
         self.assertEqual(found, [(4, BEGIN), (8, BEGIN), (10, until)])
 
+    def test_events_of_just_the_maximum_are_all_delivered(self) -> None:
+        """Then nothing is left out: a check counts as complete, and a gap is no loss."""
+        self.miss_fills(order_size=10)
+        self.find()
+        self.patch(order_backfill, "MAX_MADE_SIZE", sum(len(each.payload) for each in self.made))
+        for slack in (0, 10 * SECOND):
+            self.made.clear()
+            backfill = self.new_backfill(slack)
+            running = self.run_with(backfill, START + 100)
+            self.wires.advance(5)
+            self.assertEqual(self.successResultOf(running), START + 100)
+            self.assertEqual(len(self.made), 10)
+            self.assertFalse(backfill.has_left_out)
+            self.assertEqual(self.account.dropped_frames[order_backfill.TOO_MANY], 0)
+
+    def test_event_behind_just_the_maximum_is_left_out(self) -> None:
+        """It was not delivered, so its gap must not count as recovered."""
+        self.miss_fills(order_size=10)
+        self.find()
+        most = sum(len(each.payload) for each in self.made[:4])
+        self.patch(order_backfill, "MAX_MADE_SIZE", most)
+        self.made.clear()
+        self.assertEqual(sum(self.count_made_of_turns()), 4)
+        self.assertTrue(self.backfill.has_left_out)
+        self.assertEqual(self.account.dropped_frames[order_backfill.TOO_MANY], 1)
+
     def test_event_that_comes_between_parts_is_not_made_again(self) -> None:
         """An order was not compared again once the delivery of many events had begun.
 
@@ -433,6 +459,16 @@ class OrderBackfillTests(ScriptedCase):
             self.find()
         self.assertEqual(self.made, [])
         self.assertEqual([each["field"] for each in logs if "field" in each], ["filled_qty"])
+
+    def test_order_with_an_unreadable_delivered_event_is_reported_once(self) -> None:
+        """With zero in its place, its fill would be delivered again. The other orders are made."""
+        self.log(build_event(build_order(4), qty=4, cum_qty="x"))
+        self.listed = [build_order(10), build_order(10, id="good")]
+        with capturedLogs() as logs:
+            self.assertEqual((self.find(), self.find()), (UNTIL, UNTIL))
+        self.assertEqual({each.order.id for each in self.made if each.order}, {"good"})
+        fields = [(each["order"], each["field"]) for each in logs if "field" in each]
+        self.assertEqual(fields, [("O", "cum_qty")])
 
     def test_fill_with_an_unreadable_amount_is_reported(self) -> None:
         """The order still shows how much is filled, but not the price."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from twisted.web.server import Request
 
 from tests.upstream.support import RestClientTestCase
 from tradeproxy.recovery import snapshot as snapshot_module
-from tradeproxy.recovery.snapshot import add_named, take_snapshot
+from tradeproxy.recovery.delivered import QuantityRange
+from tradeproxy.recovery.reconcile import FillActivity
+from tradeproxy.recovery.snapshot import Snapshot, add_named, take_snapshot
 from tradeproxy.upstream.rest import RestOversizedError, RestRefusedError, RestUnavailableError
 from tradeproxy.wire.event import format_time, parse_time
 
@@ -107,6 +110,30 @@ class SnapshotTests(RestClientTestCase):
         started = self.start(take_snapshot(self.rest, SINCE, (), set()))
         self.failureResultOf(started, RestUnavailableError)
         self.assertEqual(len(self.requested_uris()), 2)
+
+    def test_snapshot_of_one_time_that_is_no_full_page_is_read(self) -> None:
+        """Alpaca has no more of that time, or the page would be full."""
+        self.orders = [order(0) | {"id": str(number)} for number in range(499)]
+        snapshot = self.outcome(take_snapshot(self.rest, SINCE, (), set()))
+        self.assertEqual(len(snapshot.orders), 499)
+
+    def test_forgotten_orders_are_not_compared_again(self) -> None:
+        """Others are added behind them, which have the memory that the fills leave."""
+        self.patch(snapshot_module, "MAX_LIST_SIZE", 5_000)
+        legs = {"order_class": "mleg", "legs": [{"id": "leg"}]}
+        snapshot = Snapshot()
+        snapshot.fills = [
+            FillActivity(name, QuantityRange(Decimal(0), Decimal(1)), "fill", None, "")
+            for name in ("order/0", "leg")
+        ]
+        for number in (0, 1):
+            snapshot.add(order(number) | legs | {"note": "x" * 1_600})
+            self.assertEqual(set(snapshot.orders), {f"order/{number}"})
+            snapshot.forget_orders()
+            self.assertEqual(snapshot.orders, {})
+            self.assertEqual(set(snapshot.group_other_fills()), {"order/0", "leg"})
+        note = {"note": "x" * 2_600}
+        self.assertRaises(RestOversizedError, snapshot.add, order(2) | note)
 
     def test_snapshot_of_more_than_its_memory_raises_oversized(self) -> None:
         """Each list had 64 MiB of its own, and the orders by id too: they took 220 MB together."""

@@ -21,7 +21,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from tests.support.memory import SERVER
-from tradeproxy.runtime.http_body import PIECE, StreamedBody, read_body
+from tradeproxy.runtime.http_body import PIECE, StreamedBody, discard_body, read_body
 from tradeproxy.upstream import http
 from tradeproxy.upstream.http import READ_TIME, ConnectionPool, build_agent
 
@@ -82,6 +82,16 @@ class KeptConnectionTests(SynchronousTestCase):
         self.assertTrue(transport.connected)
         self.clock.advance(1)
         self.assertTrue(transport.disconnected)
+
+    def test_connection_is_kept_if_the_whole_of_an_unwanted_answer_has_come(self) -> None:
+        """The next request follows on it. With a rest that is still to come, it is aborted."""
+        for length, is_kept in ((b"2", True), (b"3", False)):
+            answered = self.agent.request(b"POST", URL)
+            protocol = self.host.protocols[-1]
+            protocol.dataReceived(b"HTTP/1.1 404 No\r\nContent-Length: %b\r\n\r\n[]" % length)
+            discard_body(self.successResultOf(answered))
+            self.assertEqual(protocol.transport.connected, is_kept)
+        self.assertEqual(len(self.host.protocols), 1)
 
     def test_idle_connection_is_aborted_with_the_pool(self) -> None:
         """A receiver that does not close, too, kept a socket of every webhook before a reload."""

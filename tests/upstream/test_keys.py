@@ -104,6 +104,25 @@ class RefusedLoginTests(UpstreamTestCase):
         self.advance(30)
         self.assertEqual(len(self.wire.attempts), 3)
 
+    def test_keys_of_another_account_open_the_stream_again_at_once(self) -> None:
+        """Requests have the new keys already. The request that finds it is not cancelled by it."""
+        self.allow()
+        self.advance(61)
+        self.account.identify("first")
+        self.account.identify("second")  # with the keys of the stream, which stays
+        self.advance(5)
+        self.assertEqual(len(self.wire.attempts), 2)
+        self.rotate()
+        self.assertTrue(self.upstream_factory.keys.replace([self.newest]))
+        self.account.identify("third")
+        self.assertTrue(self.alpaca.listening)
+        self.advance(0.5)
+        self.assertEqual(len(self.wire.attempts), 3)
+        self.assertTrue(self.alpaca.listening)
+        self.account.identify("fourth")
+        self.advance(5)
+        self.assertEqual(len(self.wire.attempts), 3)
+
     def test_stop_ends_the_wait(self) -> None:
         """No attempt follows."""
         self.successResultOf(self.service.stopService() or self.fail())

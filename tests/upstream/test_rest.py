@@ -433,6 +433,25 @@ class RestListTests(RestClientTestCase):
         self.assertEqual(found, [part] * 5)
         self.assertEqual(seen, [2, 2, 4, 4, 5])
 
+    def test_part_ends_at_its_size_and_not_before(self) -> None:
+        """A turn costs time too. Two entries that lack a byte of a part are followed by another."""
+        found: list[int] = []
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for each in await self.rest.get_list("/v2/orders"):
+                self.clock.callLater(0, lambda: seen.append(len(found)))
+                found.append(len(each))
+
+        half = PART_SIZE // 2 - len('""')
+        for missing, parts in ((0, [2, 2, 4, 4, 6, 6, 7]), (1, [3, 3, 3, 6, 6, 6, 7])):
+            found.clear()
+            seen.clear()
+            texts = ["x" * half, "x" * (half - missing), "x" * half] * 2
+            self.answer = status(200, json.dumps([*texts, ""]).encode())
+            self.outcome(read())
+            self.assertEqual(seen, parts)
+
     def test_entry_that_is_too_large_or_unreadable_is_none(self) -> None:
         """One of 8 MiB with 200,000 names took 65 MB. The other entries are read."""
         deep = b'{"":' * 50 + b"[" * 51 + b"]" * 51 + b"}" * 50

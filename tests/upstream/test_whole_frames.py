@@ -114,6 +114,14 @@ class WholeFramesTests(RawConnectionTestCase):
                     self.assertEqual(self.read(frame + frame + b"\x81"), b"\x81")
                     self.assertEqual(self.messages, [(b"x" * size, opcode == BINARY)] * 2)
 
+    def test_connection_that_is_not_open_has_no_message(self) -> None:
+        """Its bytes are of the handshake. No call counts for the turn."""
+        self.connect()
+        frame = encode_frame(TEXT, b"x")
+        read = whole_frames.read_whole_frames(self.protocol, frame, most=10)
+        self.assertEqual(read, (frame, 0))
+        self.lose()
+
     def test_binary_frame_may_hold_any_bytes(self) -> None:
         """Only a text has to be UTF-8."""
         self.assertEqual(self.read(encode_frame(BINARY, b"\xff\xff")), b"")
@@ -167,7 +175,8 @@ class WholeFramesTests(RawConnectionTestCase):
         self.connect()
         self.open()
         self.record()
-        rest, _ = whole_frames.read_whole_frames(self.protocol, data, most=10)
+        rest, count = whole_frames.read_whole_frames(self.protocol, data, most=10)
+        self.assertEqual(count, len(self.messages))
         self.lose()
         return rest
 
