@@ -417,19 +417,19 @@ class RestListTests(RestClientTestCase):
             self.assertIsInstance(error, RestOversizedError)
             self.assertEqual(error.reason, reason)
 
+    async def read_list(self, found: list[int], seen: list[int]) -> None:
+        """Add the length of each entry, and in the next turn how many were found by then."""
+        async for each in await self.rest.get_list("/v2/orders"):
+            self.clock.callLater(0, lambda: seen.append(len(found)))
+            found.append(len(each))
+
     def test_other_work_has_its_turn_between_parts(self) -> None:
         """4 MB of orders stopped all clients for a tenth of a second."""
         found: list[int] = []
         seen: list[int] = []
-
-        async def read() -> None:
-            async for each in await self.rest.get_list("/v2/orders"):
-                self.clock.callLater(0, lambda: seen.append(len(found)))
-                found.append(len(each))
-
         part = PART_SIZE // 2
         self.answer = status(200, json.dumps(["x" * part] * 5).encode())
-        self.outcome(read())
+        self.outcome(self.read_list(found, seen))
         self.assertEqual(found, [part] * 5)
         self.assertEqual(seen, [2, 2, 4, 4, 5])
 
@@ -437,19 +437,13 @@ class RestListTests(RestClientTestCase):
         """A turn costs time too. Two entries that lack a byte of a part are followed by another."""
         found: list[int] = []
         seen: list[int] = []
-
-        async def read() -> None:
-            async for each in await self.rest.get_list("/v2/orders"):
-                self.clock.callLater(0, lambda: seen.append(len(found)))
-                found.append(len(each))
-
         half = PART_SIZE // 2 - len('""')
         for missing, parts in ((0, [2, 2, 4, 4, 6, 6, 7]), (1, [3, 3, 3, 6, 6, 6, 7])):
             found.clear()
             seen.clear()
             texts = ["x" * half, "x" * (half - missing), "x" * half] * 2
             self.answer = status(200, json.dumps([*texts, ""]).encode())
-            self.outcome(read())
+            self.outcome(self.read_list(found, seen))
             self.assertEqual(seen, parts)
 
     def test_entry_that_is_too_large_or_unreadable_is_none(self) -> None:

@@ -649,8 +649,8 @@ class TrimmedTests(AccountTestCase):
         self.receiver = MemoryReceiver()
         self.receiver.default = LOST
 
-    def test_trimmed_events_are_reported(self) -> None:
-        """They were trimmed while the receiver was down."""
+    def start(self) -> Webhooks:
+        """Return the deliveries of one webhook; they have begun."""
         webhooks = Webhooks(
             (webhook_with(EVENTS="new"),),
             {"paper": self.account},
@@ -660,6 +660,11 @@ class TrimmedTests(AccountTestCase):
             lambda: 1.0,
         )
         webhooks.startService()
+        return webhooks
+
+    def test_trimmed_events_are_reported(self) -> None:
+        """They were trimmed while the receiver was down."""
+        webhooks = self.start()
         for n in range(1, 41):
             self.account.publish(event(n))
             self.account.flush()
@@ -677,15 +682,7 @@ class TrimmedTests(AccountTestCase):
 
     def test_large_event_that_is_trimmed_before_an_attempt_is_skipped(self) -> None:
         """Its body is in the log alone. It counts as skipped, once."""
-        webhooks = Webhooks(
-            (webhook_with(EVENTS="new"),),
-            {"paper": self.account},
-            lambda _: self.receiver,
-            "one",
-            self.clock,
-            lambda: 1.0,
-        )
-        webhooks.startService()
+        webhooks = self.start()
         self.addCleanup(webhooks.stopService)
         for n in range(1, 41):
             self.account.publish(event(n, pad="x" * (100_000 if n == 1 else 10)))
