@@ -63,7 +63,7 @@ class CountingClock(Clock):
 
 
 class CountedTests(BookCase):
-    """Documents that changed were counted by nobody: unread states took 350 MB."""
+    """No bound counted documents that had changed: unread states took 350 MB."""
 
     def start(self, journal: Journal | None = None, **options: Any) -> None:
         super().start(journal, **options)

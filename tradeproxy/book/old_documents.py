@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from tradeproxy.book.views import FillView, OrderView, PositionView, StrategyView
 
 MAX_OLD_BYTES = 32 * 1024 * 1024
-"""Bytes of all these documents. Beyond that, the clients that read least give up."""
+"""Bytes of all these documents. Beyond that, the clients that read least are ended."""
 
 VIEW_BYTES = 500
 """Bytes of a view, besides its document."""
@@ -25,7 +25,7 @@ COUNTED_PER_TURN = 1024
 """Documents that are counted in one turn: some 6 milliseconds."""
 
 ENDED_PER_TURN = 32
-"""Clients that give up in one turn: some milliseconds."""
+"""Clients that are ended in one turn: some milliseconds."""
 
 View: TypeAlias = OrderView | PositionView | FillView | StrategyView
 

@@ -30,7 +30,7 @@ class DaemonResolver:
     Twisted's resolver uses the reactor's thread pool. The reactor joins that pool when it stops.
     On a machine without a network, the stop would wait until getaddrinfo fails: 20 s and more.
 
-    A name has one thread at a time. Who asks for it meanwhile gets the same answer: each attempt to
+    A name has one thread at a time. Further requests for it get the same answer: each attempt to
     connect would add a thread while the name servers do not answer.
     """
 
